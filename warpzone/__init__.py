@@ -1,0 +1,1 @@
+"""Warpzone: agents that play Super Mario Bros from pixels, reproducibly."""

@@ -1,0 +1,1 @@
+"""Demonstrations: logs of buttons, their replay check, and the planner."""

@@ -1,0 +1,276 @@
+"""An episode as the log of its buttons, which replays it exactly.
+
+A log is what survives: snapshots live in one process only, and frames are large.
+Whoever reads a log replays it, and refuses it when the console ends up elsewhere.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from warpzone.errors import InputError
+from warpzone.game.actions import ACTION_SETS, action_name
+from warpzone.game.emulator import NesPyEmulator, emulator_version, rom_sha256
+from warpzone.game.env import MarioEnv
+from warpzone.game.level import LevelPlay
+from warpzone.game.observation import PictureStack
+from warpzone.game.state import is_cleared, is_dead
+from warpzone.params import GameParams, Level
+
+Outcome = Literal["clear", "death", "unfinished"]
+
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_Mask = Annotated[int, Field(ge=0, le=255)]
+_Runs = list[tuple[_Mask, Annotated[int, Field(ge=1, le=100_000)]]]
+
+# Longer than any level's clock allows.
+_MAX_FRAMES = 30_000
+
+
+class Recording(BaseModel):
+    """One episode on one level.
+
+    Attributes:
+        level: ``1-1`` to ``8-4``.
+        frame_skip: Emulator frames a decision lasted.
+        no_ops: Idle frames before the first decision.
+        buttons: Runs ``(mask, frames)`` of what the console read in every frame since
+            the level's start, idle frames and sticky buttons included.
+        decisions: Runs ``(mask, agent_steps)`` of what the player asked for. A person's
+            recording may leave them out: see `decided`.
+        seed: Seed of the episode's noise; none for a person.
+        rom_sha256: The cartridge it was played on.
+        emulator: Name and version of the emulator, for example ``nes-py 9.0.1``.
+        outcome: How it ended.
+        ram_sha256: SHA-256 of the console's RAM after the last frame.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    level: Level
+    frame_skip: Annotated[int, Field(ge=1, le=16)]
+    no_ops: Annotated[int, Field(ge=0, le=300)]
+    buttons: _Runs
+    decisions: _Runs | None
+    seed: int | None
+    rom_sha256: _Sha256
+    emulator: str
+    outcome: Outcome
+    ram_sha256: _Sha256
+
+    @classmethod
+    def of_episode(cls, env: MarioEnv, seed: int | None) -> Self:
+        """Record the episode that an environment has just played."""
+        return cls(
+            level=env.game.level,
+            frame_skip=env.game.frame_skip,
+            no_ops=env.no_ops,
+            buttons=_encode(env.frame_buttons),
+            decisions=_encode(env.decisions),
+            seed=seed,
+            rom_sha256=rom_sha256(),
+            emulator=emulator_version(),
+            outcome=_outcome(env.play),
+            ram_sha256=_ram_sha256(env.play),
+        )
+
+    @classmethod
+    def parse(cls, line: str, source: str) -> Self:
+        """Read one JSON object and check all but the replay.
+
+        Args:
+            line: The JSON text.
+            source: Where it comes from, for the message.
+
+        Raises:
+            InputError: If it is not a recording of this cartridge and emulator.
+        """
+        try:
+            recording = cls.model_validate_json(line)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the line"
+            raise InputError(
+                f"{source}: not a recording: {where}: {first['msg']}"
+            ) from error
+        for name, found, needed in (
+            ("ROM", recording.rom_sha256, rom_sha256()),
+            ("emulator", recording.emulator, emulator_version()),
+        ):
+            if found != needed:
+                raise InputError(
+                    f"{source}: was recorded with another {name}: it has {found}, "
+                    f"this installation has {needed}"
+                )
+        return recording
+
+    @model_validator(mode="after")
+    def _whole_steps(self) -> Self:
+        frames = sum(count for _, count in self.buttons)
+        if frames > _MAX_FRAMES:
+            raise ValueError(f"{frames} frames, a level allows {_MAX_FRAMES}")
+        if frames <= self.no_ops:
+            raise ValueError(f"{frames} frames are not more than {self.no_ops} no-ops")
+        if self.decisions is not None:
+            steps = sum(count for _, count in self.decisions)
+            needed = -(-(frames - self.no_ops) // self.frame_skip)
+            if steps != needed:
+                raise ValueError(
+                    f"{frames} frames with {self.no_ops} no-ops and frame skip "
+                    f"{self.frame_skip} need {needed} decisions, got {steps}"
+                )
+        return self
+
+    def to_json(self) -> str:
+        """One line of JSON, the same for equal recordings."""
+        return json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
+
+    @property
+    def frame_buttons(self) -> bytes:
+        """What was held in each frame, one mask a frame."""
+        return _decode(self.buttons)
+
+    @property
+    def decided(self) -> bytes:
+        """What each agent step asked for, one mask a step.
+
+        Where the log does not say (a person holds buttons, and decides nothing every
+        ``frame_skip`` frames), it is what was held in most frames of the step.
+        """
+        if self.decisions is not None:
+            return _decode(self.decisions)
+        frames = self.frame_buttons[self.no_ops :]
+        skip = self.frame_skip
+        steps = (frames[i : i + skip] for i in range(0, len(frames), skip))
+        return bytes(max(step, key=step.count) for step in steps)
+
+
+def replay(recording: Recording, play: LevelPlay, source: str) -> Iterator[int]:
+    """Play a recording again, frame by frame, and check where it ends.
+
+    Args:
+        recording: What to play.
+        play: A console on the recording's level.
+        source: Where the recording comes from, for the message.
+
+    Yields:
+        The number of frames played so far: 0 at the level's start, then 1, 2, ...
+
+    Raises:
+        InputError: If the episode ends early or the RAM differs at the end.
+    """
+    play.restart()
+    yield 0
+    held = recording.frame_buttons
+    for frames, buttons in enumerate(held, start=1):
+        play.advance(buttons)
+        if play.is_over and frames < len(held):
+            raise InputError(
+                f"{source}: the replay ends after {frames} of {len(held)} frames"
+            )
+        yield frames
+    if (found := _ram_sha256(play)) != recording.ram_sha256:
+        raise InputError(
+            f"{source}: the replay ends in another state: RAM {found}, "
+            f"recorded {recording.ram_sha256}"
+        )
+    if (outcome := _outcome(play)) != recording.outcome:
+        raise InputError(
+            f"{source}: the replay ends with {outcome!r}, recorded {recording.outcome!r}"
+        )
+
+
+def read_recordings(path: Path) -> list[Recording]:
+    """Read a file of recordings, one JSON object a line, without replaying them.
+
+    Raises:
+        InputError: With the file, the line and the reason.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    if not lines:
+        raise InputError(f"{path}: holds no recording")
+    return [
+        Recording.parse(line, f"{path}, line {number}")
+        for number, line in enumerate(lines, start=1)
+    ]
+
+
+def watch(
+    recording: Recording, game: GameParams, source: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Replay a recording and see what its player saw.
+
+    Args:
+        recording: What to play.
+        game: How agents see the game and what they may press.
+        source: Where the recording comes from, for the message.
+
+    Returns:
+        Observations, shape ``(T, frame_stack, height, width)``, uint8, and actions,
+        shape ``(T,)``, int64, indices into the action set; row ``t`` of the first
+        precedes action ``t``.
+
+    Raises:
+        InputError: If the replay fails, or the recording does not fit the game.
+    """
+    for name, found, needed in (
+        ("level", recording.level, game.level),
+        ("frame skip", recording.frame_skip, game.frame_skip),
+    ):
+        if found != needed:
+            raise InputError(f"{source}: {name} is {found}, params.yaml wants {needed}")
+    indices = {mask: index for index, mask in enumerate(ACTION_SETS[game.action_set])}
+    decided = recording.decided
+    for mask in set(decided):
+        if mask not in indices:
+            raise InputError(
+                f"{source}: presses {action_name(mask)}, which the action set "
+                f"{game.action_set!r} lacks"
+            )
+    play = LevelPlay(NesPyEmulator(), game.level)
+    stack = PictureStack(game)
+    observations = []
+    for frames in replay(recording, play, source):
+        since_first = frames - recording.no_ops
+        if since_first >= 0 and since_first % recording.frame_skip == 0:
+            if since_first == 0:
+                stack.fill(play.emulator)
+            else:
+                stack.push(play.emulator)
+            observations.append(stack.pictures.copy())
+    actions = np.array([indices[mask] for mask in decided], np.int64)
+    # The screen after the last step precedes no action.
+    return np.stack(observations[: len(actions)]), actions
+
+
+def _outcome(play: LevelPlay) -> Outcome:
+    if is_cleared(play.ram):
+        return "clear"
+    return "death" if is_dead(play.ram) else "unfinished"
+
+
+def _ram_sha256(play: LevelPlay) -> str:
+    return hashlib.sha256(play.ram).hexdigest()
+
+
+def _encode(masks: bytes | bytearray) -> list[tuple[int, int]]:
+    return [(mask, len(list(run))) for mask, run in groupby(masks)]
+
+
+def _decode(runs: list[tuple[int, int]]) -> bytes:
+    return b"".join(bytes([mask]) * count for mask, count in runs)

@@ -1,0 +1,1 @@
+"""The cartridge turned into a learning problem."""

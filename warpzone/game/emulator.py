@@ -1,0 +1,96 @@
+"""One NES behind a small seam, so that nothing else knows which emulator it is."""
+
+import hashlib
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from nes_py import NESEnv
+
+SCREEN_SHAPE = (240, 256)
+"""Height and width of the NES screen in pixels."""
+
+
+class Emulator(Protocol):
+    """A running console. All methods act on its current frame."""
+
+    ram: memoryview
+    """The console's 2,048 bytes of RAM, live and writable."""
+
+    def power_on(self) -> None:
+        """Start the cartridge afresh."""
+        ...
+
+    def advance(self, buttons: int) -> None:
+        """Emulate one frame while the buttons (a bit mask, see actions.py) are held."""
+        ...
+
+    def read_grey(self, out: np.ndarray) -> None:
+        """Write the screen's luma into ``out``, shape ``(240, 256)``, uint8."""
+        ...
+
+    def read_rgb(self) -> np.ndarray:
+        """Return a copy of the screen, shape ``(240, 256, 3)``, uint8."""
+        ...
+
+    def snapshot(self) -> Any:
+        """Return the whole machine's state. It is valid in this process only."""
+        ...
+
+    def restore(self, snapshot: Any) -> None:
+        """Bring back a state that `snapshot` of this emulator returned."""
+        ...
+
+    def close(self) -> None:
+        """Release the console."""
+        ...
+
+
+class NesPyEmulator:
+    """nes-py, which releases the GIL while it emulates a frame."""
+
+    def __init__(self) -> None:
+        self._env = NESEnv(str(rom_path()))
+        self.ram = memoryview(self._env.ram)
+        self._advance = self._env._frame_advance
+
+    def power_on(self) -> None:
+        self._env.reset()
+
+    def advance(self, buttons: int) -> None:
+        self._advance(buttons)
+
+    def read_grey(self, out: np.ndarray) -> None:
+        self._env.observation("grayscale", out)
+
+    def read_rgb(self) -> np.ndarray:
+        return self._env.observation("rgb_array_contiguous")
+
+    def snapshot(self) -> Any:
+        return self._env.dump_state()
+
+    def restore(self, snapshot: Any) -> None:
+        self._env.load_state(snapshot)
+
+    def close(self) -> None:
+        if self._env._env is not None:
+            self._env.close()
+
+
+def rom_path() -> Path:
+    """The Super Mario Bros cartridge image inside gym-super-mario-bros."""
+    return Path(str(files("gym_super_mario_bros"))) / "_roms" / "super-mario-bros.nes"
+
+
+@cache
+def rom_sha256() -> str:
+    """SHA-256 of the cartridge image, as hexadecimal digits."""
+    return hashlib.sha256(rom_path().read_bytes()).hexdigest()
+
+
+def emulator_version() -> str:
+    """Name and version of the emulator package, for example ``nes-py 9.0.1``."""
+    return f"nes-py {version('nes-py')}"

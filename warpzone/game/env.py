@@ -1,0 +1,167 @@
+"""Super Mario Bros as a standard Gymnasium environment."""
+
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+
+from warpzone.game.actions import ACTION_SETS, NO_BUTTONS
+from warpzone.game.emulator import NesPyEmulator
+from warpzone.game.level import LevelPlay
+from warpzone.game.observation import PictureStack
+from warpzone.game.rewards import Ledger, reward
+from warpzone.game.state import read_state
+from warpzone.params import GameParams, NoiseParams
+
+
+class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
+    """One life on one level, seen as a stack of grey pictures.
+
+    An action is an index into the action set and is held for ``frame_skip`` emulator
+    frames, fewer when Mario dies or clears the level on the way. Death and the clear
+    terminate; the time limit and the stuck limit truncate.
+
+    Observations have the shape ``(frame_stack, height, width)``, uint8, oldest picture
+    first; each is the screen after the last frame of an agent step. After a reset all
+    of them show the first screen.
+
+    ``info`` holds the thirteen figures that are usually logged for this game, as of the
+    last frame: ``reward`` (summed since the episode's start), ``x_pos``, ``x_pos_max``
+    (see `warpzone.game.level.Odometer`), ``y_pos``, ``score``, ``coins``, ``time``,
+    ``life``, ``status``, ``flag_get``, ``world``, ``stage`` and ``steps`` (agent steps).
+
+    Args:
+        game: The learning problem.
+        noise: What keeps an agent from replaying one fixed sequence of buttons. It is
+            drawn from the environment's own generator, which ``reset(seed=...)`` seeds;
+            how many numbers are drawn does not depend on the actions.
+        render_mode: ``rgb_array`` or nothing.
+
+    Attributes:
+        play: The level and its console.
+        no_ops: Idle frames at the start of the episode.
+        frame_buttons: What was held in each frame since the level's start.
+        decisions: What each agent step asked for.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {
+        "render_modes": ["rgb_array"],
+        "render_fps": 60,
+    }
+
+    def __init__(
+        self, game: GameParams, noise: NoiseParams, render_mode: str | None = None
+    ) -> None:
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(f"render_mode must be rgb_array or None, not {render_mode!r}")
+        self.game = game
+        self.noise = noise
+        self.render_mode = render_mode
+        self.buttons = ACTION_SETS[game.action_set]
+        shape = (game.frame_stack, game.height, game.width)
+        self.action_space = gym.spaces.Discrete(len(self.buttons))
+        self.observation_space = gym.spaces.Box(0, 255, shape, np.uint8)
+        self.play = LevelPlay(NesPyEmulator(), game.level)
+        self._stack = PictureStack(game)
+        self._ended = True
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin an episode at the level's start, after some idle frames."""
+        super().reset(seed=seed)
+        self.play.restart()
+        self.no_ops = int(self.np_random.integers(self.noise.no_op_max + 1))
+        self.frame_buttons = bytearray()
+        self.decisions = bytearray()
+        for _ in range(self.no_ops):
+            self._advance(NO_BUTTONS)
+        self._episode_reward = 0.0
+        self._idle_steps = 0
+        self._ended = False
+        self._stack.fill(self.play.emulator)
+        return self._stack.pictures.copy(), self._info()
+
+    def step(
+        self, action: int | np.integer
+    ) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Hold the action's buttons for one agent step.
+
+        Raises:
+            ValueError: If there is no such action.
+            RuntimeError: If the episode has ended.
+        """
+        if self._ended:
+            raise RuntimeError("the episode has ended: call reset() before step()")
+        if not 0 <= action < len(self.buttons):
+            raise ValueError(
+                f"no action {action}: the set {self.game.action_set!r} has "
+                f"{len(self.buttons)} actions, from 0"
+            )
+        wanted = self.buttons[action]
+        self.decisions.append(wanted)
+        before = self._ledger()
+        sticks = self.np_random.random(self.game.frame_skip)
+        for stick in sticks < self.noise.sticky_probability:
+            held = self.frame_buttons[-1] if stick and self.frame_buttons else wanted
+            self._advance(held)
+            if self.play.is_over:
+                break
+        after = self._ledger()
+        step_reward = reward(before, after, self.game.reward)
+        self._episode_reward += step_reward
+        moved = after.progress > before.progress
+        self._idle_steps = 0 if moved else self._idle_steps + 1
+        terminated = self.play.is_over
+        truncated = not terminated and self._is_out_of_time()
+        self._ended = terminated or truncated
+        self._stack.push(self.play.emulator)
+        observation = self._stack.pictures.copy()
+        return observation, step_reward, terminated, truncated, self._info()
+
+    def render(self) -> np.ndarray | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the screen in colour, shape ``(240, 256, 3)``, uint8."""
+        return self.play.emulator.read_rgb() if self.render_mode else None
+
+    def close(self) -> None:
+        """Release the console. Closing twice is allowed."""
+        self._ended = True
+        self.play.emulator.close()
+
+    def _advance(self, buttons: int) -> None:
+        self.play.advance(buttons)
+        self.frame_buttons.append(buttons)
+
+    def _is_out_of_time(self) -> bool:
+        stuck_limit = self.game.stuck_limit
+        is_stuck = 0 < stuck_limit <= self._idle_steps
+        return is_stuck or len(self.decisions) >= self.game.time_limit
+
+    def _ledger(self) -> Ledger:
+        state = read_state(self.play.ram)
+        return Ledger(
+            progress=self.play.odometer.progress,
+            score=state.score,
+            coins=state.coins,
+            time=state.time,
+            dead=state.dead,
+            cleared=state.flag_get,
+        )
+
+    def _info(self) -> dict[str, Any]:
+        state = read_state(self.play.ram)
+        return {
+            "reward": self._episode_reward,
+            "x_pos": state.x_pos,
+            "x_pos_max": self.play.odometer.x_pos_max,
+            "y_pos": state.y_pos,
+            "score": state.score,
+            "coins": state.coins,
+            "time": state.time,
+            "life": state.life,
+            "status": state.status,
+            "flag_get": state.flag_get,
+            "world": state.world,
+            "stage": state.stage,
+            "steps": len(self.decisions),
+        }

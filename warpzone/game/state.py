@@ -1,0 +1,196 @@
+"""Named RAM addresses, and what they say about the game.
+
+The addresses are those of the community's RAM map of Super Mario Bros,
+https://datacrystal.tcrf.net/wiki/Super_Mario_Bros./RAM_map, and of the disassembly
+that it cites. `tests/test_conformance.py` compares what is read here with
+gym-super-mario-bros frame by frame.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+FLAGPOLE = 0x31
+BOWSER = 0x2D
+CLIMBING = 3
+"""Player float state on a vine or on the flagpole."""
+WORLD_CLEARED = 2
+"""Game mode once the axe has been touched."""
+
+MAX_STRIDE = 8
+"""No walk, run, fall or platform moves Mario more pixels than this in one frame."""
+
+
+class Address(IntEnum):
+    """Where the game keeps what we read or write."""
+
+    PLAYER_STATE = 0x000E
+    ENEMY_TYPE = 0x0016
+    FLOAT_STATE = 0x001D
+    X_SPEED = 0x0057
+    X_PAGE = 0x006D
+    X_PIXEL = 0x0086
+    Y_VIEWPORT = 0x00B5
+    AREA_DATA = 0x00E7
+    Y_PIXEL = 0x03B8
+    SCREEN_LEFT_PIXEL = 0x071C
+    CHANGE_AREA_TIMER = 0x06DE
+    POWER_UP = 0x0756
+    LIVES = 0x075A
+    STAGE = 0x075C
+    WORLD = 0x075F
+    AREA = 0x0760
+    GAME_MODE = 0x0770
+    PRELEVEL_TIMER = 0x07A0
+    SCORE_DIGITS = 0x07DE
+    COIN_DIGITS = 0x07ED
+    TIME_DIGITS = 0x07F8
+
+
+class PlayerState(IntEnum):
+    """Values of `Address.PLAYER_STATE`."""
+
+    LEFTMOST = 0x00
+    CLIMBING_VINE = 0x01
+    ENTERING_SIDE_PIPE = 0x02
+    ENTERING_PIPE = 0x03
+    AUTO_WALK = 0x04
+    AUTO_WALK_2 = 0x05
+    DEAD = 0x06
+    ENTERING_AREA = 0x07
+    NORMAL = 0x08
+    DYING = 0x0B
+
+
+CUTSCENE_STATES = frozenset(
+    {
+        PlayerState.LEFTMOST,
+        PlayerState.CLIMBING_VINE,
+        PlayerState.ENTERING_SIDE_PIPE,
+        PlayerState.ENTERING_PIPE,
+        PlayerState.AUTO_WALK,
+        PlayerState.AUTO_WALK_2,
+        PlayerState.ENTERING_AREA,
+    }
+)
+"""Player states in which the buttons do nothing."""
+
+_ENEMY_SLOTS = 5
+_STATUS = ("small", "tall")
+
+
+@dataclass(frozen=True, slots=True)
+class GameState:
+    """What the screen would tell a person, read from RAM after one frame."""
+
+    x_pos: int
+    """Pixels from the left edge of the current area."""
+    y_pos: int
+    """Pixels above the bottom of the screen; above 255 when over the top edge."""
+    screen_x: int
+    """Pixels from the left edge of the screen, in [0, 255]."""
+    time: int
+    """What the game's clock shows, in game seconds (about 0.4 s each)."""
+    score: int
+    coins: int
+    life: int
+    """Lives in reserve; 255 after the last one is lost."""
+    status: str
+    """``small``, ``tall`` or ``fireball``."""
+    world: int
+    stage: int
+    dead: bool
+    """Mario is dying or dead, or has fallen below the screen."""
+    flag_get: bool
+    """The level is cleared: flag grabbed, or axe touched in a castle."""
+
+
+def read_state(ram: memoryview) -> GameState:
+    """Read everything that episodes report."""
+    y_pixel = ram[Address.Y_PIXEL]
+    above_screen = ram[Address.Y_VIEWPORT] < 1
+    return GameState(
+        x_pos=read_x(ram),
+        y_pos=(255 if above_screen else 0) + 255 - y_pixel,
+        screen_x=(ram[Address.X_PIXEL] - ram[Address.SCREEN_LEFT_PIXEL]) % 256,
+        time=_digits(ram, Address.TIME_DIGITS, 3),
+        score=_digits(ram, Address.SCORE_DIGITS, 6),
+        coins=_digits(ram, Address.COIN_DIGITS, 2),
+        life=ram[Address.LIVES],
+        status=read_status(ram),
+        world=ram[Address.WORLD] + 1,
+        stage=ram[Address.STAGE] + 1,
+        dead=is_dead(ram),
+        flag_get=is_cleared(ram),
+    )
+
+
+def read_x(ram: memoryview) -> int:
+    """Mario's x in pixels from the left edge of the current area."""
+    return ram[Address.X_PAGE] << 8 | ram[Address.X_PIXEL]
+
+
+def read_area(ram: memoryview) -> int:
+    """Which area Mario is in: the cartridge address of its layout.
+
+    Pipes, vines and doors lead to areas whose x starts anew. The area number and the
+    area pointer in RAM change before Mario gets there; this address does not.
+    """
+    return ram[Address.AREA_DATA + 1] << 8 | ram[Address.AREA_DATA]
+
+
+def read_time(ram: memoryview) -> int:
+    """What the game's clock shows."""
+    return _digits(ram, Address.TIME_DIGITS, 3)
+
+
+def read_score(ram: memoryview) -> int:
+    """Points so far."""
+    return _digits(ram, Address.SCORE_DIGITS, 6)
+
+
+def read_status(ram: memoryview) -> str:
+    """Mario's power-up: ``small``, ``tall`` or ``fireball``."""
+    power_up = ram[Address.POWER_UP]
+    return _STATUS[power_up] if power_up < len(_STATUS) else "fireball"
+
+
+def is_dead(ram: memoryview) -> bool:
+    """Whether Mario is dying, dead or below the screen."""
+    return (
+        ram[Address.PLAYER_STATE] in (PlayerState.DYING, PlayerState.DEAD)
+        or ram[Address.Y_VIEWPORT] > 1
+    )
+
+
+def is_in_pit(ram: memoryview) -> bool:
+    """Whether Mario is below the screen."""
+    return ram[Address.Y_VIEWPORT] > 1
+
+
+def is_cleared(ram: memoryview) -> bool:
+    """Whether the level is won: flagpole grabbed, or axe touched in a castle.
+
+    A castle has no flag: the game mode changes when the axe is touched. Vines set the
+    same float state as the flagpole, so the flagpole or Bowser must be there too.
+    """
+    if ram[Address.GAME_MODE] == WORLD_CLEARED:
+        return True
+    if ram[Address.FLOAT_STATE] != CLIMBING:
+        return False
+    enemies = ram[Address.ENEMY_TYPE : Address.ENEMY_TYPE + _ENEMY_SLOTS]
+    return FLAGPOLE in enemies or BOWSER in enemies
+
+
+def is_cutscene(ram: memoryview) -> bool:
+    """Whether the game plays by itself (pipes, doors, the black screens between)."""
+    return (
+        ram[Address.PLAYER_STATE] in CUTSCENE_STATES
+        or ram[Address.GAME_MODE] == WORLD_CLEARED
+    )
+
+
+def _digits(ram: memoryview, address: int, count: int) -> int:
+    number = 0
+    for digit in ram[address : address + count]:
+        number = number * 10 + digit
+    return number

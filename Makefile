@@ -1,0 +1,49 @@
+# Every target works from a bare clone: the first one run builds .venv.
+# Kept to what GNU Make 3.81 understands, which is what macOS ships.
+
+.DEFAULT_GOAL := help
+.PHONY: help repro test test-all lint bench smoke lock venv clean
+
+BIN := .venv/bin
+# Stages are run as `python stages/NAME.py`: that python must be the venv's.
+WITH_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
+
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | \
+	while IFS='|' read -r target text; do printf '  make %-10s %s\n' "$$target" "$$text"; done
+
+repro: venv ## run the pipeline, only what changed (dvc repro)
+	@$(WITH_VENV) $(BIN)/dvc repro
+
+test: venv ## run the fast tests
+	@$(WITH_VENV) $(BIN)/python -m pytest -m "not slow"
+
+test-all: venv ## run every test, the slow ones too
+	@$(WITH_VENV) $(BIN)/python -m pytest
+
+lint: venv ## check style, formatting, types and that dvc.yaml parses
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/dvc stage list --name-only > /dev/null
+
+bench: venv ## measure speed against a baseline
+	@$(WITH_VENV) $(BIN)/python -m benchmarks
+
+smoke: venv ## run the whole pipeline at small size in a throw-away copy
+	@$(WITH_VENV) $(BIN)/python tools/smoke.py
+
+lock: ## renew requirements.lock to the newest versions that fit (needs uv)
+	@command -v uv > /dev/null || \
+	{ echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
+	uv pip compile pyproject.toml --group dev --universal --python-version 3.13 \
+	  --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
+	  --upgrade --quiet --output-file requirements.lock
+
+venv: ## build .venv from requirements.lock if it is not up to date
+	@sh tools/setup_venv.sh
+
+clean: ## remove .venv and caches of tools; keep data, models, metrics, plots
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis dvc_plots
+	find . -name .git -prune -o -name .dvc -prune -o -type d -name __pycache__ \
+	  -exec rm -rf {} +

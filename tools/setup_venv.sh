@@ -1,0 +1,73 @@
+#!/bin/sh
+# Build .venv from requirements.lock, unless it is already what the lock says.
+#
+# Installs with uv when there is one, else with pip; both check every hash.
+# The stamp is written last, so an interrupted build is done again from scratch.
+set -eu
+
+cd "$(dirname "$0")/.."
+lock=requirements.lock
+stamp=.venv/built-from
+
+# The folder is part of the stamp because a venv that was moved or copied still
+# points to where it was built.
+wanted() {
+    pwd -P
+    cat "$lock"
+}
+
+# Print the base interpreter behind $1 if that is an ordinary CPython 3.13. The base:
+# the candidate may live in the very .venv that is about to be replaced.
+python_313() {
+    found=$("$1" -c '
+import sys
+if sys.version_info[:2] != (3, 13) or sys.abiflags:
+    sys.exit(1)
+print(getattr(sys, "_base_executable", sys.executable))
+' 2>/dev/null) && echo "$found"
+}
+
+# A pyenv shim named python3.13 exists but fails unless that version is selected, so
+# each candidate is tried, not only looked up.
+find_python() {
+    python_313 python3.13 && return
+    for candidate in "${PYENV_ROOT:-${HOME:-}/.pyenv}"/versions/3.13*/bin/python3.13; do
+        python_313 "$candidate" && return
+    done
+    candidate=$(uv python find 3.13 2>/dev/null) && python_313 "$candidate" && return
+    python_313 python3
+}
+
+if [ -x .venv/bin/python ] && wanted | cmp -s - "$stamp"; then
+    exit 0
+fi
+
+if ! python=$(find_python); then
+    echo "Warpzone needs Python 3.13 and found none: install it with" \
+        "'uv python install 3.13', 'pyenv install 3.13' or from" \
+        "https://www.python.org/downloads/" >&2
+    exit 1
+fi
+
+rm -rf .venv
+if command -v uv >/dev/null 2>&1; then
+    echo "Building .venv with uv and $python (several GB, some minutes once)"
+    uv venv --quiet --no-project --python "$python" .venv
+    uv pip install --python .venv/bin/python --require-hashes -r "$lock"
+else
+    echo "Building .venv with pip and $python (several GB, some minutes once)"
+    "$python" -m venv .venv
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+        --require-hashes -r "$lock"
+fi
+
+# `python stages/NAME.py` puts stages/ on the path, not the folder it is run in.
+# An editable install would tie every run to this folder, but DVC runs queued
+# experiments in copies of the repository, and those must import their own warpzone.
+site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+cat >"$site/warpzone_here.pth" <<'EOF'
+import os, sys; os.path.isfile("warpzone/__init__.py") and sys.path.append(os.getcwd())
+EOF
+
+wanted >"$stamp.new"
+mv "$stamp.new" "$stamp"

@@ -57,7 +57,7 @@ if command -v uv >/dev/null 2>&1; then
 else
     echo "Building .venv with pip and $python (several GB, some minutes once)"
     "$python" -m venv .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+    .venv/bin/python -m pip install --disable-pip-version-check \
         --require-hashes -r "$lock"
 fi
 

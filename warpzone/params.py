@@ -126,7 +126,7 @@ class TrainRLParams(Section):
     """Proximal policy optimisation, by the names of SB3's PPO."""
 
     agent_steps: Count
-    """Length of the training, summed over all environments."""
+    """Length of the training, summed over all environments; whole rollouts are made."""
     envs: Annotated[int, Field(ge=1, le=256)]
     rollout_steps: Count
     """Agent steps of each environment between two updates."""
@@ -141,6 +141,9 @@ class TrainRLParams(Section):
     value_coefficient: NonNegative
     max_grad_norm: Positive
     target_kl: Positive
+    """An update ends early when it has moved the policy so far, in nats, times 1.5."""
+    critic_warmup: CountOrNone
+    """Updates from a cloned policy that teach only the critic."""
     selection_interval: Count
     """Updates between two looks at how well the policy plays."""
     selection_episodes: Count

@@ -1,0 +1,1 @@
+"""Agents: the network that plays, and the ways to train it."""

@@ -1,0 +1,283 @@
+"""The network that plays, agents that act, and the folder a network is stored in."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
+
+from warpzone.errors import InputError
+from warpzone.files import write_bytes, write_json
+from warpzone.game.actions import ACTION_SETS
+from warpzone.game.emulator import rom_sha256
+from warpzone.params import GameParams, Section
+
+WEIGHTS = "policy.safetensors"
+SPEC = "policy.json"
+
+# What a network's input and output mean. The level and the reward may differ: a policy
+# can be tried on another level and trained on for another reward.
+_INTERFACE = (
+    "height",
+    "width",
+    "frame_stack",
+    "crop_hud",
+    "action_set",
+    "frame_skip",
+)
+
+# Sums are rounded differently for each number of threads, so it is fixed.
+_TORCH_THREADS = 2
+
+# Matrix products are rounded differently for each number of rows, so that is fixed too.
+_ROWS = 16
+
+
+class Agent(Protocol):
+    """Whatever chooses actions."""
+
+    def act(
+        self, observations: np.ndarray, rngs: Sequence[np.random.Generator]
+    ) -> np.ndarray:
+        """Choose one action in each environment.
+
+        The choice in one environment depends on its observation and its generator
+        only, to the bit, not on what else is asked in the same call.
+
+        Args:
+            observations: Shape ``(N, frame_stack, height, width)``, uint8.
+            rngs: One generator an environment; the only source of randomness.
+
+        Returns:
+            Indices into the action set, shape ``(N,)``, int64.
+        """
+        ...
+
+
+class RandomAgent:
+    """Every action is as likely as any other."""
+
+    def __init__(self, actions: int) -> None:
+        self._actions = actions
+
+    def act(
+        self, observations: np.ndarray, rngs: Sequence[np.random.Generator]
+    ) -> np.ndarray:
+        return np.array([rng.integers(self._actions) for rng in rngs], np.int64)
+
+
+class PolicyAgent:
+    """Plays as a policy says.
+
+    Args:
+        policy: The network.
+        greedy: Take the likeliest action; otherwise draw from the policy.
+    """
+
+    def __init__(self, policy: ActorCriticPolicy, greedy: bool) -> None:
+        self._policy = policy
+        self._greedy = greedy
+
+    def act(
+        self, observations: np.ndarray, rngs: Sequence[np.random.Generator]
+    ) -> np.ndarray:
+        logits = action_logits(self._policy, observations)
+        if self._greedy:
+            return logits.argmax(axis=1)
+        odds = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+        cumulated = odds.cumsum(axis=1)
+        drawn = np.array([rng.random() for rng in rngs]) * cumulated[:, -1]
+        return (cumulated <= drawn[:, None]).sum(axis=1)
+
+
+def make_deterministic(seed: int) -> None:
+    """Seed torch and make equal runs end in equal bytes."""
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(_TORCH_THREADS)
+
+
+def build_policy(game: GameParams) -> ActorCriticPolicy:
+    """Return a new policy: SB3's own, with the network of Mnih et al. 2015.
+
+    Actor and critic share its convolutions, as is SB3's default. The weights are drawn
+    from torch's generator, see `make_deterministic`.
+    """
+    shape = (game.frame_stack, game.height, game.width)
+    policy = ActorCriticCnnPolicy(
+        gym.spaces.Box(0, 255, shape, np.uint8),
+        gym.spaces.Discrete(len(ACTION_SETS[game.action_set])),
+        lr_schedule=lambda _: 0.0,
+    )
+    policy.set_training_mode(False)
+    return fast_on_cpu(policy)
+
+
+def fast_on_cpu(policy: ActorCriticPolicy) -> ActorCriticPolicy:
+    """Lay the weights out channels last, which trains about twice as fast on a CPU.
+
+    In place, and the optimizer keeps its hold on them. SB3 initialises its weights in
+    the usual layout, so this comes after.
+    """
+    return policy.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def action_logits(policy: ActorCriticPolicy, observations: np.ndarray) -> np.ndarray:
+    """Log-probabilities of every action, shape ``(N, actions)``, float32.
+
+    Each row depends on its observation only, to the bit.
+    """
+    rows = len(observations)
+    padded = np.zeros((-(-rows // _ROWS) * _ROWS, *observations.shape[1:]), np.uint8)
+    padded[:rows] = observations
+    with torch.inference_mode():
+        parts = [
+            policy.get_distribution(part).distribution.logits  # pyright: ignore[reportAttributeAccessIssue]
+            for part in torch.from_numpy(padded).split(_ROWS)
+        ]
+    return torch.cat(parts).numpy()[:rows]
+
+
+def describe_origin(stage: str, params: Section, seed: int) -> dict[str, Any]:
+    """Say how a policy was made: by what, with which values and which versions."""
+    packages = ("torch", "stable-baselines3", "numpy", "nes-py", "gym-super-mario-bros")
+    return {
+        "stage": stage,
+        "params": params.model_dump(mode="json"),
+        "seed": seed,
+        "versions": {package: version(package) for package in packages},
+        "rom_sha256": rom_sha256(),
+    }
+
+
+class _Spec(BaseModel):
+    """What policy.json holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    architecture: dict[str, Any]
+    game: GameParams
+    origin: dict[str, Any]
+    weights_sha256: str
+
+
+def save_policy(
+    policy: ActorCriticPolicy,
+    folder: Path,
+    game: GameParams,
+    origin: dict[str, Any],
+) -> None:
+    """Write a policy: equal bytes for equal arguments.
+
+    Args:
+        policy: The network.
+        folder: Is created if need be.
+        game: What it was trained on.
+        origin: How it was made, for people to read.
+    """
+    # Each tensor once, though SB3's state_dict lists what is shared three times over.
+    tensors = dict(sorted(policy.named_parameters()))
+    weights = save({name: t.detach().contiguous() for name, t in tensors.items()})
+    spec = _Spec(
+        architecture=_architecture(policy),
+        game=game,
+        origin=origin,
+        weights_sha256=hashlib.sha256(weights).hexdigest(),
+    )
+    # If only one of the two gets written, the checksum tells.
+    write_bytes(folder / WEIGHTS, weights)
+    write_json(folder / SPEC, spec.model_dump(mode="json"))
+
+
+def load_policy(folder: Path, game: GameParams) -> ActorCriticPolicy:
+    """Read a policy that plays ``game``, ready to act.
+
+    Raises:
+        InputError: In one line, if the folder is missing or damaged, or if the policy
+            was made for other observations or actions.
+    """
+    spec = _read_spec(folder / SPEC)
+    for name in _INTERFACE:
+        found, needed = getattr(spec.game, name), getattr(game, name)
+        if found != needed:
+            raise InputError(
+                f"{folder}: the policy was made for {name} {found!r}, "
+                f"params.yaml has {needed!r}: train it again"
+            )
+    policy = build_policy(game)
+    if spec.architecture != (needed := _architecture(policy)):
+        raise InputError(
+            f"{folder / SPEC}: the policy's architecture is {spec.architecture}, "
+            f"this version builds {needed}"
+        )
+    tensors = _read_weights(folder / WEIGHTS, spec.weights_sha256)
+    parameters = dict(policy.named_parameters())
+    if tensors.keys() != parameters.keys():
+        raise InputError(
+            f"{folder / WEIGHTS}: lacks {sorted(parameters.keys() - tensors.keys())} "
+            f"and has unknown {sorted(tensors.keys() - parameters.keys())}"
+        )
+    for name, parameter in parameters.items():
+        found, needed = _form(tensors[name]), _form(parameter)
+        if found != needed:
+            raise InputError(
+                f"{folder / WEIGHTS}: {name} is {found}, the network needs {needed}"
+            )
+        parameter.data.copy_(tensors[name])
+    return policy
+
+
+def _architecture(policy: ActorCriticPolicy) -> dict[str, Any]:
+    return {
+        "class": type(policy).__name__,
+        "features_extractor": type(policy.features_extractor).__name__,
+        "features_dim": policy.features_dim,
+        "net_arch": policy.net_arch,
+        "share_features_extractor": policy.share_features_extractor,
+    }
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _read_spec(path: Path) -> _Spec:
+    try:
+        return _Spec.model_validate(json.loads(_read(path)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise InputError(f"{path}: {where}: {first['msg']}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: is not JSON: {error}") from error
+
+
+def _read_weights(path: Path, sha256: str) -> dict[str, torch.Tensor]:
+    content = _read(path)
+    if (found := hashlib.sha256(content).hexdigest()) != sha256:
+        raise InputError(
+            f"{path}: is damaged or not the one that {SPEC} describes: its SHA-256 is "
+            f"{found}, {SPEC} says {sha256}"
+        )
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise InputError(
+            f"{path}: is not in the safetensors format: {error}"
+        ) from error
+
+
+def _form(tensor: torch.Tensor) -> str:
+    return f"{tensor.dtype} {tuple(tensor.shape)}"

@@ -1,0 +1,187 @@
+"""Proximal policy optimisation (SB3's) from a given policy or from scratch."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pandas as pd
+import stable_baselines3
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.vec_env import VecEnv
+
+from warpzone.agents.policy import fast_on_cpu
+from warpzone.params import TrainRLParams
+
+
+class Score(NamedTuple):
+    """How well a policy plays. The higher clear rate wins, then the longer way."""
+
+    clear_rate: float
+    x_pos_max: float
+    """Mean over the episodes, in pixels."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What came of it."""
+
+    curve: pd.DataFrame
+    """One row an update; row 0 is the start. Counters are totals so far:
+    ``agent_steps``, ``emulator_frames``. ``episodes`` ended in the update's rollout, in
+    any environment; ``episode_return``, ``x_pos_max`` and ``clear_rate`` are their
+    means. Then SB3's figures of the update, ``entropy`` in nats, and
+    ``selection_clear_rate`` and ``selection_x_pos_max`` where they were measured."""
+    policy: ActorCriticPolicy
+    """As it was at the end."""
+    best_weights: dict[str, torch.Tensor]
+    """Those of the policy that scored best, the start included."""
+    best_update: int
+    """Its row in the curve."""
+
+
+def train(
+    envs: VecEnv,
+    start: ActorCriticPolicy | None,
+    params: TrainRLParams,
+    seed: int,
+    score: Callable[[ActorCriticPolicy], Score],
+    on_agent_steps: Callable[[int], object] = lambda _: None,
+) -> Training:
+    """Train a policy by PPO, Schulman et al. 2017, https://arxiv.org/abs/1707.06347.
+
+    The first ``params.critic_warmup`` updates from a given policy teach only the
+    critic: it knows nothing yet, and its noise would undo what the actor knows.
+
+    Args:
+        envs: ``params.envs`` environments, each a `warpzone.game.env.MarioEnv`.
+        start: The policy to start from; a new one if not given.
+        params: How to train.
+        seed: Seeds torch, NumPy's global generator, which SB3 shuffles with, and the
+            environments: ``seed``, ``seed + 1``, ...
+        score: Plays a policy. It must not use the generators above.
+        on_agent_steps: Called with the number of agent steps just taken.
+    """
+    model = _PPO(
+        "CnnPolicy",
+        envs,
+        learning_rate=params.learning_rate,
+        n_steps=params.rollout_steps,
+        batch_size=params.batch_size,
+        n_epochs=params.epochs,
+        gamma=params.gamma,
+        gae_lambda=params.gae_lambda,
+        clip_range=params.clip_range,
+        ent_coef=params.entropy_coefficient,
+        vf_coef=params.value_coefficient,
+        max_grad_norm=params.max_grad_norm,
+        target_kl=params.target_kl,
+        seed=seed,
+        device="cpu",
+    )
+    if start is not None:
+        model.policy.load_state_dict(start.state_dict())
+        model.critic_warmup = params.critic_warmup
+    fast_on_cpu(model.policy)
+    recorder = _Recorder(params, score, on_agent_steps)
+    model.learn(params.agent_steps, recorder)
+    return Training(
+        curve=pd.DataFrame(recorder.rows),
+        policy=model.policy,
+        best_weights=recorder.best_weights,
+        best_update=recorder.best_update,
+    )
+
+
+class _PPO(stable_baselines3.PPO):
+    """SB3's PPO, whose first updates can be kept to the critic's own weights."""
+
+    critic_warmup = 0
+    """Updates that teach only the critic."""
+
+    @property
+    def updates(self) -> int:
+        """How many rollouts have been collected."""
+        return self.num_timesteps // (self.n_steps * self.n_envs)
+
+    def train(self) -> None:
+        everything = self.updates > self.critic_warmup
+        for name, parameter in self.policy.named_parameters():
+            parameter.requires_grad_(everything or name.startswith("value_net."))
+        super().train()
+
+
+class _Recorder(BaseCallback):
+    """Keeps the learning curve and the best policy."""
+
+    model: _PPO  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __init__(
+        self,
+        params: TrainRLParams,
+        score: Callable[[ActorCriticPolicy], Score],
+        on_agent_steps: Callable[[int], object],
+    ) -> None:
+        super().__init__()
+        self.rows: list[dict[str, Any]] = []
+        self.best_weights: dict[str, torch.Tensor] = {}
+        self.best_update = 0
+        self._best_score = Score(-1.0, -1.0)
+        self._params = params
+        self._score = score
+        self._on_agent_steps = on_agent_steps
+        self._ended: list[dict[str, Any]] = []
+
+    # SB3 has no event for the end of an update; the next rollout follows at once.
+    def _on_rollout_start(self) -> None:
+        self._record()
+
+    def _on_training_end(self) -> None:
+        self._record()
+
+    def _on_step(self) -> bool:
+        dones, infos = self.locals["dones"], self.locals["infos"]
+        self._ended += [info for done, info in zip(dones, infos, strict=True) if done]
+        self._on_agent_steps(len(dones))
+        return True
+
+    def _record(self) -> None:
+        update = self.model.updates
+        played = pd.DataFrame(self._ended, columns=["reward", "x_pos_max", "flag_get"])
+        self._ended = []
+        figures = self.logger.name_to_value
+        entropy_loss = figures.get("train/entropy_loss")
+        row = {
+            "update": update,
+            "agent_steps": self.num_timesteps,
+            "emulator_frames": sum(
+                play.emulator_frames for play in self.training_env.get_attr("play")
+            ),
+            "episodes": len(played),
+            "episode_return": played["reward"].mean(),
+            "x_pos_max": played["x_pos_max"].mean(),
+            "clear_rate": played["flag_get"].mean(),
+            "entropy": None if entropy_loss is None else -entropy_loss,
+            **{
+                name: figures.get(f"train/{name}")
+                for name in (
+                    "approx_kl",
+                    "clip_fraction",
+                    "value_loss",
+                    "explained_variance",
+                )
+            },
+            "selection_clear_rate": None,
+            "selection_x_pos_max": None,
+        }
+        is_last = self.num_timesteps >= self._params.agent_steps
+        if update % self._params.selection_interval == 0 or is_last:
+            score = self._score(self.model.policy)
+            row["selection_clear_rate"], row["selection_x_pos_max"] = score
+            if score > self._best_score:
+                self._best_score = score
+                self.best_update = update
+                self.best_weights = deepcopy(self.model.policy.state_dict())
+        self.rows.append(row)

@@ -11,8 +11,9 @@ from enum import IntEnum
 
 FLAGPOLE = 0x31
 BOWSER = 0x2D
+ON_GROUND = 0
 CLIMBING = 3
-"""Player float state on a vine or on the flagpole."""
+"""Player float states; the second one is that of a vine and of the flagpole."""
 WORLD_CLEARED = 2
 """Game mode once the axe has been touched."""
 
@@ -160,6 +161,11 @@ def is_dead(ram: memoryview) -> bool:
         ram[Address.PLAYER_STATE] in (PlayerState.DYING, PlayerState.DEAD)
         or ram[Address.Y_VIEWPORT] > 1
     )
+
+
+def is_on_ground(ram: memoryview) -> bool:
+    """Whether Mario stands on something, so that he can jump."""
+    return ram[Address.FLOAT_STATE] == ON_GROUND
 
 
 def is_in_pit(ram: memoryview) -> bool:

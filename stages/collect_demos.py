@@ -4,6 +4,7 @@ Reads the game, and the recordings of people in data/recordings/ if there are an
 Writes data/demos.jsonl and metrics/collect_demos.json.
 """
 
+import os
 import queue
 from collections import deque
 from collections.abc import Iterator
@@ -45,8 +46,8 @@ def main() -> None:
     if len(kept) < params.collect_demos.episodes:
         raise InputError(
             f"the planner cleared {params.game.level} in {len(kept)} of {len(tries)} "
-            f"episodes, collect_demos.episodes asks for {params.collect_demos.episodes}:"
-            " raise collect_demos.max_tries or lower collect_demos.episodes"
+            f"tries, collect_demos.episodes = {params.collect_demos.episodes}: raise "
+            "collect_demos.max_tries or lower collect_demos.episodes"
         )
     demos = human + kept
     write_lines(DEMOS, (demo.to_json() for demo in demos))
@@ -80,7 +81,7 @@ def planner_tries(params: Params) -> Iterator[Try]:
     threads. No more of them are under way than may still be needed.
     """
     wanted = params.collect_demos.episodes
-    threads = min(params.collect_demos.threads, wanted)
+    threads = min(os.process_cpu_count() or 1, wanted)
     consoles: queue.SimpleQueue[MarioEnv] = queue.SimpleQueue()
     for _ in range(threads):
         consoles.put(MarioEnv(params.game, params.noise))

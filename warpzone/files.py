@@ -45,4 +45,5 @@ def write_json(path: Path, document: Any) -> None:
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write a table without its index, numbers with at most six significant digits."""
-    write_text(path, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
+    text = table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
+    write_text(path, text)

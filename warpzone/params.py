@@ -99,8 +99,6 @@ class CollectDemosParams(Section):
     """Demonstrations to keep."""
     max_tries: Count
     """Episodes after which collection gives up."""
-    threads: Annotated[int, Field(ge=1, le=64)]
-    """Episodes played side by side. The demonstrations do not depend on it."""
 
     @model_validator(mode="after")
     def _enough_tries(self) -> Self:
@@ -259,7 +257,9 @@ def _describe(error: ValidationError) -> str:
             case "extra_forbidden":
                 unknown.setdefault(section, []).append(key)
             case "value_error":
-                wrong.append(f"{'.'.join([*parents, key])}: {item['ctx']['error']}")
+                wrong.append(
+                    f"{'.'.join([*parents, key])}: {item.get('ctx', {}).get('error')}"
+                )
             case _:
                 value = repr(item["input"])
                 reason = item["msg"][0].lower() + item["msg"][1:]

@@ -7,8 +7,8 @@ from tqdm import tqdm
 _SECONDS_BETWEEN_LINES = 10.0
 
 
-def progress_bar(total: int, description: str, unit: str) -> "tqdm[None]":
-    """Return a bar to use as ``with progress_bar(...) as bar: bar.update(1)``.
+def progress_bar(total: int, description: str, unit: str) -> tqdm:
+    """Return a bar, to be used in a ``with`` statement and moved by its ``update``.
 
     Args:
         total: Units of work in all.
@@ -25,7 +25,7 @@ def progress_bar(total: int, description: str, unit: str) -> "tqdm[None]":
         maxinterval=_SECONDS_BETWEEN_LINES,
         miniters=0,
         file=_Lines(),
-        bar_format="{desc}: {n_fmt} of {total_fmt}{unit}s, {elapsed} gone, {remaining} left",
+        bar_format="{desc}: {n_fmt} of {total_fmt}{unit}s, {remaining} left",
     )
 
 

@@ -1,11 +1,11 @@
 """A demonstrator that looks ahead on snapshots of the console.
 
 It runs right for as long as running is safe. Ahead of danger (death, or a wall that
-stops Mario) it tries jumps from every step before it, takes the longest hold with a wide
-range of take-offs that survive, and takes off a fixed margin before the last of them. So
-equal places get equal buttons, which is what makes the play easy to imitate, and a
-sticky button does not spoil it. What the noise changes is planned again from where
-Mario really is. It knows the rules of the game only through the console.
+stops Mario) it tries jumps from every step before it, takes the longest hold with a
+wide range of take-offs that survive, and takes off a fixed margin before the last of
+them. So equal places get equal buttons, which is what makes the play easy to imitate,
+and a sticky button does not spoil it. What the noise changes is planned again from
+where Mario really is. It knows the rules of the game only through the console.
 """
 
 from collections.abc import Iterator

@@ -188,7 +188,8 @@ def replay(recording: Recording, play: LevelPlay, source: str) -> Iterator[int]:
         )
     if (outcome := _outcome(play)) != recording.outcome:
         raise InputError(
-            f"{source}: the replay ends with {outcome!r}, recorded {recording.outcome!r}"
+            f"{source}: the replay ends with {outcome!r}, "
+            f"recorded {recording.outcome!r}"
         )
 
 

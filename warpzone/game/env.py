@@ -1,6 +1,6 @@
 """Super Mario Bros as a standard Gymnasium environment."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -28,7 +28,8 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
     ``info`` holds the thirteen figures that are usually logged for this game, as of the
     last frame: ``reward`` (summed since the episode's start), ``x_pos``, ``x_pos_max``
     (see `warpzone.game.level.Odometer`), ``y_pos``, ``score``, ``coins``, ``time``,
-    ``life``, ``status``, ``flag_get``, ``world``, ``stage`` and ``steps`` (agent steps).
+    ``life``, ``status``, ``flag_get``, ``world``, ``stage`` and ``steps`` (agent
+    steps).
 
     Args:
         game: The learning problem.
@@ -44,7 +45,7 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
         decisions: What each agent step asked for.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {
+    metadata: dict[str, Any] = {  # noqa: RUF012  # Gymnasium declares it so.
         "render_modes": ["rgb_array"],
         "render_fps": 60,
     }
@@ -53,7 +54,7 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
         self, game: GameParams, noise: NoiseParams, render_mode: str | None = None
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
-            raise ValueError(f"render_mode must be rgb_array or None, not {render_mode!r}")
+            raise ValueError(f"render_mode must be rgb_array, got {render_mode!r}")
         self.game = game
         self.noise = noise
         self.render_mode = render_mode

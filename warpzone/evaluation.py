@@ -181,8 +181,8 @@ def read_episodes(path: Path, agent: str) -> pd.DataFrame:
         ("death_x", table["death_x"].notna() != table["cause"].isin(DEATHS)),
         *((name, table[name].isna()) for name in COLUMNS if name != "death_x"),
     ):
-        if is_wrong.any():
-            row = int(is_wrong.argmax())
+        if True in (wrong := is_wrong.tolist()):
+            row = wrong.index(True)
             raise InputError(
                 f"{path}, line {row + 2}: {column} cannot be {table[column][row]!r} "
                 f"in an episode of {agent} that ended by {table['cause'][row]!r}"

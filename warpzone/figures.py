@@ -59,7 +59,7 @@ def agents_figure(metrics: Mapping[str, Mapping[str, float]]) -> bytes:
         figure = Figure(figsize=(_WIDTH, 1.3 + 0.45 * len(metrics)))
         left, right = figure.subplots(1, 2, sharey=True)
         _points(left, metrics, "clear_rate", "{:.0%}")
-        left.set(title="Levels cleared", xlabel="share of the episodes", xlim=(0, 1))
+        left.set(title="Clear rate", xlabel="share of the episodes", xlim=(0, 1))
         left.xaxis.set_major_formatter(PercentFormatter(1))
         _points(right, metrics, "x_pos_max_mean", "{:,.0f}")
         right.set(title="Mean distance", xlabel="pixels", xlim=(0, None))

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+
+from warpzone.demos.planner import Planner, demonstrate
+from warpzone.demos.recording import Recording, watch
+from warpzone.game.env import MarioEnv
+from warpzone.params import Params, load_params
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    return load_params(Path("params.yaml"))
+
+
+@pytest.fixture(scope="module")
+def env(params: Params) -> MarioEnv:
+    game = params.game.model_copy(update={"time_limit": 60})
+    return MarioEnv(game, params.noise)
+
+
+@pytest.fixture(scope="module")
+def demonstration(env: MarioEnv) -> Recording:
+    return demonstrate(env, seed=5)
+
+
+def test_the_planner_passes_the_first_enemies_and_pipes(
+    env: MarioEnv, demonstration: Recording
+) -> None:
+    # The first Goomba stands at about 350, the first pipes at 450 and 610 pixels.
+    assert demonstration.outcome == "unfinished"
+    assert env.play.odometer.x_pos_max > 450
+
+
+def test_a_demonstration_replays_and_shows_what_the_player_saw(
+    env: MarioEnv, demonstration: Recording
+) -> None:
+    observations, actions = watch(demonstration, env.game, "demonstration")
+    assert len(observations) == len(actions) == 60
+
+
+def test_planning_leaves_the_environment_as_it_was(env: MarioEnv) -> None:
+    env.reset(seed=3)
+    planner = Planner(env)
+    before = bytes(env.play.ram)
+    noise = env.np_random.bit_generator.state
+    planner.decide()
+    assert bytes(env.play.ram) == before
+    assert env.np_random.bit_generator.state == noise
+    assert not env.decisions
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_demonstration(
+    env: MarioEnv, demonstration: Recording
+) -> None:
+    assert demonstrate(env, seed=5) == demonstration
+
+
+@pytest.mark.slow
+def test_the_planner_clears_1_1_under_noise(params: Params) -> None:
+    env = MarioEnv(params.game, params.noise)
+    outcomes = [demonstrate(env, seed).outcome for seed in (0, 1)]
+    assert outcomes == ["clear", "clear"]

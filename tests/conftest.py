@@ -2,6 +2,7 @@
 
 import pytest
 
+from warpzone.game.actions import DOWN, NO_BUTTONS, RIGHT, A
 from warpzone.params import GameParams, NoiseParams, RewardParams
 
 
@@ -38,3 +39,17 @@ def noise() -> NoiseParams:
 @pytest.fixture(scope="session")
 def no_noise() -> NoiseParams:
     return NoiseParams(no_op_max=0, sticky_probability=0.0)
+
+
+@pytest.fixture(scope="session")
+def into_the_bonus_room() -> bytes:
+    """Buttons that lead from the start of 1-1 into its first open pipe.
+
+    Mario jumps onto the pipe at x = 918; the last frame takes him into the room below.
+    """
+    jumps = ((1, 28, 16), (1, 28, 20), (1, 28, 20), (1, 20, 0), (1, 28, 5))
+    jumps += ((60, 28, 10), (60, 28, 20), (10, 28, 5), (80, 28, 5))
+    held = b""
+    for run, jump, fall in jumps:
+        held += bytes([RIGHT]) * run + bytes([RIGHT | A]) * jump + bytes([RIGHT]) * fall
+    return held + bytes([NO_BUTTONS]) * 20 + bytes([DOWN]) * 2

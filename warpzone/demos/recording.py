@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
+from reprlib import repr as shorten
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -102,6 +103,8 @@ class Recording(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the line"
+            if first["loc"] and first["type"] != "missing":
+                where += f" = {shorten(first['input'])}"
             raise InputError(
                 f"{source}: not a recording: {where}: {first['msg']}"
             ) from error
@@ -130,6 +133,22 @@ class Recording(BaseModel):
                 raise ValueError(
                     f"{frames} frames with {self.no_ops} no-ops and frame skip "
                     f"{self.frame_skip} need {needed} decisions, got {steps}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _held_as_decided(self) -> Self:
+        """The replay tests the buttons; this tests the decisions by the buttons."""
+        if self.decisions is None:
+            return self
+        held, decided = self.frame_buttons, self.decided
+        for frame in range(self.no_ops, len(held)):
+            wanted = decided[(frame - self.no_ops) // self.frame_skip]
+            before = held[frame - 1] if frame else wanted
+            if held[frame] not in (wanted, before):
+                raise ValueError(
+                    f"frame {frame} holds {action_name(held[frame])}, but "
+                    f"{action_name(wanted)} was decided and {action_name(before)} held"
                 )
         return self
 

@@ -11,9 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from stable_baselines3.common.policies import ActorCriticPolicy
-
 from warpzone.agents.policy import (
+    Policy,
     PolicyAgent,
     describe_origin,
     load_policy,
@@ -55,7 +54,7 @@ def main() -> None:
         for index in range(rl.selection_episodes)
     ]
 
-    def score(policy: ActorCriticPolicy) -> Score:
+    def score(policy: Policy) -> Score:
         agent = PolicyAgent(policy, params.evaluate.greedy)
         table, _ = play_episodes(agent, game, noise, selection, rl.envs)
         cleared, x_pos_max = table[["cleared", "x_pos_max"]].mean()

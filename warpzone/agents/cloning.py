@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from stable_baselines3.common.policies import ActorCriticPolicy
 from torch.nn.functional import cross_entropy
 
-from warpzone.agents.policy import action_logits
+from warpzone.agents.policy import Policy, action_logits
 from warpzone.demos.recording import Recording, watch
 from warpzone.errors import InputError
 from warpzone.params import GameParams, PretrainBCParams
@@ -105,7 +104,7 @@ def join(episodes: Sequence[Demonstration]) -> Demonstration:
 
 
 def clone(
-    policy: ActorCriticPolicy,
+    policy: Policy,
     train: Demonstration,
     held_out: Demonstration,
     params: PretrainBCParams,
@@ -161,7 +160,7 @@ def clone(
     return Cloning(pd.DataFrame(rows), best_epoch, predictions)
 
 
-def _measure(policy: ActorCriticPolicy, pairs: Demonstration) -> tuple[float, float]:
+def _measure(policy: Policy, pairs: Demonstration) -> tuple[float, float]:
     """Return the mean cross-entropy in nats and the share of actions predicted."""
     log_probs = action_logits(policy, pairs.observations)
     chosen = log_probs[np.arange(len(pairs)), pairs.actions]

@@ -21,6 +21,9 @@ from warpzone.game.actions import ACTION_SETS
 from warpzone.game.emulator import rom_sha256
 from warpzone.params import GameParams, Section
 
+Policy = ActorCriticPolicy
+"""An actor and a critic, as SB3's algorithms train them."""
+
 WEIGHTS = "policy.safetensors"
 SPEC = "policy.json"
 
@@ -83,7 +86,7 @@ class PolicyAgent:
         greedy: Take the likeliest action; otherwise draw from the policy.
     """
 
-    def __init__(self, policy: ActorCriticPolicy, greedy: bool) -> None:
+    def __init__(self, policy: Policy, greedy: bool) -> None:
         self._policy = policy
         self._greedy = greedy
 
@@ -106,7 +109,7 @@ def make_deterministic(seed: int) -> None:
     torch.set_num_threads(_TORCH_THREADS)
 
 
-def build_policy(game: GameParams) -> ActorCriticPolicy:
+def build_policy(game: GameParams) -> Policy:
     """Return a new policy: SB3's own, with the network of Mnih et al. 2015.
 
     Actor and critic share its convolutions, as is SB3's default. The weights are drawn
@@ -122,7 +125,7 @@ def build_policy(game: GameParams) -> ActorCriticPolicy:
     return fast_on_cpu(policy)
 
 
-def fast_on_cpu(policy: ActorCriticPolicy) -> ActorCriticPolicy:
+def fast_on_cpu(policy: Policy) -> Policy:
     """Lay the weights out channels last, which trains about twice as fast on a CPU.
 
     In place, and the optimizer keeps its hold on them. SB3 initialises its weights in
@@ -131,7 +134,7 @@ def fast_on_cpu(policy: ActorCriticPolicy) -> ActorCriticPolicy:
     return policy.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
-def action_logits(policy: ActorCriticPolicy, observations: np.ndarray) -> np.ndarray:
+def action_logits(policy: Policy, observations: np.ndarray) -> np.ndarray:
     """Log-probabilities of every action, shape ``(N, actions)``, float32.
 
     Each row depends on its observation only, to the bit.
@@ -171,7 +174,7 @@ class _Spec(BaseModel):
 
 
 def save_policy(
-    policy: ActorCriticPolicy,
+    policy: Policy,
     folder: Path,
     game: GameParams,
     origin: dict[str, Any],
@@ -198,7 +201,7 @@ def save_policy(
     write_json(folder / SPEC, spec.model_dump(mode="json"))
 
 
-def load_policy(folder: Path, game: GameParams) -> ActorCriticPolicy:
+def load_policy(folder: Path, game: GameParams) -> Policy:
     """Read a policy that plays ``game``, ready to act.
 
     Raises:
@@ -236,7 +239,7 @@ def load_policy(folder: Path, game: GameParams) -> ActorCriticPolicy:
     return policy
 
 
-def _architecture(policy: ActorCriticPolicy) -> dict[str, Any]:
+def _architecture(policy: Policy) -> dict[str, Any]:
     return {
         "class": type(policy).__name__,
         "features_extractor": type(policy.features_extractor).__name__,

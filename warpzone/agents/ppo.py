@@ -9,10 +9,9 @@ import pandas as pd
 import stable_baselines3
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv
 
-from warpzone.agents.policy import fast_on_cpu
+from warpzone.agents.policy import Policy, fast_on_cpu
 from warpzone.params import TrainRLParams
 
 
@@ -34,7 +33,7 @@ class Training:
     any environment; ``episode_return``, ``x_pos_max`` and ``clear_rate`` are their
     means. Then SB3's figures of the update, ``entropy`` in nats, and
     ``selection_clear_rate`` and ``selection_x_pos_max`` where they were measured."""
-    policy: ActorCriticPolicy
+    policy: Policy
     """As it was at the end."""
     best_weights: dict[str, torch.Tensor]
     """Those of the policy that scored best, the start included."""
@@ -44,10 +43,10 @@ class Training:
 
 def train(
     envs: VecEnv,
-    start: ActorCriticPolicy | None,
+    start: Policy | None,
     params: TrainRLParams,
     seed: int,
-    score: Callable[[ActorCriticPolicy], Score],
+    score: Callable[[Policy], Score],
     on_agent_steps: Callable[[int], object] = lambda _: None,
 ) -> Training:
     """Train a policy by PPO, Schulman et al. 2017, https://arxiv.org/abs/1707.06347.
@@ -121,7 +120,7 @@ class _Recorder(BaseCallback):
     def __init__(
         self,
         params: TrainRLParams,
-        score: Callable[[ActorCriticPolicy], Score],
+        score: Callable[[Policy], Score],
         on_agent_steps: Callable[[int], object],
     ) -> None:
         super().__init__()

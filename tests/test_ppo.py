@@ -1,0 +1,163 @@
+from contextlib import closing
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from warpzone.agents.policy import build_policy, make_deterministic
+from warpzone.agents.ppo import Score, train
+from warpzone.game.env import MarioEnv
+from warpzone.game.vec_env import ThreadedVecEnv
+from warpzone.params import TrainRLParams
+
+EQUAL = Score(0.0, 0.0)
+
+
+@pytest.fixture(scope="module")
+def small(game):
+    """Small pictures for speed, and episodes of exactly 8 agent steps."""
+    changes = {"height": 36, "width": 36, "frame_stack": 1}
+    return game.model_copy(update=changes | {"time_limit": 8, "stuck_limit": 0})
+
+
+def params(**changes):
+    values = {
+        "agent_steps": 96,
+        "envs": 2,
+        "rollout_steps": 16,
+        "batch_size": 16,
+        "epochs": 2,
+        "learning_rate": 1e-3,
+        "gamma": 0.9,
+        "gae_lambda": 0.95,
+        "clip_range": 0.2,
+        "entropy_coefficient": 0.01,
+        "value_coefficient": 0.5,
+        "max_grad_norm": 0.5,
+        "target_kl": 0.5,
+        "critic_warmup": 0,
+        "selection_interval": 1,
+        "selection_episodes": 1,
+    }
+    return TrainRLParams(**values | changes)
+
+
+def run(game, noise, rl, *, seed=5, start=None, score=lambda _: EQUAL, threads=2):
+    make_deterministic(seed)
+    env_fns = [partial(MarioEnv, game, noise)] * rl.envs
+    with closing(ThreadedVecEnv(env_fns, threads)) as envs:
+        return train(envs, start, rl, seed, score)
+
+
+def new_policy(game, seed=9):
+    make_deterministic(seed)
+    return build_policy(game)
+
+
+def weights_of(policy):
+    return {name: p.detach().clone() for name, p in policy.named_parameters()}
+
+
+def are_equal(ours, theirs):
+    return all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_equal_seeds_train_equal_policies_whatever_the_number_of_threads(small, noise):
+    first, second = (
+        run(small, noise, params(agent_steps=64), threads=threads) for threads in (1, 2)
+    )
+    other = run(small, noise, params(agent_steps=64), seed=6)
+    weights = weights_of(first.policy)
+    assert are_equal(weights_of(second.policy), weights)
+    assert not are_equal(weights_of(other.policy), weights)
+    assert first.curve.equals(second.curve)
+
+
+def test_the_curve_counts_the_episodes_of_every_environment(small, no_noise):
+    curve = run(small, no_noise, params()).curve
+    assert curve["update"].tolist() == [0, 1, 2, 3]
+    assert curve["agent_steps"].tolist() == [0, 32, 64, 96]
+    # 2 environments x 16 steps / 8 steps an episode.
+    assert curve["episodes"].tolist() == [0, 4, 4, 4]
+    # 32 agent steps x 4 frames, on top of what it takes to reach the level's start.
+    assert curve["emulator_frames"].diff().tolist()[1:] == [128, 128, 128]
+    assert curve["clear_rate"].tolist()[1:] == [0, 0, 0]
+    # Mario starts at 40, runs at most 2.5 pixels a frame, and is paid 0.02 a pixel.
+    assert curve["x_pos_max"].iloc[1:].between(40, 40 + 80).all()
+    paid = 0.02 * (curve["x_pos_max"] - 40)
+    assert np.allclose(curve["episode_return"].iloc[1:], paid.iloc[1:])
+
+
+def test_the_entropy_of_a_new_policy_is_nearly_that_of_an_even_choice(small, noise):
+    curve = run(small, noise, params(agent_steps=32, learning_rate=1e-9)).curve
+    # ln 7
+    assert curve["entropy"].iloc[1] == pytest.approx(1.9459, abs=0.01)
+
+
+def test_the_warm_up_moves_the_critic_only(small, noise):
+    start = new_policy(small)
+    before = weights_of(start)
+    trained = run(small, noise, params(critic_warmup=3), start=start)
+    after = weights_of(trained.policy)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"value_net.weight", "value_net.bias"}
+    assert trained.curve["approx_kl"].tolist()[1:] == [0, 0, 0]
+
+
+def test_after_the_warm_up_everything_moves(small, noise):
+    start = new_policy(small)
+    before = weights_of(start)
+    trained = run(small, noise, params(critic_warmup=2), start=start)
+    after = weights_of(trained.policy)
+    assert not any(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_policy_from_scratch_needs_no_warm_up(small, noise):
+    warm, cold = (
+        run(small, noise, params(agent_steps=32, critic_warmup=warmup))
+        for warmup in (3, 0)
+    )
+    assert are_equal(weights_of(warm.policy), weights_of(cold.policy))
+
+
+def test_the_start_is_a_candidate(small, noise):
+    start = new_policy(small)
+    before = weights_of(start)
+    scores = iter([Score(0.5, 100), Score(0.5, 99), Score(0.4, 200), Score(0.0, 300)])
+    trained = run(small, noise, params(), start=start, score=lambda _: next(scores))
+    assert trained.best_update == 0
+    assert are_equal(trained.best_weights, before)
+    assert not are_equal(weights_of(trained.policy), before)
+
+
+def test_the_best_policy_clears_most_and_then_gets_furthest(small, noise):
+    scores = iter([Score(0.1, 900), Score(0.5, 10), Score(0.5, 11), Score(0.2, 999)])
+    seen = []
+
+    def score(policy):
+        seen.append(weights_of(policy))
+        return next(scores)
+
+    trained = run(small, noise, params(), score=score)
+    assert trained.best_update == 2
+    assert are_equal(trained.best_weights, seen[2])
+    assert not are_equal(seen[3], seen[2])
+    assert trained.curve["selection_clear_rate"].tolist() == [0.1, 0.5, 0.5, 0.2]
+    assert trained.curve["selection_x_pos_max"].tolist() == [900, 10, 11, 999]
+
+
+def test_the_last_policy_is_measured_whatever_the_interval(small, noise):
+    curve = run(small, noise, params(selection_interval=2)).curve
+    measured = curve["selection_clear_rate"].notna()
+    assert measured.tolist() == [True, False, True, True]
+
+
+@pytest.mark.slow
+def test_a_policy_learns_to_run_to_the_right(small, no_noise):
+    rl = params(
+        agent_steps=4096, envs=4, rollout_steps=64, batch_size=64, selection_interval=99
+    )
+    curve = run(small.model_copy(update={"time_limit": 16}), no_noise, rl).curve
+    early, late = (curve["x_pos_max"].iloc[rows].mean() for rows in (1, [-2, -1]))
+    assert late > early + 30

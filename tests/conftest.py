@@ -1,9 +1,20 @@
 """What several test modules share."""
 
+from pathlib import Path
+
 import pytest
 
 from warpzone.game.actions import DOWN, NO_BUTTONS, RIGHT, A
-from warpzone.params import GameParams, NoiseParams, RewardParams
+from warpzone.params import (
+    CompareParams,
+    EvaluateParams,
+    GameParams,
+    NoiseParams,
+    Params,
+    RewardParams,
+    RunsParams,
+    load_params,
+)
 
 
 @pytest.fixture(scope="session")
@@ -53,3 +64,26 @@ def into_the_bonus_room() -> bytes:
     for run, jump, fall in jumps:
         held += bytes([RIGHT]) * run + bytes([RIGHT | A]) * jump + bytes([RIGHT]) * fall
     return held + bytes([NO_BUTTONS]) * 20 + bytes([DOWN]) * 2
+
+
+@pytest.fixture
+def small_workspace(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    game: GameParams,
+    noise: NoiseParams,
+) -> Params:
+    """Make a folder with nothing but a small params.yaml the current one."""
+    params = load_params(Path(__file__).parents[1] / "params.yaml").model_copy(
+        update={
+            "game": game.model_copy(update={"time_limit": 30}),
+            "noise": noise,
+            "runs": RunsParams(init=("bc", "scratch"), seed=(1,)),
+            "evaluate": EvaluateParams(episodes=3, envs=2, greedy=True),
+            "compare": CompareParams(bootstrap_samples=100),
+        }
+    )
+    # JSON is YAML.
+    (tmp_path / "params.yaml").write_text(params.model_dump_json())
+    monkeypatch.chdir(tmp_path)
+    return params

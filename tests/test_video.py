@@ -1,14 +1,31 @@
+import json
+import sys
 from collections.abc import Iterator
+from itertools import batched
 from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
+import pandas as pd
 import pytest
 
+from stages import record_video
+from warpzone.agents.policy import RandomAgent
+from warpzone.demos.recording import read_recordings
 from warpzone.errors import InputError
+from warpzone.evaluation import play_episodes
+from warpzone.files import write_csv, write_lines
+from warpzone.params import Params
 from warpzone.video import write_gif, write_mp4
 
 HEIGHT, WIDTH = 48, 64
+
+TABLE = Path("data/episodes/bc-seed1.csv")
+RECORDINGS = Path("data/episodes/bc-seed1.jsonl")
+BEST = Path("data/videos/bc-seed1-best.mp4")
+MEDIAN = Path("data/videos/bc-seed1-median.mp4")
+GIF = Path("plots/record_video/bc-seed1.gif")
+METRICS = Path("metrics/record_video.json")
 
 
 def moving_square(frames: int) -> Iterator[np.ndarray]:
@@ -123,3 +140,99 @@ def test_no_frames_and_frames_of_two_sizes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"frame 1 of square.mp4 .* \(4, 6, 3\)"):
         write_mp4(path, sizes, fps=60, scale=2)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def evaluated(small_workspace: Params, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+    """Three short episodes of random play, under the name of a trained agent."""
+    monkeypatch.setattr(sys, "argv", ["record_video.py"])
+    table, recordings = play_episodes(
+        RandomAgent(7), small_workspace.game, small_workspace.noise, [1, 2, 3], envs=3
+    )
+    table.insert(0, "agent", "bc-seed1")
+    write_csv(TABLE, table)
+    write_lines(RECORDINGS, [recording.to_json() for recording in recordings])
+    return table
+
+
+def test_the_films_show_the_evaluated_episodes_frame_by_frame(
+    evaluated: pd.DataFrame,
+) -> None:
+    record_video.main()
+    metrics = json.loads(METRICS.read_text())
+    assert metrics["best_x_pos_max"] == max(evaluated["x_pos_max"])
+    assert metrics["median_x_pos_max"] == sorted(evaluated["x_pos_max"])[1]
+    lengths = dict(zip(evaluated["seed"], evaluated["emulator_frames"], strict=True))
+    recordings = {log.seed: log for log in read_recordings(RECORDINGS)}
+    for kind, path in (("best", BEST), ("median", MEDIAN)):
+        seed = metrics[f"{kind}_seed"]
+        meta, frames = decode(path)
+        assert (meta["codec"], meta["fps"]) == ("h264", 60)
+        assert len(frames) == lengths[seed] == metrics[f"{kind}_frames"]
+        assert meta["duration"] == pytest.approx(len(frames) / 60, abs=0.01)
+        screens = np.stack(list(record_video.film(recordings[seed], "bc-seed1")))
+        assert frames.shape == (len(screens), 480, 512, 3)
+        # Mario moves in most frames; in some the screen really stands still.
+        changes = np.any(screens[1:] != screens[:-1], axis=(1, 2, 3))
+        assert changes.mean() > 0.5
+        difference = np.abs(frames[:, ::2, ::2].astype(int) - screens)
+        assert difference.mean(axis=(1, 2, 3)).max() < 3
+        assert np.any(frames[1:] != frames[:-1], axis=(1, 2, 3))[changes].all()
+
+
+def test_the_gif_shows_the_end_of_the_best_episode(
+    evaluated: pd.DataFrame, small_workspace: Params
+) -> None:
+    params = small_workspace.record_video.model_copy(
+        update={"gif_seconds": 1.0, "gif_fps": 15, "gif_width": 256}
+    )
+    changed = small_workspace.model_copy(update={"record_video": params})
+    Path("params.yaml").write_text(changed.model_dump_json())
+    record_video.main()
+    _, pictures = decode(GIF)
+    assert pictures.shape == (15, 240, 256, 3)
+    seed = json.loads(METRICS.read_text())["best_seed"]
+    [best] = [log for log in read_recordings(RECORDINGS) if log.seed == seed]
+    screens = list(record_video.film(best, "bc-seed1"))[-60:]
+    # A picture stands for four frames, and shows one of them as it is.
+    for picture, four in zip(pictures, batched(screens, 4, strict=True), strict=True):
+        assert any(np.array_equal(picture, screen) for screen in four)
+
+
+def test_a_recording_of_another_play_is_refused_and_not_filmed(
+    evaluated: pd.DataFrame,
+) -> None:
+    lines = [json.loads(line) for line in RECORDINGS.read_text().splitlines()]
+    for line in lines:
+        line["ram_sha256"] = "0" * 64
+    write_lines(RECORDINGS, map(json.dumps, lines))
+    with pytest.raises(InputError, match=r"bc-seed1\.jsonl, seed \d: .* another state"):
+        record_video.main()
+    assert not list(MEDIAN.parent.iterdir())
+
+
+def test_a_table_and_recordings_of_different_episodes_are_refused(
+    evaluated: pd.DataFrame,
+) -> None:
+    lines = RECORDINGS.read_text().splitlines()
+    write_lines(RECORDINGS, lines[1:])
+    with pytest.raises(InputError, match=r"3 episodes from seed 1, .* 2 from seed 2"):
+        record_video.main()
+
+
+def chosen(rows: list[tuple[bool, int, int]]) -> tuple[int, int]:
+    columns = ["cleared", "x_pos_max", "agent_steps"]
+    table = pd.DataFrame(rows, columns=columns).assign(seed=range(len(rows)))
+    return record_video.median_episode(table), record_video.best_episode(table)
+
+
+def test_the_median_is_the_middle_one_and_the_lower_of_two() -> None:
+    deaths = [(False, 900, 50), (False, 100, 50), (False, 500, 50), (False, 300, 50)]
+    assert chosen(deaths)[0] == 3
+    assert chosen(deaths[:3])[0] == 2
+
+
+def test_the_best_is_the_fastest_clear_or_else_the_furthest_death() -> None:
+    deaths = [(False, 900, 70), (False, 950, 90), (False, 950, 80), (False, 950, 80)]
+    assert chosen(deaths)[1] == 2
+    assert chosen([*deaths, (True, 940, 95), (True, 930, 85)])[1] == 5

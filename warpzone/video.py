@@ -48,9 +48,8 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: int, scale: int) ->
         [
             "-vf",
             f"scale=iw*{scale}:ih*{scale}:flags=neighbor+accurate_rnd+bitexact"
-            ":out_color_matrix=bt709:out_range=tv,format=yuv420p",
-            *("-colorspace", "bt709", "-color_primaries", "bt709"),
-            *("-color_trc", "bt709", "-color_range", "tv"),
+            ":out_color_matrix=bt709:out_range=tv,format=yuv420p,"
+            "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709",
             *("-c:v", "libx264", "-preset", "medium", "-crf", str(_CRF)),
             # Otherwise the bytes depend on the number and the kind of the CPU's cores.
             *("-threads", "1", "-x264-params", "cpu-independent=1"),

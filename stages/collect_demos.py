@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from warpzone.demos.planner import demonstrate
+from warpzone.demos.planner import Planner
 from warpzone.demos.recording import Recording, read_recordings, watch
 from warpzone.errors import InputError
 from warpzone.files import write_json, write_lines
@@ -82,19 +82,19 @@ def planner_tries(params: Params) -> Iterator[Try]:
     """
     wanted = params.collect_demos.episodes
     threads = min(os.process_cpu_count() or 1, wanted)
-    consoles: queue.SimpleQueue[MarioEnv] = queue.SimpleQueue()
+    planners: queue.SimpleQueue[Planner] = queue.SimpleQueue()
     for _ in range(threads):
-        consoles.put(MarioEnv(params.game, params.noise))
+        planners.put(Planner(MarioEnv(params.game, params.noise)))
 
     def play(index: int) -> Try:
-        env = consoles.get()
+        planner = planners.get()
         seed = episode_seed(Purpose.DEMONSTRATION, params.seed, index)
-        before = env.play.emulator_frames
-        demo = demonstrate(env, seed)
-        frames = env.play.emulator_frames - before
+        before = planner.emulator_frames
+        demo = planner.demonstrate(seed)
+        frames = planner.emulator_frames - before
+        planners.put(planner)
         if demo.outcome == "clear":
             watch(demo, params.game, f"demonstration with seed {seed}")
-        consoles.put(env)
         return Try(demo, frames)
 
     under_way: deque = deque()

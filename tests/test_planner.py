@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from warpzone.demos.planner import Planner, demonstrate
+from warpzone.demos.planner import Planner
 from warpzone.demos.recording import Recording, watch
 from warpzone.game.env import MarioEnv
 from warpzone.params import Params, load_params
@@ -21,7 +21,7 @@ def env(params: Params) -> MarioEnv:
 
 @pytest.fixture(scope="module")
 def demonstration(env: MarioEnv) -> Recording:
-    return demonstrate(env, seed=5)
+    return Planner(env).demonstrate(seed=5)
 
 
 def test_the_planner_passes_the_first_enemies_and_pipes(
@@ -54,11 +54,12 @@ def test_planning_leaves_the_environment_as_it_was(env: MarioEnv) -> None:
 def test_the_same_seed_gives_the_same_demonstration(
     env: MarioEnv, demonstration: Recording
 ) -> None:
-    assert demonstrate(env, seed=5) == demonstration
+    assert Planner(env).demonstrate(seed=5) == demonstration
 
 
 @pytest.mark.slow
 def test_the_planner_clears_1_1_under_noise(params: Params) -> None:
     env = MarioEnv(params.game, params.noise)
-    outcomes = [demonstrate(env, seed).outcome for seed in (0, 1)]
+    planner = Planner(env)
+    outcomes = [planner.demonstrate(seed).outcome for seed in (0, 1)]
     assert outcomes == ["clear", "clear"]

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from warpzone.demos.recording import Recording
 from warpzone.game.actions import LEFT, NO_BUTTONS, RIGHT, A, B
+from warpzone.game.emulator import NesPyEmulator
 from warpzone.game.env import MarioEnv
-from warpzone.game.level import PlaySnapshot
+from warpzone.game.level import LevelPlay, PlaySnapshot
 from warpzone.game.state import is_cleared, is_on_ground
 
 RUN = RIGHT | B
@@ -58,10 +59,7 @@ class _Moment:
 
 
 class Planner:
-    """Decides what to press in an environment that it may try things out in.
-
-    Trying leaves the environment as it was: the console is restored, and the
-    environment's noise is not drawn from.
+    """Plays in an environment, and tries things out on a console of its own.
 
     Args:
         env: Its action set must have the buttons of ``right_only``.
@@ -69,28 +67,44 @@ class Planner:
 
     def __init__(self, env: MarioEnv) -> None:
         self._env = env
-        self._play = env.play
+        # Restoring is not exact to the last frame, see `Emulator.snapshot`: the
+        # environment's own console is never restored, so that its log replays.
+        self._play = LevelPlay(NesPyEmulator(), env.game.level)
         masks = (NO_BUTTONS, LEFT, RIGHT, A | LEFT, A)
         self._detours = [mask for mask in masks if mask in env.buttons]
-        self.restart()
+        self._forget()
 
-    def restart(self) -> None:
-        """Forget the plan. To be called when the environment was reset."""
-        self._plan: list[int] = []
-        self._expected: list[bytes] = []
+    @property
+    def emulator_frames(self) -> int:
+        """Frames emulated so far, to plan and to play."""
+        return self._play.emulator_frames + self._env.play.emulator_frames
+
+    def demonstrate(self, seed: int) -> Recording:
+        """Play an episode under the environment's noise."""
+        self._env.reset(seed=seed)
+        self._forget()
+        ended = False
+        while not ended:
+            _, _, terminated, truncated, _ = self._env.step(self.decide())
+            ended = terminated or truncated
+        return Recording.of_episode(self._env, seed)
 
     def decide(self) -> int:
         """Return the action, an index into the environment's action set."""
-        ram = bytes(self._play.ram)
+        ram = bytes(self._env.play.ram)
         as_expected = bool(self._expected) and self._expected[0] == ram
         if not as_expected or len(self._plan) < FRESH:
+            self._play.restore(self._env.play.snapshot())
             here = self._moment()
             self._plan = self._search(here)
             after = self._roll(here, self._plan)
             self._expected = [ram, *(moment.ram for moment in after)]
-            self._play.restore(here.snapshot)
         self._expected.pop(0)
         return self._env.buttons.index(self._plan.pop(0))
+
+    def _forget(self) -> None:
+        self._plan: list[int] = []
+        self._expected: list[bytes] = []
 
     def _search(self, here: _Moment) -> list[int]:
         """Return a plan of at least one step: safe if one is found."""
@@ -224,17 +238,6 @@ class Planner:
             is_cleared=is_cleared(play.ram),
             is_on_ground=is_on_ground(play.ram),
         )
-
-
-def demonstrate(env: MarioEnv, seed: int) -> Recording:
-    """Let the planner play an episode under the environment's noise."""
-    env.reset(seed=seed)
-    planner = Planner(env)
-    ended = False
-    while not ended:
-        _, _, terminated, truncated, _ = env.step(planner.decide())
-        ended = terminated or truncated
-    return Recording.of_episode(env, seed)
 
 
 def _danger(here: _Moment, after: list[_Moment]) -> int | None:

@@ -37,11 +37,17 @@ class Emulator(Protocol):
         ...
 
     def snapshot(self) -> Any:
-        """Return the whole machine's state. It is valid in this process only."""
+        """Return the machine's state. It is valid in this process only.
+
+        nes-py's lacks how far the game has got in reading the controllers. Now and then
+        a frame ends in the middle of that; restored there, the console reads other
+        buttons in the next frame than it read at first. So a console whose play is
+        logged must not be restored on the way: try things out on another one.
+        """
         ...
 
     def restore(self, snapshot: Any) -> None:
-        """Bring back a state that `snapshot` of this emulator returned."""
+        """Bring back a state that `snapshot` of any emulator of this kind returned."""
         ...
 
     def close(self) -> None:

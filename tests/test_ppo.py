@@ -1,3 +1,4 @@
+import tempfile
 from contextlib import closing
 from functools import partial
 
@@ -151,6 +152,14 @@ def test_the_last_policy_is_measured_whatever_the_interval(small, noise):
     curve = run(small, noise, params(selection_interval=2)).curve
     measured = curve["selection_clear_rate"].notna()
     assert measured.tolist() == [True, False, True, True]
+
+
+def test_training_leaves_nothing_in_the_temporary_folder(
+    small, noise, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    run(small, noise, params(agent_steps=32))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pandas as pd
 import stable_baselines3
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 
 from warpzone.agents.policy import Policy, fast_on_cpu
@@ -84,6 +85,8 @@ def train(
         model.policy.load_state_dict(start.state_dict())
         model.critic_warmup = params.critic_warmup
     fast_on_cpu(model.policy)
+    # SB3's own logger would leave an empty folder in the temporary one.
+    model.set_logger(Logger(folder=None, output_formats=[]))
     recorder = _Recorder(params, score, on_agent_steps)
     model.learn(params.agent_steps, recorder)
     return Training(

@@ -28,12 +28,12 @@ FRESH = 8
 """A plan shorter than this is looked at again."""
 HOLDS = (8, 5, 3, 1)
 """How long A is held in a jump, in order of preference."""
-WIDE = 5
+WIDE = 3
 """Take-offs in a row that survive and are enough to choose a hold."""
 MARGIN = 2
 """Between the chosen take-off and the last one that survives."""
 SETTLE = 6
-"""How long Mario must stay alive after a landing."""
+"""How long Mario must run on after a landing, and stand again, to call it one."""
 MAX_FLIGHT = 24
 STUCK = 3
 """Running that covers less than `STUCK_PIXELS` in this time is stopped by a wall."""
@@ -187,6 +187,11 @@ class Planner:
         if landing.progress <= wall:
             return None
         after = self._roll(landing, [RUN] * SETTLE)
+        # Touching a ledge is not landing: the fall goes on.
+        while not (after[-1].is_on_ground or after[-1].is_over):
+            after.append(self._advance(RUN))
+            if len(after) > MAX_FLIGHT:
+                return None
         if not after[-1].is_lost:
             return plan + [RUN] * len(after)
         if follow_ups:

@@ -9,13 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from warpzone.agents.policy import (
-    Agent,
-    PolicyAgent,
-    RandomAgent,
-    load_policy,
-    make_deterministic,
-)
+from warpzone.agents.agent import Agent, RandomAgent
+from warpzone.agents.policy import PolicyAgent, load_policy, make_deterministic
 from warpzone.errors import InputError
 from warpzone.evaluation import agent_names, play_episodes, read_episodes, summarise
 from warpzone.files import write_csv, write_json, write_lines

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from stages import evaluate
-from warpzone.agents.policy import RandomAgent
+from warpzone.agents.agent import RandomAgent
 from warpzone.demos.recording import read_recordings, replay
 from warpzone.errors import InputError
 from warpzone.evaluation import (

@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from warpzone.agents.agent import RandomAgent
 from warpzone.agents.policy import (
     PolicyAgent,
-    RandomAgent,
     action_logits,
     build_policy,
     describe_origin,
@@ -187,7 +187,7 @@ def test_a_tensor_of_another_type_is_refused(folder, game):
 
 def test_a_description_that_is_not_json_is_refused(folder, game):
     (folder / "policy.json").write_text("{")
-    with pytest.raises(InputError, match=r"policy\.json: is not JSON"):
+    with pytest.raises(InputError, match=r"policy\.json: the file: Invalid JSON"):
         load_policy(folder, game)
 
 

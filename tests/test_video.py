@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from stages import record_video
-from warpzone.agents.policy import RandomAgent
+from warpzone.agents.agent import RandomAgent
 from warpzone.demos.recording import read_recordings
 from warpzone.errors import InputError
 from warpzone.evaluation import play_episodes

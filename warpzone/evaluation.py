@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from warpzone.agents.policy import Agent
+from warpzone.agents.agent import Agent
 from warpzone.demos.recording import Recording
 from warpzone.errors import InputError
 from warpzone.game.env import MarioEnv

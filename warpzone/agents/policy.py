@@ -1,11 +1,10 @@
 """The network that plays, agents that act, and the folder a network is stored in."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -43,39 +42,6 @@ _TORCH_THREADS = 2
 
 # Matrix products are rounded differently for each number of rows, so that is fixed too.
 _ROWS = 16
-
-
-class Agent(Protocol):
-    """Whatever chooses actions."""
-
-    def act(
-        self, observations: np.ndarray, rngs: Sequence[np.random.Generator]
-    ) -> np.ndarray:
-        """Choose one action in each environment.
-
-        The choice in one environment depends on its observation and its generator
-        only, to the bit, not on what else is asked in the same call.
-
-        Args:
-            observations: Shape ``(N, frame_stack, height, width)``, uint8.
-            rngs: One generator an environment; the only source of randomness.
-
-        Returns:
-            Indices into the action set, shape ``(N,)``, int64.
-        """
-        ...
-
-
-class RandomAgent:
-    """Every action is as likely as any other."""
-
-    def __init__(self, actions: int) -> None:
-        self._actions = actions
-
-    def act(
-        self, observations: np.ndarray, rngs: Sequence[np.random.Generator]
-    ) -> np.ndarray:
-        return np.array([rng.integers(self._actions) for rng in rngs], np.int64)
 
 
 class PolicyAgent:
@@ -258,13 +224,11 @@ def _read(path: Path) -> bytes:
 
 def _read_spec(path: Path) -> _Spec:
     try:
-        return _Spec.model_validate(json.loads(_read(path)))
+        return _Spec.model_validate_json(_read(path))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise InputError(f"{path}: {where}: {first['msg']}") from error
-    except ValueError as error:
-        raise InputError(f"{path}: is not JSON: {error}") from error
 
 
 def _read_weights(path: Path, sha256: str) -> dict[str, torch.Tensor]:

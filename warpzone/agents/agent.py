@@ -1,0 +1,39 @@
+"""What it takes to play, and the agent that everything is measured against."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+
+class Agent(Protocol):
+    """Whatever chooses actions."""
+
+    def act(
+        self, observations: np.ndarray, rngs: Sequence[np.random.Generator]
+    ) -> np.ndarray:
+        """Choose one action in each environment.
+
+        The choice in one environment depends on its observation and its generator
+        only, to the bit, not on what else is asked in the same call.
+
+        Args:
+            observations: Shape ``(N, frame_stack, height, width)``, uint8.
+            rngs: One generator an environment; the only source of randomness.
+
+        Returns:
+            Indices into the action set, shape ``(N,)``, int64.
+        """
+        ...
+
+
+class RandomAgent:
+    """Every action is as likely as any other."""
+
+    def __init__(self, actions: int) -> None:
+        self._actions = actions
+
+    def act(
+        self, observations: np.ndarray, rngs: Sequence[np.random.Generator]
+    ) -> np.ndarray:
+        return np.array([rng.integers(self._actions) for rng in rngs], np.int64)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
 DVC = [sys.executable, "-m", "dvc"]
@@ -39,39 +40,48 @@ def workspace(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "message"),
+    ("section", "key", "name", "value", "message"),
     [
         (
-            "  epochs: 12\n",
-            "  epoch: 12\n",
+            "pretrain_bc",
+            "epochs",
+            "epoch",
+            1,
             "params.yaml: pretrain_bc lacks ['epochs'] and has unknown ['epoch']",
         ),
         (
-            "  sticky_probability: 0.25\n",
-            "  sticky_probability: 1.5\n",
+            "noise",
+            "sticky_probability",
+            "sticky_probability",
+            1.5,
             "params.yaml: noise.sticky_probability = 1.5: input should be less than 1",
         ),
         (
-            "  episodes: 24\n",
-            "  episodes: many\n",
+            "collect_demos",
+            "episodes",
+            "episodes",
+            "many",
             "params.yaml: collect_demos.episodes = 'many': input should be a valid",
         ),
         (
-            "  init: [bc, scratch]\n",
-            "  init: [bc, 'x; touch owned']\n",
+            "runs",
+            "init",
+            "init",
+            ["bc", "x; touch owned"],
             "params.yaml: runs.init.1 = 'x; touch owned': input should be 'bc' or",
         ),
     ],
 )
 def test_a_bad_parameter_ends_the_run_in_one_line_before_anything_is_deleted(
-    workspace: Path, before: str, after: str, message: str
+    workspace: Path, section: str, key: str, name: str, value: object, message: str
 ) -> None:
     demos = workspace / "data" / "demos.jsonl"
     demos.write_text("precious")
-    params = workspace / "params.yaml"
-    text = params.read_text()
-    assert before in text
-    params.write_text(text.replace(before, after))
+    yaml = YAML()
+    params = yaml.load(workspace / "params.yaml")
+    del params[section][key]
+    params[section][name] = value
+    yaml.dump(params, workspace / "params.yaml")
 
     done = run(workspace, *DVC, "repro")
 

@@ -1,6 +1,5 @@
 """The way from a bare clone to a pipeline that runs: the venv, the lock, make smoke."""
 
-import os
 import re
 import shutil
 import signal

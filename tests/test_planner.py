@@ -1,22 +1,14 @@
-from pathlib import Path
-
 import pytest
 
 from warpzone.demos.planner import Planner
 from warpzone.demos.recording import Recording, watch
 from warpzone.game.env import MarioEnv
-from warpzone.params import Params, load_params
+from warpzone.params import GameParams, NoiseParams
 
 
 @pytest.fixture(scope="module")
-def params() -> Params:
-    return load_params(Path("params.yaml"))
-
-
-@pytest.fixture(scope="module")
-def env(params: Params) -> MarioEnv:
-    game = params.game.model_copy(update={"time_limit": 60})
-    return MarioEnv(game, params.noise)
+def env(game: GameParams, noise: NoiseParams) -> MarioEnv:
+    return MarioEnv(game.model_copy(update={"time_limit": 60}), noise)
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +50,9 @@ def test_the_same_seed_gives_the_same_demonstration(
 
 
 @pytest.mark.slow
-def test_the_planner_clears_1_1_under_noise(params: Params) -> None:
-    env = MarioEnv(params.game, params.noise)
-    planner = Planner(env)
+def test_the_planner_clears_1_1_under_noise(
+    game: GameParams, noise: NoiseParams
+) -> None:
+    planner = Planner(MarioEnv(game, noise))
     outcomes = [planner.demonstrate(seed).outcome for seed in (0, 1)]
     assert outcomes == ["clear", "clear"]

@@ -1,4 +1,4 @@
-"""Measure an agent: play episodes with seeds that nothing else uses.
+"""Measure an agent on the official game, with seeds that nothing else uses.
 
 AGENT is random, bc or INIT-seedN, as runs in params.yaml names the trained ones. Reads
 models/bc/ or models/rl/AGENT/. Writes data/episodes/AGENT.csv (one row an episode),
@@ -15,6 +15,7 @@ from warpzone.errors import InputError
 from warpzone.evaluation import agent_names, play_episodes, read_episodes, summarise
 from warpzone.files import write_csv, write_json, write_lines
 from warpzone.game.actions import ACTION_SETS
+from warpzone.game.consoles import JUDGE
 from warpzone.params import Params, load_params
 from warpzone.progress import progress_bar
 from warpzone.seeds import Purpose, episode_seed
@@ -46,8 +47,9 @@ def main() -> None:
         for index in range(episodes)
     ]
     with progress_bar(episodes, f"evaluating {name}", "episode") as bar:
+        game = params.game.model_copy(update={"emulator": JUDGE})
         table, recordings = play_episodes(
-            agent, params.game, params.noise, seeds, envs, bar.update
+            agent, game, params.noise, seeds, envs, bar.update
         )
     table.insert(0, "agent", name)
 

@@ -26,8 +26,6 @@ from warpzone.demos.recording import Recording, read_recordings, replay
 from warpzone.errors import InputError
 from warpzone.evaluation import read_episodes
 from warpzone.files import write_json
-from warpzone.game.emulator import NesPyEmulator
-from warpzone.game.level import LevelPlay
 from warpzone.params import load_params
 from warpzone.stage import argument_parser, run_stage
 from warpzone.video import write_gif, write_mp4
@@ -100,8 +98,8 @@ def check_same_episodes(
 def film(recording: Recording, agent: str) -> Iterator[np.ndarray]:
     """Replay a recording and yield the screen after each frame."""
     source = f"{EPISODES / agent}.jsonl, seed {recording.seed}"
-    with closing(NesPyEmulator()) as console:
-        play = LevelPlay(console, recording.level)
+    play = recording.new_play()
+    with closing(play.emulator) as console:
         # The first one is the screen before the first frame.
         for _ in islice(replay(recording, play, source), 1, None):
             yield console.read_rgb()

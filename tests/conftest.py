@@ -21,6 +21,7 @@ from warpzone.params import (
 def game() -> GameParams:
     """1-1 as it is usually learned. Change it with ``model_copy(update=...)``."""
     return GameParams(
+        emulator="nes-py",
         level="1-1",
         action_set="simple",
         frame_skip=4,

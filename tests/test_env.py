@@ -127,7 +127,8 @@ def test_a_picture_is_the_screen_in_grey_without_the_hud(
     assert screen is not None
     assert screen.shape == (240, 256, 3)
     grey = cv2.cvtColor(screen, cv2.COLOR_RGB2GRAY)[32:]
-    expected = cv2.resize(grey, (84, 84), interpolation=cv2.INTER_AREA)
+    half = cv2.resize(grey, (128, 104), interpolation=cv2.INTER_AREA)
+    expected = cv2.resize(half, (84, 84), interpolation=cv2.INTER_LINEAR)
     # Two ways to round luma may differ by a level.
     np.testing.assert_allclose(observation[-1].astype(int), expected, atol=2)
 
@@ -369,10 +370,10 @@ def test_a_reward_is_what_the_weights_say(make: Callable[..., MarioEnv]) -> None
 def test_a_jump_of_x_through_a_pipe_is_not_paid(
     make: Callable[..., MarioEnv], into_the_bonus_room: bytes
 ) -> None:
-    env = make(action_set="complex")
+    env = make(action_set="complex", frame_skip=1, stuck_limit=0)
     env.reset()
     for buttons in into_the_bonus_room[:-1]:
-        env.play.advance(buttons)
+        env.step(ACTION_SETS["complex"].index(buttons))
     down = ACTION_SETS["complex"].index(0x20)
     _, reward, terminated, _, info = env.step(down)
     assert not terminated

@@ -19,7 +19,8 @@ from warpzone.game.actions import (
     A,
     action_name,
 )
-from warpzone.game.emulator import NesPyEmulator, emulator_version, rom_sha256
+from warpzone.game.consoles import emulator_version
+from warpzone.game.emulator import NesPyEmulator, rom_sha256
 from warpzone.game.env import MarioEnv
 from warpzone.game.level import LevelPlay
 from warpzone.params import GameParams, NoiseParams
@@ -94,7 +95,7 @@ def test_a_recording_says_what_was_played(recording: Recording, env: MarioEnv) -
     assert recording.level == "1-1"
     assert recording.seed == SEED
     assert recording.rom_sha256 == rom_sha256()
-    assert recording.emulator == emulator_version() == "nes-py 9.0.1"
+    assert recording.emulator == emulator_version("nes-py") == "nes-py 9.0.1"
     assert recording.outcome == "unfinished"
     assert len(recording.frame_buttons) == recording.no_ops + 4 * STEPS
     assert recording.frame_buttons[: recording.no_ops] == bytes(recording.no_ops)
@@ -208,7 +209,9 @@ def test_another_emulator_is_refused_with_both(
     recording: Recording, play: LevelPlay
 ) -> None:
     line = changed(recording, emulator="nes-py 8.2.1")
-    assert_refused(line, play, "another emulator", "nes-py 8.2.1", emulator_version())
+    assert_refused(
+        line, play, "another emulator", "nes-py 8.2.1", emulator_version("nes-py")
+    )
 
 
 def test_a_replay_that_ends_early_is_refused(death: Recording, play: LevelPlay) -> None:

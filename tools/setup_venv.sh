@@ -49,16 +49,18 @@ if ! python=$(find_python); then
     exit 1
 fi
 
+# --no-deps: the lock lists every package. A resolver would refuse it, because of the
+# one limit that pyproject.toml overrides.
 rm -rf .venv
 if command -v uv >/dev/null 2>&1; then
     echo "Building .venv with uv and $python (several GB, some minutes once)"
     uv venv --quiet --no-project --python "$python" .venv
-    uv pip install --python .venv/bin/python --require-hashes -r "$lock"
+    uv pip install --python .venv/bin/python --no-deps --require-hashes -r "$lock"
 else
     echo "Building .venv with pip and $python (several GB, some minutes once)"
     "$python" -m venv .venv
     .venv/bin/python -m pip install --disable-pip-version-check \
-        --require-hashes -r "$lock"
+        --no-deps --require-hashes -r "$lock"
 fi
 
 # `python stages/NAME.py` puts stages/ on the path, not the folder it is run in.

@@ -19,6 +19,7 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=1000)]
 Init = Literal["bc", "scratch"]
+EmulatorName = Literal["nes-py", "fceumm"]
 
 
 class Section(BaseModel):
@@ -46,6 +47,8 @@ class RewardParams(Section):
 class GameParams(Section):
     """The learning problem that the cartridge is turned into."""
 
+    emulator: EmulatorName
+    """Plays demonstrations and trains; agents are always evaluated on nes-py."""
     level: Level
     action_set: Literal["right_only", "simple", "complex", "all"]
     frame_skip: Annotated[int, Field(ge=1, le=16)]

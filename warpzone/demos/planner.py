@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from warpzone.demos.recording import Recording
 from warpzone.game.actions import LEFT, NO_BUTTONS, RIGHT, A, B
-from warpzone.game.emulator import NesPyEmulator
+from warpzone.game.consoles import make_emulator
 from warpzone.game.env import MarioEnv
 from warpzone.game.level import LevelPlay, PlaySnapshot
 from warpzone.game.state import is_cleared, is_on_ground
@@ -69,7 +69,7 @@ class Planner:
         self._env = env
         # Restoring is not exact to the last frame, see `Emulator.snapshot`: the
         # environment's own console is never restored, so that its log replays.
-        self._play = LevelPlay(NesPyEmulator(), env.game.level)
+        self._play = LevelPlay(make_emulator(env.game.emulator), env.game.level)
         masks = (NO_BUTTONS, LEFT, RIGHT, A | LEFT, A)
         self._detours = [mask for mask in masks if mask in env.buttons]
         self._forget()

@@ -23,7 +23,12 @@ from pydantic import (
 
 from warpzone.errors import InputError
 from warpzone.game.actions import ACTION_SETS, action_name
-from warpzone.game.emulator import NesPyEmulator, emulator_version, rom_sha256
+from warpzone.game.consoles import (
+    emulator_version,
+    installed_emulators,
+    make_emulator,
+)
+from warpzone.game.emulator import rom_sha256
 from warpzone.game.env import MarioEnv
 from warpzone.game.level import LevelPlay
 from warpzone.game.observation import PictureStack
@@ -82,7 +87,7 @@ class Recording(BaseModel):
             decisions=_encode(env.decisions),
             seed=seed,
             rom_sha256=rom_sha256(),
-            emulator=emulator_version(),
+            emulator=emulator_version(env.game.emulator),
             outcome=_outcome(env.play),
             ram_sha256=_ram_sha256(env.play),
         )
@@ -108,14 +113,14 @@ class Recording(BaseModel):
             raise InputError(
                 f"{source}: not a recording: {where}: {first['msg']}"
             ) from error
-        for name, found, needed in (
-            ("ROM", recording.rom_sha256, rom_sha256()),
-            ("emulator", recording.emulator, emulator_version()),
+        for name, found, here in (
+            ("ROM", recording.rom_sha256, [rom_sha256()]),
+            ("emulator", recording.emulator, list(installed_emulators())),
         ):
-            if found != needed:
+            if found not in here:
                 raise InputError(
                     f"{source}: was recorded with another {name}: it has {found}, "
-                    f"this installation has {needed}"
+                    f"this installation has {' and '.join(here)}"
                 )
         return recording
 
@@ -155,6 +160,12 @@ class Recording(BaseModel):
     def to_json(self) -> str:
         """One line of JSON, the same for equal recordings."""
         return json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
+
+    def new_play(self) -> LevelPlay:
+        """Return the recording's level on a new console of the recording's kind."""
+        return LevelPlay(
+            make_emulator(installed_emulators()[self.emulator]), self.level
+        )
 
     @property
     def frame_buttons(self) -> bytes:
@@ -262,7 +273,7 @@ def watch(
                 f"{source}: presses {action_name(mask)}, which the action set "
                 f"{game.action_set!r} lacks"
             )
-    play = LevelPlay(NesPyEmulator(), game.level)
+    play = recording.new_play()
     stack = PictureStack(game)
     observations = []
     for frames in replay(recording, play, source):

@@ -2,7 +2,6 @@
 
 import hashlib
 from functools import cache
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,8 +9,13 @@ from typing import Any, Protocol
 import numpy as np
 from nes_py import NESEnv
 
+from warpzone.game.state import TRACED, is_ordinary
+
 SCREEN_SHAPE = (240, 256)
 """Height and width of the NES screen in pixels."""
+
+RAM_SIZE = 2_048
+"""Bytes."""
 
 
 class Emulator(Protocol):
@@ -28,6 +32,18 @@ class Emulator(Protocol):
         """Emulate one frame while the buttons (a bit mask, see actions.py) are held."""
         ...
 
+    def run(self, buttons: bytes) -> bytes:
+        """Emulate a frame for each button mask, as long as all is ordinary.
+
+        It ends early after a frame that leaves the game outside of `state.ORDINARY`,
+        or after many frames.
+
+        Returns:
+            What was at the addresses `state.TRACED` after each frame that was emulated,
+            one or more, frame after frame.
+        """
+        ...
+
     def read_grey(self, out: np.ndarray) -> None:
         """Write the screen's luma into ``out``, shape ``(240, 256)``, uint8."""
         ...
@@ -37,7 +53,7 @@ class Emulator(Protocol):
         ...
 
     def snapshot(self) -> Any:
-        """Return the machine's state. It is valid in this process only.
+        """Return the machine's state and its picture. It is valid in this process only.
 
         nes-py's lacks how far the game has got in reading the controllers. Now and then
         a frame ends in the middle of that; restored there, the console reads other
@@ -69,6 +85,17 @@ class NesPyEmulator:
     def advance(self, buttons: int) -> None:
         self._advance(buttons)
 
+    def run(self, buttons: bytes) -> bytes:
+        ram, advance = self.ram, self._advance
+        trace = bytearray()
+        for held in buttons:
+            advance(held)
+            for address in TRACED:
+                trace.append(ram[address])
+            if not is_ordinary(ram):
+                break
+        return bytes(trace)
+
     def read_grey(self, out: np.ndarray) -> None:
         self._env.observation("grayscale", out)
 
@@ -95,8 +122,3 @@ def rom_path() -> Path:
 def rom_sha256() -> str:
     """SHA-256 of the cartridge image, as hexadecimal digits."""
     return hashlib.sha256(rom_path().read_bytes()).hexdigest()
-
-
-def emulator_version() -> str:
-    """Name and version of the emulator package, for example ``nes-py 9.0.1``."""
-    return f"nes-py {version('nes-py')}"

@@ -6,11 +6,11 @@ import gymnasium as gym
 import numpy as np
 
 from warpzone.game.actions import ACTION_SETS, NO_BUTTONS
-from warpzone.game.emulator import NesPyEmulator
+from warpzone.game.consoles import make_emulator
 from warpzone.game.level import LevelPlay
 from warpzone.game.observation import PictureStack
 from warpzone.game.rewards import Ledger, reward
-from warpzone.game.state import read_state
+from warpzone.game.state import GameState, read_state
 from warpzone.params import GameParams, NoiseParams
 
 
@@ -62,7 +62,7 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
         shape = (game.frame_stack, game.height, game.width)
         self.action_space = gym.spaces.Discrete(len(self.buttons))
         self.observation_space = gym.spaces.Box(0, 255, shape, np.uint8)
-        self.play = LevelPlay(NesPyEmulator(), game.level)
+        self.play = LevelPlay(make_emulator(game.emulator), game.level)
         self._stack = PictureStack(game)
         self._ended = True
 
@@ -75,13 +75,13 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
         self.no_ops = int(self.np_random.integers(self.noise.no_op_max + 1))
         self.frame_buttons = bytearray()
         self.decisions = bytearray()
-        for _ in range(self.no_ops):
-            self._advance(NO_BUTTONS)
+        self._play(bytes([NO_BUTTONS]) * self.no_ops)
         self._episode_reward = 0.0
         self._idle_steps = 0
         self._ended = False
+        self._before = self._ledger(state := read_state(self.play.ram))
         self._stack.fill(self.play.emulator)
-        return self._stack.pictures.copy(), self._info()
+        return self._stack.pictures.copy(), self._info(state)
 
     def step(
         self, action: int | np.integer
@@ -101,24 +101,19 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
             )
         wanted = self.buttons[action]
         self.decisions.append(wanted)
-        before = self._ledger()
-        sticks = self.np_random.random(self.game.frame_skip)
-        for stick in sticks < self.noise.sticky_probability:
-            held = self.frame_buttons[-1] if stick and self.frame_buttons else wanted
-            self._advance(held)
-            if self.play.is_over:
-                break
-        after = self._ledger()
-        step_reward = reward(before, after, self.game.reward)
+        self._play(self._with_noise(wanted))
+        state = read_state(self.play.ram)
+        before, self._before = self._before, self._ledger(state)
+        step_reward = reward(before, self._before, self.game.reward)
         self._episode_reward += step_reward
-        moved = after.progress > before.progress
+        moved = self._before.progress > before.progress
         self._idle_steps = 0 if moved else self._idle_steps + 1
-        terminated = self.play.is_over
+        terminated = state.dead or state.flag_get
         truncated = not terminated and self._is_out_of_time()
         self._ended = terminated or truncated
         self._stack.push(self.play.emulator)
         observation = self._stack.pictures.copy()
-        return observation, step_reward, terminated, truncated, self._info()
+        return observation, step_reward, terminated, truncated, self._info(state)
 
     def render(self) -> np.ndarray | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the screen in colour, shape ``(240, 256, 3)``, uint8."""
@@ -129,17 +124,25 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
         self._ended = True
         self.play.emulator.close()
 
-    def _advance(self, buttons: int) -> None:
-        self.play.advance(buttons)
-        self.frame_buttons.append(buttons)
+    def _with_noise(self, wanted: int) -> bytes:
+        """What is held in each frame of an agent step that asks for ``wanted``."""
+        held = self.frame_buttons[-1] if self.frame_buttons else wanted
+        draws = self.np_random.random(self.game.frame_skip).tolist()
+        buttons = bytearray()
+        for draw in draws:
+            held = held if draw < self.noise.sticky_probability else wanted
+            buttons.append(held)
+        return bytes(buttons)
+
+    def _play(self, buttons: bytes) -> None:
+        self.frame_buttons += buttons[: self.play.run(buttons)]
 
     def _is_out_of_time(self) -> bool:
         stuck_limit = self.game.stuck_limit
         is_stuck = 0 < stuck_limit <= self._idle_steps
         return is_stuck or len(self.decisions) >= self.game.time_limit
 
-    def _ledger(self) -> Ledger:
-        state = read_state(self.play.ram)
+    def _ledger(self, state: GameState) -> Ledger:
         return Ledger(
             progress=self.play.odometer.progress,
             score=state.score,
@@ -149,8 +152,7 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
             cleared=state.flag_get,
         )
 
-    def _info(self) -> dict[str, Any]:
-        state = read_state(self.play.ram)
+    def _info(self, state: GameState) -> dict[str, Any]:
         return {
             "reward": self._episode_reward,
             "x_pos": state.x_pos,

@@ -2,16 +2,19 @@
 
 from copy import copy
 from dataclasses import dataclass
+from itertools import batched
 from typing import Any
 
 from warpzone.game.actions import NO_BUTTONS, START
 from warpzone.game.emulator import Emulator
 from warpzone.game.state import (
     MAX_STRIDE,
+    TRACED,
     Address,
     is_cleared,
     is_cutscene,
     is_dead,
+    is_ordinary,
     read_area,
     read_time,
     read_x,
@@ -48,9 +51,20 @@ class Odometer:
     def x_pos_max(self) -> int:
         return self._furthest[self._first_area]
 
+    def follow(self, trace: bytes) -> None:
+        """Take note of further frames.
+
+        Args:
+            trace: What was at `warpzone.game.state.TRACED`, frame after frame.
+        """
+        for low, high, page, pixel in batched(trace, len(TRACED), strict=True):
+            self._move(high << 8 | low, page << 8 | pixel)
+
     def update(self, ram: memoryview) -> None:
         """Take note of one more frame."""
-        area, x = read_area(ram), read_x(ram)
+        self._move(read_area(ram), read_x(ram))
+
+    def _move(self, area: int, x: int) -> None:
         furthest = self._furthest.get(area, -1)
         if x > furthest:
             self._furthest[area] = x
@@ -78,8 +92,8 @@ class LevelPlay:
     """A console that plays one level, frame by frame, without its cutscenes.
 
     Pipes, doors and the black screens between areas are played through at once, their
-    timers cut short, as gym-super-mario-bros does: after every call of `advance` the
-    player is in control, or dead, or has cleared the level.
+    timers cut short, as gym-super-mario-bros does: after every call of `run` the player
+    is in control, or dead, or has cleared the level.
 
     Args:
         emulator: The console. It is powered on and belongs to this object from now on.
@@ -106,12 +120,33 @@ class LevelPlay:
         self.emulator.restore(self._level_start)
         self.odometer = Odometer(self.ram)
 
+    def run(self, buttons: bytes) -> int:
+        """Play a frame for each button mask, and any cutscene that one begins.
+
+        Returns:
+            How many were played: all, or fewer if Mario has died or cleared the level.
+        """
+        played = 0
+        is_over = False
+        while played < len(buttons) and not is_over:
+            trace = self.emulator.run(buttons[played:])
+            frames = len(trace) // len(TRACED)
+            played += frames
+            self.emulator_frames += frames
+            if is_ordinary(self.ram):
+                self.odometer.follow(trace)
+                continue
+            self.odometer.follow(trace[: -len(TRACED)])
+            is_over = self.is_over
+            if not is_over:
+                self._skip_cutscene()
+                is_over = self.is_over
+            self.odometer.update(self.ram)
+        return played
+
     def advance(self, buttons: int) -> None:
-        """Play one frame with the buttons held, and any cutscene that it begins."""
-        self._emulate(buttons)
-        if not self.is_over:
-            self._skip_cutscene()
-        self.odometer.update(self.ram)
+        """Play one frame, and any cutscene that it begins."""
+        self.run(bytes([buttons]))
 
     @property
     def is_over(self) -> bool:

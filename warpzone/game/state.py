@@ -14,8 +14,9 @@ BOWSER = 0x2D
 ON_GROUND = 0
 CLIMBING = 3
 """Player float states; the second one is that of a vine and of the flagpole."""
+PLAYING = 1
 WORLD_CLEARED = 2
-"""Game mode once the axe has been touched."""
+"""Game modes; the second one is that after the axe has been touched."""
 
 MAX_STRIDE = 8
 """No walk, run, fall or platform moves Mario more pixels than this in one frame."""
@@ -75,6 +76,25 @@ CUTSCENE_STATES = frozenset(
 )
 """Player states in which the buttons do nothing."""
 
+ORDINARY = (
+    (Address.PLAYER_STATE.value, PlayerState.NORMAL.value, PlayerState.NORMAL.value),
+    (Address.FLOAT_STATE.value, ON_GROUND, CLIMBING - 1),
+    (Address.Y_VIEWPORT.value, 0, 1),
+    (Address.CHANGE_AREA_TIMER.value, 0, 1),
+    (Address.GAME_MODE.value, PLAYING, PLAYING),
+)
+"""What RAM holds while the player is in control: no death, no clear, no cutscene.
+
+Each row is an address and the lowest and highest value there."""
+
+TRACED = (
+    Address.AREA_DATA.value,
+    Address.AREA_DATA.value + 1,
+    Address.X_PAGE.value,
+    Address.X_PIXEL.value,
+)
+"""Where `read_area` and `read_x` look, which is followed from frame to frame."""
+
 _ENEMY_SLOTS = 5
 _STATUS = ("small", "tall")
 
@@ -113,7 +133,7 @@ def read_state(ram: memoryview) -> GameState:
         x_pos=read_x(ram),
         y_pos=(255 if above_screen else 0) + 255 - y_pixel,
         screen_x=(ram[Address.X_PIXEL] - ram[Address.SCREEN_LEFT_PIXEL]) % 256,
-        time=_digits(ram, Address.TIME_DIGITS, 3),
+        time=read_time(ram),
         score=_digits(ram, Address.SCORE_DIGITS, 6),
         coins=_digits(ram, Address.COIN_DIGITS, 2),
         life=ram[Address.LIVES],
@@ -144,11 +164,6 @@ def read_time(ram: memoryview) -> int:
     return _digits(ram, Address.TIME_DIGITS, 3)
 
 
-def read_score(ram: memoryview) -> int:
-    """Points so far."""
-    return _digits(ram, Address.SCORE_DIGITS, 6)
-
-
 def read_status(ram: memoryview) -> str:
     """Mario's power-up: ``small``, ``tall`` or ``fireball``."""
     power_up = ram[Address.POWER_UP]
@@ -157,10 +172,8 @@ def read_status(ram: memoryview) -> str:
 
 def is_dead(ram: memoryview) -> bool:
     """Whether Mario is dying, dead or below the screen."""
-    return (
-        ram[Address.PLAYER_STATE] in (PlayerState.DYING, PlayerState.DEAD)
-        or ram[Address.Y_VIEWPORT] > 1
-    )
+    dying = ram[Address.PLAYER_STATE] in (PlayerState.DYING, PlayerState.DEAD)
+    return dying or is_in_pit(ram)
 
 
 def is_on_ground(ram: memoryview) -> bool:
@@ -185,6 +198,14 @@ def is_cleared(ram: memoryview) -> bool:
         return False
     enemies = ram[Address.ENEMY_TYPE : Address.ENEMY_TYPE + _ENEMY_SLOTS]
     return FLAGPOLE in enemies or BOWSER in enemies
+
+
+def is_ordinary(ram: memoryview) -> bool:
+    """Whether `ORDINARY` holds. If it does not, nothing follows."""
+    for address, lowest, highest in ORDINARY:
+        if not lowest <= ram[address] <= highest:
+            return False
+    return True
 
 
 def is_cutscene(ram: memoryview) -> bool:

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -17,10 +17,17 @@ from stable_baselines3.common.vec_env.base_vec_env import (
 )
 
 
+class _Work(NamedTuple):
+    """What the threads are at, and what went wrong for which environment."""
+
+    threads: list[Future[None]]
+    errors: dict[int, Exception]
+
+
 class ThreadedVecEnv(VecEnv):
     """Environments that step side by side in one process.
 
-    nes-py releases the GIL while it emulates a frame, so threads are enough. They take
+    The emulators release the GIL while they emulate, so threads are enough. They take
     whichever environment is next; no result depends on how many threads there are,
     because environments share nothing.
 
@@ -49,13 +56,18 @@ class ThreadedVecEnv(VecEnv):
     ) -> None:
         if not env_fns:
             raise ValueError("env_fns is empty: give one environment or more")
-        threads = min(threads or os.process_cpu_count() or 1, len(env_fns))
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="env")
-        self._pending: list[Future[None]] | None = None
+        self._threads = min(threads or os.process_cpu_count() or 1, len(env_fns))
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="env")
+        self._pending: _Work | None = None
         self._is_closed = False
-        making = [self._pool.submit(make) for make in env_fns]
-        wait(making)
-        self.envs = [made.result() for made in making if made.exception() is None]
+        made: dict[int, gym.Env] = {}
+
+        def make_one(index: int) -> None:
+            made[index] = env_fns[index]()
+
+        making = self._begin(make_one, len(env_fns))
+        wait(making.threads)
+        self.envs = [made[index] for index in sorted(made)]
         self._finish(making)
         if len({id(env.unwrapped) for env in self.envs}) < len(self.envs):
             self.close()
@@ -87,10 +99,9 @@ class ThreadedVecEnv(VecEnv):
                 f"for {self.num_envs} environments"
             )
         self._renew_results()
-        self._pending = [
-            self._pool.submit(self._step_one, index, action)
-            for index, action in enumerate(actions)
-        ]
+        self._pending = self._begin(
+            lambda index: self._step_one(index, actions[index]), self.num_envs
+        )
 
     def step_wait(self) -> VecEnvStepReturn:
         """Finish the step: observations, rewards (float32), dones and infos."""
@@ -107,8 +118,7 @@ class ThreadedVecEnv(VecEnv):
         if self._pending is not None:
             self.step_wait()
         self._renew_results()
-        indices = range(self.num_envs)
-        self._finish([self._pool.submit(self._reset_one, index) for index in indices])
+        self._finish(self._begin(self._reset_one, self.num_envs))
         # Seeds and options are only used once.
         self._reset_seeds()
         self._reset_options()
@@ -191,19 +201,37 @@ class ThreadedVecEnv(VecEnv):
         self._dones = np.empty(self.num_envs, bool)
         self._infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
 
-    def _finish(self, work: Sequence[Future[Any]]) -> None:
-        """Wait for all of the threads' work, one piece an environment."""
-        wait(work)
-        for index, done in enumerate(work):
-            if (error := done.exception()) is not None:
+    def _begin(self, do_one: Callable[[int], None], count: int) -> _Work:
+        """Let the threads do something once for each index, and do not wait."""
+        errors: dict[int, Exception] = {}
+        # Only one thread at a time can take the next one from a range.
+        indices = iter(range(count))
+
+        def do_next() -> None:
+            for index in indices:
                 try:
-                    raise RuntimeError(f"environment {index}: {error}") from error
-                finally:
-                    self.close()
+                    do_one(index)
+                except Exception as error:
+                    errors[index] = error
+
+        threads = [self._pool.submit(do_next) for _ in range(self._threads)]
+        return _Work(threads, errors)
+
+    def _finish(self, work: _Work) -> None:
+        """Wait for the threads, and raise the error of the lowest index."""
+        wait(work.threads)
+        if work.errors:
+            index = min(work.errors)
+            error = work.errors[index]
+            try:
+                raise RuntimeError(f"environment {index}: {error}") from error
+            finally:
+                self.close()
 
     def _targets(self, indices: VecEnvIndices) -> list[gym.Env]:
         # Nobody else may touch an environment in the middle of its step.
-        wait(self._pending or [])
+        if self._pending is not None:
+            wait(self._pending.threads)
         return [self.envs[index] for index in self._get_indices(indices)]
 
     def _require_open(self) -> None:

@@ -96,8 +96,7 @@ class Planner:
         if not as_expected or len(self._plan) < FRESH:
             self._play.restore(self._env.play.snapshot())
             here = self._moment()
-            self._plan = self._search(here)
-            after = self._roll(here, self._plan)
+            self._plan, after = self._search(here)
             self._expected = [ram, *(moment.ram for moment in after)]
         self._expected.pop(0)
         return self._env.buttons.index(self._plan.pop(0))
@@ -106,16 +105,17 @@ class Planner:
         self._plan: list[int] = []
         self._expected: list[bytes] = []
 
-    def _search(self, here: _Moment) -> list[int]:
-        """Return a plan of at least one step: safe if one is found."""
+    def _search(self, here: _Moment) -> tuple[list[int], list[_Moment]]:
+        """Return a plan of at least one step, safe if one is found, and its moments."""
         kept = self._plan + [RUN] * (HORIZON - len(self._plan))
         for plan in (kept, [RUN] * HORIZON):
             after = self._roll(here, plan)
             danger = _danger(here, after)
             if danger is None:
-                return plan[: len(after)]
+                return plan[: len(after)], after
         jump = self._jump_before(here, after[: danger + 1], follow_ups=1)
-        return jump or self._detour(here) or self._plan or [JUMP]
+        plan = jump or self._detour(here) or self._plan or [JUMP]
+        return plan, self._roll(here, plan)
 
     def _jump_before(
         self, here: _Moment, running: list[_Moment], follow_ups: int
@@ -227,10 +227,7 @@ class Planner:
         return moments
 
     def _advance(self, mask: int) -> _Moment:
-        for _ in range(self._env.game.frame_skip):
-            self._play.advance(mask)
-            if self._play.is_over:
-                break
+        self._play.run(bytes([mask]) * self._env.game.frame_skip)
         return self._moment()
 
     def _moment(self) -> _Moment:

@@ -76,15 +76,16 @@ define signext i16 @button(i32 %port, i32 %device, i32 %index, i32 %id) {
   ret i16 %short
 }
 
-; buttons[0] is what was held in the frame before; the last one is not used
-define i32 @run(ptr %state, i64 %size, ptr %ram, ptr %picture, ptr %buttons,
-                i32 %count, ptr %trace) {
+; A state is what the core saves, of the given size, and the picture. buttons[0] is what
+; was held in the frame before; the last one is not used.
+define i32 @run(ptr %old, ptr %new, i64 %size, ptr %ram, ptr %buttons, i32 %count,
+                ptr %trace) {
 entry:
   %advance = load ptr, ptr @advance
   %save = load ptr, ptr @save
   %load = load ptr, ptr @load
   %memory = load ptr, ptr @memory
-  %loaded = call i1 %load(ptr %state, i64 %size)
+  %loaded = call i1 %load(ptr %old, i64 %size)
   call void @llvm.memcpy.p0.p0.i64(ptr %memory, ptr %ram, i64 RAM_SIZE, i1 false)
   br label %loop
 loop:
@@ -100,7 +101,8 @@ loop:
   br i1 %goon, label %loop, label %end
 end:
   call void @llvm.memcpy.p0.p0.i64(ptr %ram, ptr %memory, i64 RAM_SIZE, i1 false)
-  %saved = call i1 %save(ptr %state, i64 %size)
+  %saved = call i1 %save(ptr %new, i64 %size)
+  %picture = getelementptr i8, ptr %new, i64 %size
   %screen = load ptr, ptr @screen
   br label %draw
 draw:
@@ -160,8 +162,10 @@ _OPTIONS = {
 # on; `FceummEmulator.run` holds it back for as long.
 _HEAD_START = 1
 
+# Frames in one call, for the size of a buffer.
 _MAX_RUN = 64
-"""Frames in one call, for the size of a buffer."""
+
+_PIXELS = SCREEN_SHAPE[0] * SCREEN_SHAPE[1]
 
 # What nes-py shows for each of the console's 64 colours, red, green and blue.
 _PALETTE = bytes.fromhex(
@@ -194,8 +198,8 @@ _Environment = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_uint, ctypes.c_void_p)
 _Run = ctypes.CFUNCTYPE(
     ctypes.c_uint32,
     ctypes.c_void_p,
-    ctypes.c_size_t,
     ctypes.c_void_p,
+    ctypes.c_size_t,
     ctypes.c_void_p,
     ctypes.c_char_p,
     ctypes.c_uint32,
@@ -206,9 +210,9 @@ _Run = ctypes.CFUNCTYPE(
 class FceummSnapshot(NamedTuple):
     """A state of a console: exact, and good for any console of this kind."""
 
-    machine: bytes
+    state: np.ndarray
+    """What the core saves, and the picture. Nobody writes into it."""
     ram: bytes
-    picture: bytes
     held: int
 
 
@@ -216,17 +220,9 @@ class FceummEmulator:
     """A console that runs without the GIL. Its methods are those of `Emulator`."""
 
     def __init__(self) -> None:
-        blank = _blank()
-        self._machine = bytearray(blank.machine)
-        self._picture = np.empty(SCREEN_SHAPE, np.uint8)
         self.ram = memoryview(bytearray(RAM_SIZE))
-        self._places = (
-            _address(self._machine),
-            len(self._machine),
-            _address(self.ram),
-            self._picture.ctypes.data,
-        )
-        self.restore(blank)
+        self._ram = ctypes.addressof(ctypes.c_uint8.from_buffer(self.ram))
+        self.restore(_blank())
 
     def power_on(self) -> None:
         self.restore(_blank())
@@ -239,9 +235,11 @@ class FceummEmulator:
     def run(self, buttons: bytes) -> bytes:
         count = min(len(buttons), _MAX_RUN)
         trace = bytes(count * len(TRACED))
-        core = _idle_cores.pop() if _idle_cores else _Core()
         held = bytes([self._held]) + buttons
-        frames = core.run(*self._places, held, count, trace)
+        old, self._state = self._state, np.empty_like(self._state)
+        places = old.ctypes.data, self._state.ctypes.data, old.size - _PIXELS, self._ram
+        core = _idle_cores.pop() if _idle_cores else _Core()
+        frames = core.run(*places, held, count, trace)
         _idle_cores.append(core)
         self._held = buttons[frames - 1]
         return trace[: frames * len(TRACED)]
@@ -253,20 +251,17 @@ class FceummEmulator:
         return _colours()[self._picture]
 
     def snapshot(self) -> FceummSnapshot:
-        picture = self._picture.tobytes()
-        return FceummSnapshot(
-            bytes(self._machine), bytes(self.ram), picture, self._held
-        )
+        return FceummSnapshot(self._state, bytes(self.ram), self._held)
 
     def restore(self, snapshot: FceummSnapshot) -> None:
-        self._machine[:] = snapshot.machine
-        self.ram[:] = snapshot.ram
-        picture = np.frombuffer(snapshot.picture, np.uint8)
-        self._picture[:] = picture.reshape(SCREEN_SHAPE)
-        self._held = snapshot.held
+        self._state, self.ram[:], self._held = snapshot
 
     def close(self) -> None:
         pass
+
+    @property
+    def _picture(self) -> np.ndarray:
+        return self._state[-_PIXELS:].reshape(SCREEN_SHAPE)
 
 
 class _Core:
@@ -317,9 +312,10 @@ def _blank() -> FceummSnapshot:
     machine = ctypes.create_string_buffer(library.retro_serialize_size())
     library.retro_serialize(machine, len(machine))
     _idle_cores.append(core)
+    state = np.zeros(len(machine) + _PIXELS, np.uint8)
+    state[:-_PIXELS] = np.frombuffer(machine, np.uint8)
     # nes-py begins with empty RAM, FCEUmm with a pattern in it.
-    picture = bytes(SCREEN_SHAPE[0] * SCREEN_SHAPE[1])
-    return FceummSnapshot(machine.raw, bytes(RAM_SIZE), picture, NO_BUTTONS)
+    return FceummSnapshot(state, bytes(RAM_SIZE), NO_BUTTONS)
 
 
 def _load_library() -> ctypes.CDLL:
@@ -374,7 +370,7 @@ def _code() -> str:
     return (
         _CODE.replace("TRACE_AND_WATCH", "".join(steps))
         .replace("RAM_SIZE", str(RAM_SIZE))
-        .replace("PIXELS", str(SCREEN_SHAPE[0] * SCREEN_SHAPE[1]))
+        .replace("PIXELS", str(_PIXELS))
     )
 
 
@@ -388,10 +384,6 @@ def _answer(command: int, data: int | None) -> bool:
         variable.value = _OPTIONS.get(variable.key)
         return variable.value is not None
     return False
-
-
-def _address(memory: bytearray | memoryview) -> int:
-    return ctypes.addressof(ctypes.c_uint8.from_buffer(memory))
 
 
 @cache

@@ -13,6 +13,7 @@ from warpzone.agents.cloning import clone, join, split_episodes, watch_all
 from warpzone.agents.policy import (
     build_policy,
     describe_origin,
+    find_device,
     make_deterministic,
     save_policy,
 )
@@ -43,7 +44,7 @@ def main() -> None:
     parts = split_episodes(episodes, params.pretrain_bc.held_out_share, rng)
     train, held_out = map(join, parts)
 
-    policy = build_policy(params.game)
+    policy = build_policy(params.game).to(find_device(params.device))
     with progress_bar(params.pretrain_bc.epochs, "cloning", "epoch") as bar:
         cloning = clone(policy, train, held_out, params.pretrain_bc, rng, bar.update)
 

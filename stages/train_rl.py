@@ -15,6 +15,7 @@ from warpzone.agents.policy import (
     Policy,
     PolicyAgent,
     describe_origin,
+    find_device,
     load_policy,
     make_deterministic,
     save_policy,
@@ -47,6 +48,7 @@ def main() -> None:
 
     params = load_params(PARAMS)
     game, noise, rl = params.game, params.noise, params.train_rl
+    device = find_device(params.device)
     make_deterministic(seed)
     start = load_policy(CLONE, game) if init == "bc" else None
     selection = [
@@ -66,7 +68,7 @@ def main() -> None:
         progress_bar(rl.agent_steps, f"training {name}", "agent step") as bar,
     ):
         first_episode = episode_seed(Purpose.TRAINING, seed, 0)
-        training = train(envs, start, rl, first_episode, score, bar.update)
+        training = train(envs, start, rl, first_episode, score, device, bar.update)
 
     origin = describe_origin("train_rl", rl, seed) | {"init": init}
     save_policy(training.policy, MODELS / name / "final", game, origin)

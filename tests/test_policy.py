@@ -12,6 +12,7 @@ from warpzone.agents.policy import (
     action_logits,
     build_policy,
     describe_origin,
+    find_device,
     load_policy,
     make_deterministic,
     save_policy,
@@ -252,6 +253,20 @@ def test_a_random_agent_presses_everything_equally_often(game):
     assert actions.dtype == np.int64
     # Five standard deviations of a count around 200.
     assert np.bincount(actions, minlength=7) == pytest.approx([200] * 7, abs=66)
+
+
+def test_the_device_is_a_gpu_only_where_one_is_wanted_and_there(monkeypatch):
+    for has_gpu, auto in ((False, "cpu"), (True, "cuda")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda has_gpu=has_gpu: has_gpu)
+        assert find_device("cpu") == torch.device("cpu")
+        assert find_device("auto") == torch.device(auto)
+    assert find_device("cuda") == torch.device("cuda")
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match=r"device = 'cuda'.*use cpu or auto"):
+        find_device("cuda")
 
 
 def test_the_origin_names_the_values_and_the_versions(game):

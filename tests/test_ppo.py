@@ -2,12 +2,16 @@ import tempfile
 from contextlib import closing
 from functools import partial
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.buffers import RolloutBuffer
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from warpzone.agents import policy as policies
 from warpzone.agents.policy import build_policy, make_deterministic
-from warpzone.agents.ppo import Score, train
+from warpzone.agents.ppo import Score, _RolloutBuffer, train
 from warpzone.game.env import MarioEnv
 from warpzone.game.vec_env import ThreadedVecEnv
 from warpzone.params import TrainRLParams
@@ -48,7 +52,7 @@ def run(game, noise, rl, *, seed=5, start=None, score=lambda _: EQUAL, threads=2
     make_deterministic(seed)
     env_fns = [partial(MarioEnv, game, noise)] * rl.envs
     with closing(ThreadedVecEnv(env_fns, threads)) as envs:
-        return train(envs, start, rl, seed, score)
+        return train(envs, start, rl, seed, score, torch.device("cpu"))
 
 
 def new_policy(game, seed=9):
@@ -170,3 +174,52 @@ def test_a_policy_learns_to_run_to_the_right(small, no_noise):
     curve = run(small.model_copy(update={"time_limit": 16}), no_noise, rl).curve
     early, late = (curve["x_pos_max"].iloc[rows].mean() for rows in (1, [-2, -1]))
     assert late > early + 30
+
+
+def filled(kind):
+    """Return a rollout of 6 steps in 2 environments, full of different numbers."""
+    box = gym.spaces.Box(0, 255, (1, 36, 36), np.uint8)
+    buffer = kind(6, box, gym.spaces.Discrete(7), n_envs=2)
+    rng = np.random.default_rng(0)
+    for name, high in (("observations", 256), ("actions", 7)):
+        array = getattr(buffer, name)
+        array[:] = rng.integers(0, high, array.shape)
+    for name in ("values", "log_probs", "advantages", "returns"):
+        array = getattr(buffer, name)
+        array[:] = rng.normal(size=array.shape)
+    buffer.full = True
+    return buffer
+
+
+def test_the_rollout_is_read_in_the_batches_that_sb3_makes():
+    batches = []
+    for kind in (RolloutBuffer, _RolloutBuffer):
+        np.random.seed(4)  # noqa: NPY002  # SB3 shuffles with it.
+        buffer = filled(kind)
+        # Every epoch reads it anew.
+        batches.append([*buffer.get(5), *buffer.get(5)])
+    expected, found = batches
+    assert [len(batch.returns) for batch in found] == [5, 5, 2, 5, 5, 2]
+    for one, other in zip(expected, found, strict=True):
+        for name, tensor in one._asdict().items():
+            assert torch.equal(tensor, getattr(other, name).to(tensor.dtype)), name
+    assert found[0].observations.dtype == torch.uint8
+
+
+def test_an_update_on_a_gpu_mixes_no_devices(small, monkeypatch):
+    # Fake tensors know their device and refuse to meet those of another one. They
+    # cannot be laid out anew.
+    monkeypatch.setattr(policies, "fast_on_cpu", lambda policy: policy)
+    with FakeTensorMode():
+        with torch.device("cuda"):
+            policy = build_policy(small)
+        buffer = filled(_RolloutBuffer)
+        buffer.device = torch.device("cuda")
+        for batch in buffer.get(4):
+            assert batch.observations.dtype == torch.uint8
+            values, log_probs, _ = policy.evaluate_actions(
+                batch.observations, batch.actions.long().flatten()
+            )
+            loss = (values.flatten() - batch.returns).mean() - log_probs.mean()
+            loss.backward()
+            assert loss.device.type == "cuda"

@@ -20,6 +20,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=1000)]
 Init = Literal["bc", "scratch"]
 EmulatorName = Literal["nes-py", "fceumm"]
+DeviceName = Literal["cpu", "cuda", "auto"]
 
 
 class Section(BaseModel):
@@ -189,6 +190,8 @@ class Params(Section):
     """All of params.yaml."""
 
     seed: Seed
+    device: DeviceName
+    """Where policies are trained; ``auto`` takes a GPU if there is one."""
     game: GameParams
     noise: NoiseParams
     runs: RunsParams

@@ -117,7 +117,7 @@ def clone(
     to jump.
 
     Args:
-        policy: Is trained in place.
+        policy: Is trained in place, on the device that it is on.
         train: Pairs to learn from.
         held_out: Pairs of other episodes, to choose the epoch by.
         params: How to train.
@@ -127,12 +127,15 @@ def clone(
     optimizer = torch.optim.AdamW(
         policy.parameters(), params.learning_rate, weight_decay=params.weight_decay
     )
-    observations, actions = map(torch.from_numpy, (train.observations, train.actions))
+    observations, actions = (
+        torch.from_numpy(array).to(policy.device)
+        for array in (train.observations, train.actions)
+    )
     rows = []
     best_loss, best_epoch, best_weights = np.inf, 0, policy.state_dict()
     for epoch in range(1, params.epochs + 1):
         loss_sum, right = 0.0, 0
-        order = torch.from_numpy(rng.permutation(len(train)))
+        order = torch.from_numpy(rng.permutation(len(train))).to(policy.device)
         for batch in order.split(params.batch_size):
             logits = policy.get_distribution(observations[batch]).distribution.logits  # pyright: ignore[reportAttributeAccessIssue]
             loss = cross_entropy(logits, actions[batch])

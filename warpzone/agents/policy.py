@@ -18,7 +18,7 @@ from warpzone.errors import InputError
 from warpzone.files import write_bytes, write_json
 from warpzone.game.actions import ACTION_SETS
 from warpzone.game.emulator import rom_sha256
-from warpzone.params import GameParams, Section
+from warpzone.params import DeviceName, GameParams, Section
 
 Policy = ActorCriticPolicy
 """An actor and a critic, as SB3's algorithms train them."""
@@ -75,6 +75,20 @@ def make_deterministic(seed: int) -> None:
     torch.set_num_threads(_TORCH_THREADS)
 
 
+def find_device(name: DeviceName) -> torch.device:
+    """Return the device that params.yaml asks for.
+
+    Raises:
+        InputError: If a GPU is asked for and there is none.
+    """
+    has_gpu = torch.cuda.is_available()
+    if name == "cuda" and not has_gpu:
+        raise InputError(
+            "params.yaml: device = 'cuda': torch finds no GPU here: use cpu or auto"
+        )
+    return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
+
+
 def build_policy(game: GameParams) -> Policy:
     """Return a new policy: SB3's own, with the network of Mnih et al. 2015.
 
@@ -111,9 +125,9 @@ def action_logits(policy: Policy, observations: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
         parts = [
             policy.get_distribution(part).distribution.logits  # pyright: ignore[reportAttributeAccessIssue]
-            for part in torch.from_numpy(padded).split(_ROWS)
+            for part in torch.from_numpy(padded).to(policy.device).split(_ROWS)
         ]
-    return torch.cat(parts).numpy()[:rows]
+    return torch.cat(parts).cpu().numpy()[:rows]
 
 
 def describe_origin(stage: str, params: Section, seed: int) -> dict[str, Any]:
@@ -155,7 +169,7 @@ def save_policy(
     """
     # Each tensor once, though SB3's state_dict lists what is shared three times over.
     tensors = dict(sorted(policy.named_parameters()))
-    weights = save({name: t.detach().contiguous() for name, t in tensors.items()})
+    weights = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
     spec = _Spec(
         architecture=_architecture(policy),
         game=game,

@@ -1,15 +1,18 @@
 """Proximal policy optimisation (SB3's) from a given policy or from scratch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import stable_baselines3
 import torch
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from stable_baselines3.common.vec_env import VecEnv
 
 from warpzone.agents.policy import Policy, fast_on_cpu
@@ -48,6 +51,7 @@ def train(
     params: TrainRLParams,
     seed: int,
     score: Callable[[Policy], Score],
+    device: torch.device,
     on_agent_steps: Callable[[int], object] = lambda _: None,
 ) -> Training:
     """Train a policy by PPO, Schulman et al. 2017, https://arxiv.org/abs/1707.06347.
@@ -62,6 +66,7 @@ def train(
         seed: Seeds torch, NumPy's global generator, which SB3 shuffles with, and the
             environments: ``seed``, ``seed + 1``, ...
         score: Plays a policy. It must not use the generators above.
+        device: Where the policy is trained and the rollouts are kept.
         on_agent_steps: Called with the number of agent steps just taken.
     """
     model = _PPO(
@@ -79,7 +84,8 @@ def train(
         max_grad_norm=params.max_grad_norm,
         target_kl=params.target_kl,
         seed=seed,
-        device="cpu",
+        device=device,
+        rollout_buffer_class=_RolloutBuffer,
     )
     if start is not None:
         model.policy.load_state_dict(start.state_dict())
@@ -95,6 +101,33 @@ def train(
         best_weights=recorder.best_weights,
         best_update=recorder.best_update,
     )
+
+
+class _RolloutBuffer(RolloutBuffer):
+    """SB3's buffer, moved to the device once a rollout instead of batch by batch."""
+
+    def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples]:
+        """Yield the rollout in shuffled batches, pictures as uint8."""
+        if not self.generator_ready:
+            self._tensors = [
+                torch.from_numpy(self.swap_and_flatten(array)).to(self.device)
+                for array in (
+                    self.observations,
+                    self.actions,
+                    self.values,
+                    self.log_probs,
+                    self.advantages,
+                    self.returns,
+                )
+            ]
+            self.generator_ready = True
+        rows = len(self._tensors[0])
+        # SB3's own source of randomness.
+        order = torch.from_numpy(np.random.permutation(rows)).to(self.device)  # noqa: NPY002
+        for batch in order.split(batch_size or rows):
+            observations, actions, *columns = (t[batch] for t in self._tensors)
+            flat = (column.flatten() for column in columns)
+            yield RolloutBufferSamples(observations, actions, *flat)
 
 
 class _PPO(stable_baselines3.PPO):

@@ -132,7 +132,14 @@ def action_logits(policy: Policy, observations: np.ndarray) -> np.ndarray:
 
 def describe_origin(stage: str, params: Section, seed: int) -> dict[str, Any]:
     """Say how a policy was made: by what, with which values and which versions."""
-    packages = ("torch", "stable-baselines3", "numpy", "nes-py", "gym-super-mario-bros")
+    packages = (
+        "torch",
+        "stable-baselines3",
+        "numpy",
+        "nes-py",
+        "stable-retro",
+        "gym-super-mario-bros",
+    )
     return {
         "stage": stage,
         "params": params.model_dump(mode="json"),

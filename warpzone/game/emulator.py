@@ -33,7 +33,7 @@ class Emulator(Protocol):
         ...
 
     def run(self, buttons: bytes) -> bytes:
-        """Emulate a frame for each button mask, as long as all is ordinary.
+        """Emulate a frame for each button mask, one or more, while all is ordinary.
 
         It ends early after a frame that leaves the game outside of `state.ORDINARY`,
         or after many frames.

@@ -234,7 +234,7 @@ class FceummEmulator:
 
     def run(self, buttons: bytes) -> bytes:
         count = min(len(buttons), _MAX_RUN)
-        trace = bytes(count * len(TRACED))
+        trace = ctypes.create_string_buffer(count * len(TRACED))
         held = bytes([self._held]) + buttons
         old, self._state = self._state, np.empty_like(self._state)
         places = old.ctypes.data, self._state.ctypes.data, old.size - _PIXELS, self._ram
@@ -242,7 +242,7 @@ class FceummEmulator:
         frames = core.run(*places, held, count, trace)
         _idle_cores.append(core)
         self._held = buttons[frames - 1]
-        return trace[: frames * len(TRACED)]
+        return trace.raw[: frames * len(TRACED)]
 
     def read_grey(self, out: np.ndarray) -> None:
         cv2.LUT(self._picture, _greys(), out)

@@ -1,138 +1,100 @@
-"""Measure how fast environments step, against what the emulator alone could do.
+"""Measure how close everything is to what this machine could do.
 
-Writes benchmarks/results.json and benchmarks/README.md. The contestants take
-turns, so that a busy machine slows all of them alike; what counts is the ratio of the
-medians.
+Writes benchmarks/results.json and benchmarks/README.md. With --quick it writes nothing:
+it prints the page after one short round of everything but nes-py 8, which says that the
+benchmark works and nothing else.
 """
 
-import os
-import statistics
+import json
+import platform
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from argparse import ArgumentParser
+from contextlib import closing
+from dataclasses import asdict
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+from stable_baselines3.common.vec_env import SubprocVecEnv
 
+from benchmarks.costs import EMULATORS, growth, memory, start_up
+from benchmarks.legacy_env import compare_legacy
+from benchmarks.measuring import FULL, QUICK, Result, Size
+from benchmarks.page import page
+from benchmarks.stepping import THREADS, compare_stepping
+from benchmarks.training import compare_cloning, compare_planning, compare_training
+from warpzone.agents.policy import make_deterministic
+from warpzone.errors import InputError
 from warpzone.files import write_json, write_text
-from warpzone.game.actions import ACTION_SETS
-from warpzone.game.emulator import NesPyEmulator
 from warpzone.game.env import MarioEnv
-from warpzone.game.level import LevelPlay
-from warpzone.game.vec_env import ThreadedVecEnv
 from warpzone.params import Params, load_params
-from warpzone.progress import progress_bar
 
 PARAMS = Path("params.yaml")
 RESULTS = Path("benchmarks/results.json")
 README = Path("benchmarks/README.md")
-
-ENVS = 16
-ROUNDS = 7
-STEPS_PER_ROUND = 40
-
-type Contestant = Callable[[], float]
-"""Works for a while and returns agent steps a second."""
+PROFILE = Path("benchmarks/profile.md")
+PACKAGES = ("nes-py", "stable-retro", "stable-baselines3", "torch", "numpy")
 
 
 def main() -> None:
-    """Let the contestants take turns and write down their medians."""
+    """Measure everything and write it down."""
+    parser = ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="try it, in a minute")
+    is_quick = parser.parse_args().quick
+    size = QUICK if is_quick else FULL
     params = load_params(PARAMS)
-    threads = os.process_cpu_count() or 1
-    with ExitStack() as stack:
-        make = [partial(MarioEnv, params.game, params.noise)] * ENVS
-        vec_envs: dict[str, VecEnv] = {
-            "ThreadedVecEnv": ThreadedVecEnv(make),
-            "SB3 SubprocVecEnv": SubprocVecEnv(list(make), start_method="spawn"),
-            "SB3 DummyVecEnv": DummyVecEnv(list(make)),
-        }
-        contestants: dict[str, Contestant] = {
-            "emulator alone": emulator_alone(params, threads)
-        }
-        for name, envs in vec_envs.items():
-            stack.callback(envs.close)
-            contestants[name] = stepping(envs, params)
-        rates = take_turns(contestants)
-    limit = rates["emulator alone"]
-    write_json(
-        RESULTS,
-        {
-            "envs": ENVS,
-            "threads": threads,
-            "rounds": ROUNDS,
-            "agent_steps_per_second": rates,
-            "share_of_limit": {name: rate / limit for name, rate in rates.items()},
+    # As the stages do.
+    make_deterministic(params.seed)
+
+    began = time.perf_counter()
+    results, left_out = measure(params, size, with_legacy=not is_quick)
+    setting = {
+        "minutes": (time.perf_counter() - began) / 60,
+        "machine": f"{platform.system()}, {platform.machine()}",
+        "threads": THREADS,
+        "envs": size.envs,
+        "rounds": size.rounds,
+        "turn_seconds": size.seconds,
+        "frame_skip": params.game.frame_skip,
+        "device": params.device,
+        "left_out": left_out,
+        "versions": {
+            "Python": platform.python_version(),
+            **{package: version(package) for package in PACKAGES},
         },
-    )
-    rows = "".join(
-        f"| {name} | {rate:,.0f} | {rate / limit:.2f} |\n"
-        for name, rate in rates.items()
-    )
-    write_text(
-        README,
-        f"""\
-# Benchmarks
-
-`make bench` writes this page. Agent steps a second of {ENVS} environments on {threads}
-threads, random play, frame skip {params.game.frame_skip}, pictures of
-{params.game.height}x{params.game.width}; medians of {ROUNDS} rounds in which the
-contestants took turns. The limit is the emulator on as many threads with nothing around
-it: {params.game.frame_skip} frames a step.
-
-| contestant | agent steps/s | share of the limit |
-|---|---|---|
-{rows}""",
-    )
+    }
+    text = page(results, setting, left_out, PROFILE.read_text(encoding="utf-8"))
+    document = {"setting": setting, "results": [asdict(result) for result in results]}
+    if is_quick:
+        # Fails on what is not finite, as write_json does.
+        json.dumps(document, allow_nan=False)
+        print(text)
+    else:
+        write_json(RESULTS, document)
+        write_text(README, text)
 
 
-def take_turns(contestants: dict[str, Contestant]) -> dict[str, float]:
-    """Return the median rate of each."""
-    rates: dict[str, list[float]] = {name: [] for name in contestants}
-    with progress_bar(ROUNDS, "Benchmark", "round") as bar:
-        for _ in range(ROUNDS):
-            for name, contestant in contestants.items():
-                rates[name].append(contestant())
-            bar.update(1)
-    return {name: statistics.median(values) for name, values in rates.items()}
-
-
-def emulator_alone(params: Params, threads: int) -> Contestant:
-    """Advance one console a thread, and do nothing else."""
-    plays = [LevelPlay(NesPyEmulator(), params.game.level) for _ in range(threads)]
-    steps = ENVS * STEPS_PER_ROUND // threads
-    frames = steps * params.game.frame_skip
-
-    def advance(play: LevelPlay) -> None:
-        play.restart()
-        for _ in range(frames):
-            play.emulator.advance(0)
-
-    def work() -> float:
-        began = time.perf_counter()
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(advance, plays))
-        return steps * threads / (time.perf_counter() - began)
-
-    return work
-
-
-def stepping(envs: VecEnv, params: Params) -> Contestant:
-    """Step a vector of environments with random actions."""
-    rng = np.random.default_rng(0)
-    actions = len(ACTION_SETS[params.game.action_set])
-    envs.seed(0)
-    envs.reset()
-
-    def work() -> float:
-        began = time.perf_counter()
-        for _ in range(STEPS_PER_ROUND):
-            envs.step(rng.integers(actions, size=ENVS))
-        return ENVS * STEPS_PER_ROUND / (time.perf_counter() - began)
-
-    return work
+def measure(params: Params, size: Size, with_legacy: bool) -> tuple[list[Result], str]:
+    """Return what was measured, and why something was not, if so."""
+    game, noise = params.game, params.noise
+    results: list[Result] = [*start_up(size), *memory()]
+    left_out = ""
+    for emulator in EMULATORS:
+        chosen = game.model_copy(update={"emulator": emulator})
+        make = [partial(MarioEnv, chosen, noise)] * size.envs
+        # It takes half a minute to start, so both comparisons use the same one.
+        with closing(SubprocVecEnv(list(make), start_method="spawn")) as subproc_envs:
+            results += compare_stepping(chosen, noise, size, subproc_envs)
+            results += compare_training(params, chosen, size, subproc_envs)
+        results += compare_planning(chosen, noise, size)
+    results += compare_cloning(params, size)
+    if with_legacy:
+        try:
+            results += compare_legacy(game, noise, size)
+        except InputError as error:
+            left_out = f"Not compared with what most people run, nes-py 8: {error}."
+    results += growth(game, noise, size)
+    return results, left_out
 
 
 if __name__ == "__main__":

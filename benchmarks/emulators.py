@@ -1,0 +1,221 @@
+"""Compare the two emulators frame by frame, and agents on both.
+
+Plays the same buttons on nes-py and on FCEUmm: random play on every level, and the
+clears in tests/data/. Then lets the agents of models/ play the episodes that they were
+evaluated on, on FCEUmm too. Writes benchmarks/emulators.md and
+benchmarks/emulators.json.
+
+Run it with `python -m benchmarks.emulators`, after `make repro`: about ten minutes.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from warpzone.agents.agent import Agent, RandomAgent
+from warpzone.agents.policy import PolicyAgent, load_policy, make_deterministic
+from warpzone.demos.recording import read_recordings
+from warpzone.evaluation import agent_names, play_episodes
+from warpzone.files import write_json, write_text
+from warpzone.game.actions import ACTION_SETS, RIGHT, A, B
+from warpzone.game.consoles import make_emulator
+from warpzone.game.emulator import SCREEN_SHAPE, Emulator
+from warpzone.game.level import LEVELS, LevelPlay
+from warpzone.game.state import read_state
+from warpzone.params import EmulatorName, Params, load_params
+from warpzone.progress import progress_bar
+from warpzone.seeds import Purpose, episode_seed
+
+PARAMS = Path("params.yaml")
+MODELS = Path("models")
+CLEARS = Path("tests/data/clears.jsonl")
+PAGE = Path("benchmarks/emulators.md")
+RESULTS = Path("benchmarks/emulators.json")
+
+RUN = RIGHT | B
+BUTTONS = (RUN, RUN, RUN | A, RUN | A, RUN | A, RIGHT, RIGHT | A, A, 0)
+EPISODES = 3
+FRAMES = 800
+
+
+@dataclass
+class Agreement:
+    """How far the emulators agree on one level.
+
+    Attributes:
+        frames: Frames compared.
+        figures: Frames in which anything of `GameState`, the distance walked or the end
+            of the episode differs.
+        pictures: Frames whose grey screens differ.
+        pixels: The most pixels that differ in one of them, of 61,440.
+        ram: Bytes of RAM that differ, summed over the frames.
+    """
+
+    frames: int = 0
+    figures: int = 0
+    pictures: int = 0
+    pixels: int = 0
+    ram: int = 0
+
+
+def main() -> None:
+    params = load_params(PARAMS)
+    levels = {level: Agreement() for level in LEVELS}
+    clears = read_recordings(CLEARS)
+    with progress_bar(len(LEVELS) + len(clears), "Comparing", "level") as bar:
+        for level, agreement in levels.items():
+            for seed in range(EPISODES):
+                compare(level, random_play(seed), agreement)
+            bar.update(1)
+        for clear in clears:
+            compare(clear.level, clear.frame_buttons, levels[clear.level])
+            bar.update(1)
+    agents = {
+        name: play_both(name, agent, params) for name, agent in all_agents(params)
+    }
+    write_json(
+        RESULTS,
+        {
+            "levels": {level: asdict(row) for level, row in levels.items()},
+            "agents": agents,
+        },
+    )
+    write_text(PAGE, page(levels, agents, params))
+
+
+def random_play(seed: int) -> Iterable[int]:
+    """Yield buttons that mostly run and jump to the right."""
+    rng = np.random.default_rng(seed)
+    held = RUN
+    for _ in range(FRAMES):
+        if rng.random() < 0.1:
+            held = int(rng.choice(BUTTONS))
+        yield held
+
+
+def compare(level: str, buttons: Iterable[int], agreement: Agreement) -> None:
+    """Play the same on both, and add what differs."""
+    plays = [LevelPlay(make_emulator(name), level) for name in ("nes-py", "fceumm")]
+    for held in buttons:
+        for play in plays:
+            play.advance(held)
+        figures, pictures, ram = zip(*map(seen, plays), strict=True)
+        pixels = int((pictures[0] != pictures[1]).sum())
+        agreement.frames += 1
+        agreement.figures += figures[0] != figures[1]
+        agreement.pictures += pixels > 0
+        agreement.pixels = max(agreement.pixels, pixels)
+        agreement.ram += int((ram[0] != ram[1]).sum())
+        if any(play.is_over for play in plays):
+            return
+
+
+def seen(play: LevelPlay) -> tuple[tuple, np.ndarray, np.ndarray]:
+    """Return the figures, the picture and the RAM of a level in play."""
+    figures = (read_state(play.ram), play.odometer.progress, play.emulator_frames)
+    return figures, grey(play.emulator), np.frombuffer(play.ram, np.uint8).copy()
+
+
+def grey(emulator: Emulator) -> np.ndarray:
+    picture = np.empty(SCREEN_SHAPE, np.uint8)
+    emulator.read_grey(picture)
+    return picture
+
+
+def all_agents(params: Params) -> Iterable[tuple[str, Agent]]:
+    """Yield the random agent, and those of which there is a model."""
+    make_deterministic(params.seed)
+    for name in agent_names(params.runs):
+        folder = MODELS / name if name == "bc" else MODELS / "rl" / name
+        if name == "random":
+            yield name, RandomAgent(len(ACTION_SETS[params.game.action_set]))
+        elif folder.is_dir():
+            policy = load_policy(folder, params.game)
+            yield name, PolicyAgent(policy, params.evaluate.greedy)
+
+
+def play_both(name: str, agent: Agent, params: Params) -> dict[str, float]:
+    """Play the evaluation's episodes on both emulators."""
+    seeds = [
+        episode_seed(Purpose.EVALUATION, params.seed, index)
+        for index in range(params.evaluate.episodes)
+    ]
+    emulators: tuple[EmulatorName, EmulatorName] = ("nes-py", "fceumm")
+    tables = []
+    for emulator in emulators:
+        game = params.game.model_copy(update={"emulator": emulator})
+        with progress_bar(len(seeds), f"{name} on {emulator}", "episode") as bar:
+            table, _ = play_episodes(
+                agent, game, params.noise, seeds, params.evaluate.envs, bar.update
+            )
+        tables.append(table)
+    official, fast = tables
+    same = (official["x_pos_max"] == fast["x_pos_max"]) & (
+        official["agent_steps"] == fast["agent_steps"]
+    )
+    return {
+        "episodes": len(seeds),
+        "same_episodes": int(same.sum()),
+        **{
+            f"{figure}_{emulator}": round(float(table[column].mean()), 4)
+            for emulator, table in zip(emulators, tables, strict=True)
+            for figure, column in (
+                ("clear_rate", "cleared"),
+                ("x_pos_max", "x_pos_max"),
+            )
+        },
+    }
+
+
+def page(
+    levels: dict[str, Agreement], agents: dict[str, dict[str, float]], params: Params
+) -> str:
+    """Return the page."""
+    total = Agreement(
+        frames=sum(row.frames for row in levels.values()),
+        figures=sum(row.figures for row in levels.values()),
+        pictures=sum(row.pictures for row in levels.values()),
+        pixels=max(row.pixels for row in levels.values()),
+        ram=sum(row.ram for row in levels.values()),
+    )
+    rows = "".join(
+        f"| {name} | {row.frames:,} | {row.figures:,} | {row.pictures:,} | "
+        f"{row.pixels:,} | {row.ram / row.frames:.0f} |\n"
+        for name, row in [*levels.items(), ("all", total)]
+    )
+    agent_rows = "".join(
+        f"| {name} | {row['episodes']:.0f} | {row['same_episodes']:.0f} | "
+        f"{row['clear_rate_nes-py']:.0%} | {row['clear_rate_fceumm']:.0%} | "
+        f"{row['x_pos_max_nes-py']:,.0f} | {row['x_pos_max_fceumm']:,.0f} |\n"
+        for name, row in agents.items()
+    )
+    return f"""\
+# nes-py and FCEUmm, side by side
+
+`python -m benchmarks.emulators` writes this page.
+
+The same buttons on both: {EPISODES} episodes of random play on every level, and the
+clears of `tests/data/clears.jsonl`. Compared after every frame: position, score, coins,
+clock, lives, power-up, death, flag, the distance walked and the frames that cutscenes
+took (`figures`); the grey screen of 61,440 pixels; and all 2,048 bytes of RAM. RAM is
+never all the same, because nes-py ends a frame later, where the game has begun with the
+next one: its frame counter, timers, random numbers and sound are a step ahead.
+
+| level | frames | figures differ | pictures differ | most pixels | mean RAM bytes |
+|---|---|---|---|---|---|
+{rows}
+## Agents on both
+
+The {params.evaluate.episodes} episodes of the evaluation on {params.game.level}, with
+the noise of `params.yaml`. An episode is the same when it ends at the same x after as
+many agent steps.
+
+| agent | episodes | same | clears, nes-py | FCEUmm | mean distance, nes-py | FCEUmm |
+|---|---|---|---|---|---|---|
+{agent_rows}"""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""benchmarks/README.md, from what was measured."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from benchmarks.measuring import Figure, Line, Result, Row
+
+_ROW_HEADS = (
+    "contestant",
+    "baseline",
+    "ratio",
+    "target",
+    "contestant's rate",
+    "baseline's rate",
+    "unit",
+    "in words",
+)
+_FIGURE_HEADS = ("what", "value", "unit", "target", "in words")
+
+
+def page(
+    results: Sequence[Result],
+    setting: Mapping[str, Any],
+    left_out: str,
+    profile: str,
+) -> str:
+    """Return the page.
+
+    Args:
+        results: What was measured.
+        setting: Where, with what and how much.
+        left_out: Why something was not measured, a sentence; empty if nothing was.
+        profile: Where the time goes, in Markdown.
+    """
+    versions = (f"{name} {version}" for name, version in setting["versions"].items())
+    return f"""\
+# Benchmarks
+
+`make bench` writes this page and results.json. It took {setting["minutes"]:.1f} minutes
+on {setting["threads"]} threads ({setting["machine"]}) with
+{", ".join(versions)}.
+
+Every contestant is measured beside its baseline: they take turns of about
+{setting["turn_seconds"]:g} s, so that a busy machine slows both alike. The two rates
+are medians of {setting["rounds"]} rounds, the ratio is the median of the ratios within
+each round. The ratio is what to look at: rates are this machine's. Higher is better,
+1.00 is as fast as the baseline; where that is a limit (an emulator alone, a bound),
+there is no faster. An agent step lasts {setting["frame_skip"]} emulator frames.
+
+## Stepping
+
+{_rows(results, "Stepping")}{left_out and f"{chr(10)}{left_out}{chr(10)}"}
+## Training
+
+{_rows(results, "Training")}
+{_figures(results, "Training")}
+## Memory
+
+{_figures(results, "Memory")}
+## Start-up
+
+{_figures(results, "Start-up")}
+## How costs grow
+
+The slope is that of the straight line through the logarithms: a linear cost doubles
+when the number doubles, a flat one stays as it is.
+
+{"".join(_growth(result) for result in results if isinstance(result, Line))}
+## Where the time goes
+
+{profile.strip()}
+"""
+
+
+def _rows(results: Sequence[Result], topic: str) -> str:
+    return _table(
+        _ROW_HEADS,
+        (
+            (
+                row.contestant,
+                row.baseline,
+                f"**{row.ratio:.2f}**",
+                "" if row.target is None else f"≥ {row.target:g}",
+                _number(row.value),
+                _number(row.baseline_value),
+                row.unit,
+                row.words,
+            )
+            for row in results
+            if isinstance(row, Row) and row.topic == topic
+        ),
+    )
+
+
+def _figures(results: Sequence[Result], topic: str) -> str:
+    return _table(
+        _FIGURE_HEADS,
+        (
+            (
+                figure.name,
+                _number(figure.value),
+                figure.unit,
+                "" if figure.target is None else f"≤ {figure.target:g}",
+                figure.words,
+            )
+            for figure in results
+            if isinstance(figure, Figure) and figure.topic == topic
+        ),
+    )
+
+
+def _growth(line: Line) -> str:
+    pairs = zip(line.sizes, line.values, strict=True)
+    points = ", ".join(f"{size:,}: {_number(value)}" for size, value in pairs)
+    return (
+        f"- **{line.name}**, {line.unit} ({line.words}): {points}. Slope: "
+        f"**{line.slope}**.\n"
+    )
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _number(value: float) -> str:
+    """Write three significant digits, or all that come before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

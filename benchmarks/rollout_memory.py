@@ -1,0 +1,45 @@
+"""Print the megabytes of 1,000 further agent steps in a rollout of PPO.
+
+It is the peak of a whole update, copies and all.
+"""
+
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.memory import peak_megabytes
+from warpzone.agents.policy import make_deterministic
+from warpzone.agents.ppo import Score, train
+from warpzone.game.env import MarioEnv
+from warpzone.game.vec_env import ThreadedVecEnv
+from warpzone.params import load_params
+
+ENVS = 16
+FEW, MANY = 64, 256
+
+
+def main() -> None:
+    params = load_params(Path("params.yaml"))
+    make_deterministic(params.seed)
+    game = params.game.model_copy(update={"emulator": "fceumm", "frame_skip": 1})
+    peaks: list[float] = []
+    with closing(
+        ThreadedVecEnv([partial(MarioEnv, game, params.noise)] * ENVS)
+    ) as envs:
+        for steps in (FEW, MANY):
+            changes = {
+                "envs": ENVS,
+                "rollout_steps": steps,
+                "agent_steps": ENVS * steps,
+                "epochs": 1,
+            }
+            rl = params.train_rl.model_copy(update=changes)
+            train(envs, None, rl, 0, lambda _: Score(0.0, 0.0), torch.device("cpu"))
+            peaks.append(peak_megabytes())
+    print(1_000 * (peaks[1] - peaks[0]) / (ENVS * (MANY - FEW)))
+
+
+if __name__ == "__main__":
+    main()

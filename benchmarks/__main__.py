@@ -17,15 +17,16 @@ from pathlib import Path
 
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
-from benchmarks.costs import EMULATORS, growth, memory, start_up
+from benchmarks.costs import growth, memory, start_up
 from benchmarks.legacy_env import compare_legacy
 from benchmarks.measuring import FULL, QUICK, Result, Size
 from benchmarks.page import page
-from benchmarks.stepping import THREADS, compare_stepping
+from benchmarks.stepping import EMULATORS, THREADS, compare_stepping
 from benchmarks.training import compare_cloning, compare_planning, compare_training
 from warpzone.agents.policy import make_deterministic
 from warpzone.errors import InputError
 from warpzone.files import write_json, write_text
+from warpzone.game.consoles import installed_emulators
 from warpzone.game.env import MarioEnv
 from warpzone.params import Params, load_params
 
@@ -33,7 +34,7 @@ PARAMS = Path("params.yaml")
 RESULTS = Path("benchmarks/results.json")
 README = Path("benchmarks/README.md")
 PROFILE = Path("benchmarks/profile.md")
-PACKAGES = ("nes-py", "stable-retro", "stable-baselines3", "torch", "numpy")
+PACKAGES = ("stable-baselines3", "torch", "numpy")
 
 
 def main() -> None:
@@ -58,10 +59,11 @@ def main() -> None:
         "frame_skip": params.game.frame_skip,
         "device": params.device,
         "left_out": left_out,
-        "versions": {
-            "Python": platform.python_version(),
-            **{package: version(package) for package in PACKAGES},
-        },
+        "versions": [
+            *installed_emulators(),
+            f"Python {platform.python_version()}",
+            *(f"{package} {version(package)}" for package in PACKAGES),
+        ],
     }
     text = page(results, setting, left_out, PROFILE.read_text(encoding="utf-8"))
     document = {"setting": setting, "results": [asdict(result) for result in results]}

@@ -14,16 +14,15 @@ import numpy as np
 
 from benchmarks.measuring import Figure, Line, Size, alternate, seconds_of
 from benchmarks.memory import measured_by
-from benchmarks.stepping import THREADS, random_play
+from benchmarks.stepping import EMULATORS, THREADS, random_play
 from warpzone.agents.cloning import watch_all
 from warpzone.demos.recording import Recording, read_recordings
 from warpzone.files import write_lines
 from warpzone.game.env import MarioEnv
 from warpzone.game.level import LEVELS
 from warpzone.game.vec_env import ThreadedVecEnv
-from warpzone.params import EmulatorName, GameParams, NoiseParams
+from warpzone.params import GameParams, NoiseParams
 
-EMULATORS: tuple[EmulatorName, ...] = ("nes-py", "fceumm")
 STAGES = Path("stages")
 
 # Random play of so many agent steps is a demonstration here: what is measured is the
@@ -122,7 +121,7 @@ def growth_with_envs(game: GameParams, noise: NoiseParams, size: Size) -> Line:
         make = [partial(MarioEnv, game, noise)] * count
         with closing(ThreadedVecEnv(make)) as envs:
             play = random_play(envs, game, size.seconds / 2)
-            rates[count] = median(play() for _ in range(size.rounds))
+            rates[count] = median(play().agent_steps for _ in range(size.rounds))
     return Line(
         topic="Growth",
         name="environments",
@@ -140,7 +139,7 @@ def growth_with_threads(game: GameParams, noise: NoiseParams, size: Size) -> Lin
     for threads in counts:
         with closing(ThreadedVecEnv(make, threads)) as envs:
             play = random_play(envs, game, size.seconds / 2)
-            rates[threads] = median(play() for _ in range(size.rounds))
+            rates[threads] = median(play().agent_steps for _ in range(size.rounds))
     return Line(
         topic="Growth",
         name="threads",
@@ -169,8 +168,7 @@ def growth_with_levels(game: GameParams, noise: NoiseParams, size: Size) -> Line
 def growth_with_demonstrations(
     game: GameParams, noise: NoiseParams, size: Size
 ) -> Line:
-    changes = {"emulator": "fceumm", "time_limit": _DEMONSTRATION_STEPS}
-    game = game.model_copy(update=changes)
+    game = game.model_copy(update={"time_limit": _DEMONSTRATION_STEPS})
     env = MarioEnv(game, noise)
     lines = [random_recording(env, seed).to_json() for seed in range(_DEMONSTRATIONS)]
     with TemporaryDirectory() as folder:
@@ -188,7 +186,7 @@ def growth_with_demonstrations(
         name="demonstrations",
         unit="s",
         words=(
-            "to read, replay and check them: random play on fceumm, "
+            f"to read, replay and check them: random play on {game.emulator}, "
             f"{_DEMONSTRATION_STEPS} agent steps each"
         ),
         sizes=size.demonstrations,

@@ -4,13 +4,13 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import IO
 
 from benchmarks.measuring import Row, Size, alternate
-from benchmarks.stepping import logged_envs, random_play
+from benchmarks.stepping import EMULATORS, Pace, logged_envs, random_play
 from warpzone.errors import InputError
 from warpzone.params import EmulatorName, GameParams, NoiseParams
 
@@ -31,26 +31,23 @@ def compare_legacy(game: GameParams, noise: NoiseParams, size: Size) -> list[Row
         InputError: If the latter cannot be built here.
     """
     build()
-    emulators: tuple[EmulatorName, ...] = ("nes-py", "fceumm")
-    nes_py, fceumm = (
-        game.model_copy(update={"emulator": emulator}) for emulator in emulators
-    )
-    with (
-        running(game.level, size) as legacy,
-        closing(logged_envs(nes_py, noise, size.envs)) as nes_py_envs,
-        closing(logged_envs(fceumm, noise, size.envs)) as fceumm_envs,
-    ):
+    with ExitStack() as stack:
+        legacy = stack.enter_context(running(game.level, size))
 
-        def legacy_round() -> float:
+        def ours(emulator: EmulatorName) -> Callable[[], Pace]:
+            chosen = game.model_copy(update={"emulator": emulator})
+            envs = stack.enter_context(closing(logged_envs(chosen, noise, size.envs)))
+            return random_play(envs, chosen, size.seconds)
+
+        def legacy_round() -> Pace:
             assert legacy.stdin is not None
             print("round", file=legacy.stdin, flush=True)
-            return json.loads(answer(legacy))["agent_steps_per_second"]
+            return Pace(0.0, json.loads(answer(legacy))["agent_steps_per_second"])
 
-        rates = alternate(
+        paces = alternate(
             {
-                "nes-py": random_play(nes_py_envs, nes_py, size.seconds),
                 "legacy": legacy_round,
-                "fceumm": random_play(fceumm_envs, fceumm, size.seconds),
+                **{emulator: ours(emulator) for emulator in EMULATORS},
             },
             size.rounds,
             "stepping, and nes-py 8",
@@ -65,11 +62,11 @@ def compare_legacy(game: GameParams, noise: NoiseParams, size: Size) -> list[Row
                 "gym-super-mario-bros 7.4.0 on Python 3.11 with JoypadSpace and the "
                 "usual wrappers: skip, grey, resize, stack"
             ),
-            values=rates[emulator],
-            baseline_values=rates["legacy"],
+            values=[pace.agent_steps for pace in paces[emulator]],
+            baseline_values=[pace.agent_steps for pace in paces["legacy"]],
             target=2.0,
         )
-        for emulator in emulators
+        for emulator in EMULATORS
     ]
 
 

@@ -41,7 +41,7 @@ class Size:
 
 FULL = Size(
     rounds=5,
-    seconds=1.3,
+    seconds=1.0,
     envs=16,
     counts=(1, 2, 4, 8, 16, 32, 64),
     levels=(1, 2, 4, 8, 16, 32),

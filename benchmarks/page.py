@@ -1,6 +1,7 @@
 """benchmarks/README.md, from what was measured."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 from benchmarks.measuring import Figure, Line, Result, Row
@@ -15,6 +16,7 @@ _ROW_HEADS = (
     "unit",
     "in words",
 )
+_WIDTH = 88
 _FIGURE_HEADS = ("what", "value", "unit", "target", "in words")
 
 
@@ -32,20 +34,23 @@ def page(
         left_out: Why something was not measured, a sentence; empty if nothing was.
         profile: Where the time goes, in Markdown.
     """
-    versions = (f"{name} {version}" for name, version in setting["versions"].items())
-    return f"""\
-# Benchmarks
-
+    versions = "; ".join(setting["versions"])
+    made = f"""\
 `make bench` writes this page and results.json. It took {setting["minutes"]:.1f} minutes
-on {setting["threads"]} threads ({setting["machine"]}) with
-{", ".join(versions)}.
-
+on {setting["threads"]} threads ({setting["machine"]}), with {versions}."""
+    how_to_read = f"""\
 Every contestant is measured beside its baseline: they take turns of about
 {setting["turn_seconds"]:g} s, so that a busy machine slows both alike. The two rates
 are medians of {setting["rounds"]} rounds, the ratio is the median of the ratios within
 each round. The ratio is what to look at: rates are this machine's. Higher is better,
 1.00 is as fast as the baseline; where that is a limit (an emulator alone, a bound),
-there is no faster. An agent step lasts {setting["frame_skip"]} emulator frames.
+there is no faster. An agent step lasts {setting["frame_skip"]} emulator frames."""
+    return f"""\
+# Benchmarks
+
+{fill(made, _WIDTH)}
+
+{fill(how_to_read, _WIDTH)}
 
 ## Stepping
 

@@ -23,7 +23,7 @@ FEW, MANY = 64, 256
 def main() -> None:
     params = load_params(Path("params.yaml"))
     make_deterministic(params.seed)
-    game = params.game.model_copy(update={"emulator": "fceumm", "frame_skip": 1})
+    game = params.game.model_copy(update={"frame_skip": 1})
     peaks: list[float] = []
     with closing(
         ThreadedVecEnv([partial(MarioEnv, game, params.noise)] * ENVS)

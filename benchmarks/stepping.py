@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from benchmarks.measuring import Row, Size, alternate
 from warpzone.game.actions import ACTION_SETS
-from warpzone.game.consoles import make_emulator
+from warpzone.game.consoles import installed_emulators, make_emulator
 from warpzone.game.emulator import Emulator
 from warpzone.game.env import MarioEnv
 from warpzone.game.level import LevelPlay
@@ -24,6 +24,7 @@ from warpzone.game.vec_env import ThreadedVecEnv
 from warpzone.params import EmulatorName, GameParams, NoiseParams
 
 THREADS = os.process_cpu_count() or 1
+EMULATORS = tuple(installed_emulators().values())
 
 # Frames that a thread plays on one console before it takes the next one, so that all
 # threads end at almost the same time. What calls from frame to frame can take fewer.
@@ -133,38 +134,33 @@ def frames_of(envs: ThreadedVecEnv) -> int:
     return sum(play.emulator_frames for play in envs.get_attr("play"))
 
 
-def random_play(envs: VecEnv, game: GameParams, seconds: float) -> Callable[[], float]:
-    """Return a contestant: agent steps a second of random play from the start."""
+def random_play(
+    envs: VecEnv,
+    game: GameParams,
+    seconds: float,
+    emulator_frames: Callable[[], int] = lambda: 0,
+) -> Callable[[], Pace]:
+    """Return a contestant that plays at random, each time from the level's start.
+
+    Args:
+        envs: What plays.
+        game: Names the actions.
+        seconds: Length of a turn; the resets at its start are not part of it.
+        emulator_frames: How many ``envs`` have emulated so far, if that matters.
+    """
     rng = np.random.default_rng(0)
     actions = len(ACTION_SETS[game.action_set])
     envs.seed(0)
 
-    def play() -> float:
-        began = time.perf_counter()
+    def play() -> Pace:
         envs.reset()
-        steps = 0
+        steps, frames = 0, -emulator_frames()
+        began = time.perf_counter()
         while (elapsed := time.perf_counter() - began) < seconds:
             envs.step(rng.integers(actions, size=envs.num_envs))
             steps += envs.num_envs
-        return steps / elapsed
-
-    return play
-
-
-def logged_play(
-    envs: ThreadedVecEnv, game: GameParams, seconds: float
-) -> Callable[[], Pace]:
-    """Return the same contestant, which counts emulator frames, too."""
-    random = random_play(envs, game, seconds)
-
-    def play() -> Pace:
-        envs.env_method("forget")
-        frames = -frames_of(envs)
-        began = time.perf_counter()
-        agent_steps = random()
-        elapsed = time.perf_counter() - began
-        frames += frames_of(envs)
-        return Pace(frames / elapsed, agent_steps)
+        frames += emulator_frames()
+        return Pace(frames / elapsed, steps / elapsed)
 
     return play
 
@@ -172,7 +168,7 @@ def logged_play(
 def compare_stepping(
     game: GameParams, noise: NoiseParams, size: Size, subproc_envs: VecEnv
 ) -> list[Row]:
-    """Step environments against the emulator alone and against SB3's vectors of them.
+    """Step environments, against the emulator alone and against SB3's vectors.
 
     Args:
         game: Names the emulator.
@@ -186,18 +182,19 @@ def compare_stepping(
         closing(logged_envs(game, noise, size.envs)) as envs,
         closing(DummyVecEnv([partial(MarioEnv, game, noise)] * size.envs)) as dummy,
     ):
-        step = logged_play(envs, game, size.seconds)
+        play = random_play(envs, game, size.seconds, partial(frames_of, envs))
         limits: list[float] = []
 
-        def step_and_replay() -> Pace:
-            pace = step()
+        def play_and_replay() -> Pace:
+            envs.env_method("forget")
+            pace = play()
             limits.append(consoles.replay(logs_of(envs), THREADS))
             return pace
 
         limited = alternate(
-            {"ours": step_and_replay}, size.rounds, f"stepping {name}, and the limit"
+            {"ours": play_and_replay}, size.rounds, f"stepping {name}, and the limit"
         )["ours"]
-        rates = alternate(
+        paces = alternate(
             {
                 "SubprocVecEnv": random_play(subproc_envs, game, size.seconds),
                 "ours": random_play(envs, game, size.seconds),
@@ -228,8 +225,8 @@ def compare_stepping(
                 baseline=f"SB3 {other}, {name}",
                 unit="agent steps/s",
                 words=words,
-                values=rates["ours"],
-                baseline_values=rates[other],
+                values=[pace.agent_steps for pace in paces["ours"]],
+                baseline_values=[pace.agent_steps for pace in paces[other]],
             )
             for other, words in (
                 ("SubprocVecEnv", "the same environments, a process each"),

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch.nn.functional import cross_entropy
 
-from warpzone.agents.policy import Policy, action_logits
+from warpzone.agents.policy import Policy, action_logits, to_tensor
 from warpzone.demos.recording import Recording, watch
 from warpzone.errors import InputError
 from warpzone.params import GameParams, PretrainBCParams
@@ -127,10 +127,8 @@ def clone(
     optimizer = torch.optim.AdamW(
         policy.parameters(), params.learning_rate, weight_decay=params.weight_decay
     )
-    observations, actions = (
-        torch.from_numpy(array).to(policy.device)
-        for array in (train.observations, train.actions)
-    )
+    observations = to_tensor(train.observations, policy.device)
+    actions = torch.from_numpy(train.actions).to(policy.device)
     rows = []
     best_loss, best_epoch, best_weights = np.inf, 0, policy.state_dict()
     for epoch in range(1, params.epochs + 1):

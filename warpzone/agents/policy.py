@@ -72,6 +72,9 @@ def make_deterministic(seed: int) -> None:
     """Seed torch and make equal runs end in equal bytes."""
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
+    # It would fill all new memory first, an eighth of the time, in case somebody reads
+    # what nobody wrote.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     torch.set_num_threads(_TORCH_THREADS)
 
 
@@ -114,6 +117,12 @@ def fast_on_cpu(policy: Policy) -> Policy:
     return policy.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
+def to_tensor(observations: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Return pictures as the network reads them fastest, shape ``(N, ...)``, uint8."""
+    tensor = torch.from_numpy(observations).to(device)
+    return tensor.to(memory_format=torch.channels_last)
+
+
 def action_logits(policy: Policy, observations: np.ndarray) -> np.ndarray:
     """Log-probabilities of every action, shape ``(N, actions)``, float32.
 
@@ -125,7 +134,7 @@ def action_logits(policy: Policy, observations: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
         parts = [
             policy.get_distribution(part).distribution.logits  # pyright: ignore[reportAttributeAccessIssue]
-            for part in torch.from_numpy(padded).to(policy.device).split(_ROWS)
+            for part in to_tensor(padded, policy.device).split(_ROWS)
         ]
     return torch.cat(parts).cpu().numpy()[:rows]
 

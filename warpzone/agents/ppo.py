@@ -15,7 +15,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from stable_baselines3.common.vec_env import VecEnv
 
-from warpzone.agents.policy import Policy, fast_on_cpu
+from warpzone.agents.policy import Policy, fast_on_cpu, to_tensor
 from warpzone.params import TrainRLParams
 
 
@@ -110,24 +110,25 @@ class _RolloutBuffer(RolloutBuffer):
         """Yield the rollout in shuffled batches, pictures as uint8."""
         if not self.generator_ready:
             self._tensors = [
-                torch.from_numpy(self.swap_and_flatten(array)).to(self.device)
-                for array in (
-                    self.observations,
-                    self.actions,
-                    self.values,
-                    self.log_probs,
-                    self.advantages,
-                    self.returns,
-                )
+                to_tensor(self.swap_and_flatten(self.observations), self.device)
             ]
+            for array in (
+                self.actions,
+                self.values,
+                self.log_probs,
+                self.advantages,
+                self.returns,
+            ):
+                flat = torch.from_numpy(self.swap_and_flatten(array))
+                self._tensors.append(flat.to(self.device))
             self.generator_ready = True
         rows = len(self._tensors[0])
         # SB3's own source of randomness.
         order = torch.from_numpy(np.random.permutation(rows)).to(self.device)  # noqa: NPY002
         for batch in order.split(batch_size or rows):
             observations, actions, *columns = (t[batch] for t in self._tensors)
-            flat = (column.flatten() for column in columns)
-            yield RolloutBufferSamples(observations, actions, *flat)
+            vectors = (column.flatten() for column in columns)
+            yield RolloutBufferSamples(observations, actions, *vectors)
 
 
 class _PPO(stable_baselines3.PPO):

@@ -1,1 +1,4 @@
-"""Measurements, each with its baseline beside it in the same run."""
+"""Measurements with a baseline beside each."""
+
+# Before torch is: it says how torch's threads wait.
+import warpzone  # noqa: F401

@@ -26,7 +26,7 @@ from benchmarks.training import compare_cloning, compare_planning, compare_train
 from warpzone.agents.policy import make_deterministic
 from warpzone.errors import InputError
 from warpzone.files import write_json, write_text
-from warpzone.game.consoles import installed_emulators
+from warpzone.game.consoles import JUDGE, installed_emulators
 from warpzone.game.env import MarioEnv
 from warpzone.params import Params, load_params
 
@@ -81,13 +81,15 @@ def measure(params: Params, size: Size, with_legacy: bool) -> tuple[list[Result]
     game, noise = params.game, params.noise
     results: list[Result] = [*start_up(size), *memory()]
     left_out = ""
-    for emulator in EMULATORS:
-        chosen = game.model_copy(update={"emulator": emulator})
+    games = {name: game.model_copy(update={"emulator": name}) for name in EMULATORS}
+    for emulator, chosen in games.items():
         make = [partial(MarioEnv, chosen, noise)] * size.envs
-        # It takes half a minute to start, so both comparisons use the same one.
+        # It takes half a minute to start, so all comparisons use the same one.
         with closing(SubprocVecEnv(list(make), start_method="spawn")) as subproc_envs:
             results += compare_stepping(chosen, noise, size, subproc_envs)
-            results += compare_training(params, chosen, size, subproc_envs)
+            if emulator == JUDGE:
+                for trained in games.values():
+                    results += compare_training(params, trained, size, subproc_envs)
         results += compare_planning(chosen, noise, size)
     results += compare_cloning(params, size)
     if with_legacy:

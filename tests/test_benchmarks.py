@@ -19,7 +19,7 @@ ROWS = [
         f"ThreadedVecEnv, {emulator} | SB3 SubprocVecEnv, {emulator}",
         f"ThreadedVecEnv, {emulator} | SB3 DummyVecEnv, {emulator}",
         f"PPO, {emulator} | the bound",
-        f"PPO, {emulator} | SB3 PPO, SubprocVecEnv, {emulator}",
+        f"PPO, {emulator} | SB3 PPO, SubprocVecEnv, nes-py",
         f"planner, {emulator} | {emulator} alone",
     )
 ] + ["| cloning | the bound |"]

@@ -1,11 +1,11 @@
 """Compare the two emulators frame by frame, and agents on both.
 
 Plays the same buttons on nes-py and on FCEUmm: random play on every level, and the
-clears in tests/data/. Then lets the agents of models/ play the episodes that they were
-evaluated on, on FCEUmm too. Writes benchmarks/emulators.md and
-benchmarks/emulators.json.
+clears in tests/data/. Then lets the agents of models/ play the episodes of
+data/episodes/, which were on nes-py, again on FCEUmm. Writes benchmarks/emulators.md
+and benchmarks/emulators.json.
 
-Run it with `python -m benchmarks.emulators`, after `make repro`: about ten minutes.
+Run it with `python -m benchmarks.emulators`, after `make repro`: some minutes.
 """
 
 from collections.abc import Iterable
@@ -17,26 +17,26 @@ import numpy as np
 from warpzone.agents.agent import Agent, RandomAgent
 from warpzone.agents.policy import PolicyAgent, load_policy, make_deterministic
 from warpzone.demos.recording import read_recordings
-from warpzone.evaluation import agent_names, play_episodes
+from warpzone.evaluation import agent_names, play_episodes, read_episodes
 from warpzone.files import write_json, write_text
 from warpzone.game.actions import ACTION_SETS, RIGHT, A, B
 from warpzone.game.consoles import make_emulator
 from warpzone.game.emulator import SCREEN_SHAPE, Emulator
 from warpzone.game.level import LEVELS, LevelPlay
 from warpzone.game.state import read_state
-from warpzone.params import EmulatorName, Params, load_params
+from warpzone.params import Params, load_params
 from warpzone.progress import progress_bar
-from warpzone.seeds import Purpose, episode_seed
 
 PARAMS = Path("params.yaml")
 MODELS = Path("models")
+EPISODES = Path("data/episodes")
 CLEARS = Path("tests/data/clears.jsonl")
 PAGE = Path("benchmarks/emulators.md")
 RESULTS = Path("benchmarks/emulators.json")
 
 RUN = RIGHT | B
 BUTTONS = (RUN, RUN, RUN | A, RUN | A, RUN | A, RIGHT, RIGHT | A, A, 0)
-EPISODES = 3
+RANDOM_EPISODES = 3
 FRAMES = 800
 
 
@@ -66,14 +66,14 @@ def main() -> None:
     clears = read_recordings(CLEARS)
     with progress_bar(len(LEVELS) + len(clears), "Comparing", "level") as bar:
         for level, agreement in levels.items():
-            for seed in range(EPISODES):
+            for seed in range(RANDOM_EPISODES):
                 compare(level, random_play(seed), agreement)
             bar.update(1)
         for clear in clears:
             compare(clear.level, clear.frame_buttons, levels[clear.level])
             bar.update(1)
     agents = {
-        name: play_both(name, agent, params) for name, agent in all_agents(params)
+        name: play_again(name, agent, params) for name, agent in all_agents(params)
     }
     write_json(
         RESULTS,
@@ -125,42 +125,40 @@ def grey(emulator: Emulator) -> np.ndarray:
 
 
 def all_agents(params: Params) -> Iterable[tuple[str, Agent]]:
-    """Yield the random agent, and those of which there is a model."""
+    """Yield the agents that have been evaluated."""
     make_deterministic(params.seed)
     for name in agent_names(params.runs):
-        folder = MODELS / name if name == "bc" else MODELS / "rl" / name
+        if not (EPISODES / f"{name}.csv").is_file():
+            continue
         if name == "random":
             yield name, RandomAgent(len(ACTION_SETS[params.game.action_set]))
-        elif folder.is_dir():
+        else:
+            folder = MODELS / name if name == "bc" else MODELS / "rl" / name
             policy = load_policy(folder, params.game)
             yield name, PolicyAgent(policy, params.evaluate.greedy)
 
 
-def play_both(name: str, agent: Agent, params: Params) -> dict[str, float]:
-    """Play the evaluation's episodes on both emulators."""
-    seeds = [
-        episode_seed(Purpose.EVALUATION, params.seed, index)
-        for index in range(params.evaluate.episodes)
-    ]
-    emulators: tuple[EmulatorName, EmulatorName] = ("nes-py", "fceumm")
-    tables = []
-    for emulator in emulators:
-        game = params.game.model_copy(update={"emulator": emulator})
-        with progress_bar(len(seeds), f"{name} on {emulator}", "episode") as bar:
-            table, _ = play_episodes(
-                agent, game, params.noise, seeds, params.evaluate.envs, bar.update
-            )
-        tables.append(table)
-    official, fast = tables
-    same = (official["x_pos_max"] == fast["x_pos_max"]) & (
-        official["agent_steps"] == fast["agent_steps"]
-    )
+def play_again(name: str, agent: Agent, params: Params) -> dict[str, float]:
+    """Play the episodes of an evaluation, which was on nes-py, on FCEUmm."""
+    official = read_episodes(EPISODES / f"{name}.csv", name)
+    game = params.game.model_copy(update={"emulator": "fceumm"})
+    with progress_bar(len(official), f"{name} on FCEUmm", "episode") as bar:
+        fast, _ = play_episodes(
+            agent,
+            game,
+            params.noise,
+            official["seed"].tolist(),
+            params.evaluate.envs,
+            bar.update,
+        )
+    ends = ["x_pos_max", "agent_steps"]
+    same = (official[ends].to_numpy() == fast[ends].to_numpy()).all(axis=1)
     return {
-        "episodes": len(seeds),
+        "episodes": len(official),
         "same_episodes": int(same.sum()),
         **{
             f"{figure}_{emulator}": round(float(table[column].mean()), 4)
-            for emulator, table in zip(emulators, tables, strict=True)
+            for emulator, table in (("nes-py", official), ("fceumm", fast))
             for figure, column in (
                 ("clear_rate", "cleared"),
                 ("x_pos_max", "x_pos_max"),
@@ -196,10 +194,10 @@ def page(
 
 `python -m benchmarks.emulators` writes this page.
 
-The same buttons on both: {EPISODES} episodes of random play on every level, and the
-clears of `tests/data/clears.jsonl`. Compared after every frame: position, score, coins,
-clock, lives, power-up, death, flag, the distance walked and the frames that cutscenes
-took (`figures`); the grey screen of 61,440 pixels; and all 2,048 bytes of RAM. RAM is
+The same buttons on both: {RANDOM_EPISODES} episodes of random play on every level, and
+the clears of `tests/data/clears.jsonl`. Compared after every frame: position, score,
+coins, clock, lives, power-up, death, flag, the distance walked and the frames that
+cutscenes took (`figures`); the grey screen of 61,440 pixels; and all 2,048 bytes of RAM. RAM is
 never all the same, because nes-py ends a frame later, where the game has begun with the
 next one: its frame counter, timers, random numbers and sound are a step ahead.
 
@@ -208,7 +206,7 @@ next one: its frame counter, timers, random numbers and sound are a step ahead.
 {rows}
 ## Agents on both
 
-The {params.evaluate.episodes} episodes of the evaluation on {params.game.level}, with
+The episodes of the evaluation on {params.game.level}, with
 the noise of `params.yaml`. An episode is the same when it ends at the same x after as
 many agent steps.
 

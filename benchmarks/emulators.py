@@ -157,7 +157,7 @@ def play_again(name: str, agent: Agent, params: Params) -> dict[str, float]:
         "episodes": len(official),
         "same_episodes": int(same.sum()),
         **{
-            f"{figure}_{emulator}": round(float(table[column].mean()), 4)
+            f"{figure}_{emulator}": round(float(table[column].to_numpy().mean()), 4)
             for emulator, table in (("nes-py", official), ("fceumm", fast))
             for figure, column in (
                 ("clear_rate", "cleared"),
@@ -197,9 +197,9 @@ def page(
 The same buttons on both: {RANDOM_EPISODES} episodes of random play on every level, and
 the clears of `tests/data/clears.jsonl`. Compared after every frame: position, score,
 coins, clock, lives, power-up, death, flag, the distance walked and the frames that
-cutscenes took (`figures`); the grey screen of 61,440 pixels; and all 2,048 bytes of RAM. RAM is
-never all the same, because nes-py ends a frame later, where the game has begun with the
-next one: its frame counter, timers, random numbers and sound are a step ahead.
+cutscenes took (`figures`); the grey screen of 61,440 pixels; and all 2,048 bytes of RAM.
+RAM is never all the same, because nes-py ends a frame later, where the game has begun
+with the next one: its frame counter, timers, random numbers and sound are a step ahead.
 
 | level | frames | figures differ | pictures differ | most pixels | mean RAM bytes |
 |---|---|---|---|---|---|

@@ -197,7 +197,7 @@ def page(
 The same buttons on both: {RANDOM_EPISODES} episodes of random play on every level, and
 the clears of `tests/data/clears.jsonl`. Compared after every frame: position, score,
 coins, clock, lives, power-up, death, flag, the distance walked and the frames that
-cutscenes took (`figures`); the grey screen of 61,440 pixels; and all 2,048 bytes of RAM.
+cutscenes took (`figures`); the grey screen, 61,440 pixels; and all 2,048 bytes of RAM.
 RAM is never all the same, because nes-py ends a frame later, where the game has begun
 with the next one: its frame counter, timers, random numbers and sound are a step ahead.
 

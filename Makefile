@@ -27,7 +27,7 @@ lint: venv ## check style, formatting, types and that dvc.yaml parses
 	$(BIN)/pyright
 	$(BIN)/dvc stage list --name-only > /dev/null
 
-bench: venv ## measure speed against a baseline
+bench: venv ## measure speed against the machine's limit (ten minutes)
 	@$(WITH_VENV) $(BIN)/python -m benchmarks
 
 smoke: venv ## run the whole pipeline at small size in a throw-away copy
@@ -44,6 +44,6 @@ venv: ## build .venv from requirements.lock if it is not up to date
 	@sh tools/setup_venv.sh
 
 clean: ## remove .venv and caches of tools; keep data, models, metrics, plots
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis dvc_plots
+	rm -rf .venv benchmarks/.legacy-venv .pytest_cache .ruff_cache .hypothesis dvc_plots
 	find . -name .git -prune -o -name .dvc -prune -o -type d -name __pycache__ \
 	  -exec rm -rf {} +

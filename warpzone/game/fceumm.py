@@ -238,7 +238,10 @@ class FceummEmulator:
         held = bytes([self._held]) + buttons
         old, self._state = self._state, np.empty_like(self._state)
         places = old.ctypes.data, self._state.ctypes.data, old.size - _PIXELS, self._ram
-        core = _idle_cores.pop() if _idle_cores else _Core()
+        try:
+            core = _idle_cores.pop()
+        except IndexError:
+            core = _Core()
         frames = core.run(*places, held, count, trace)
         _idle_cores.append(core)
         self._held = buttons[frames - 1]

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from warpzone.agents.agent import Agent, RandomAgent
-from warpzone.agents.policy import PolicyAgent, load_policy, make_deterministic
+from stages.evaluate import EPISODES, load_agent
+from warpzone.agents.agent import Agent
+from warpzone.agents.policy import make_deterministic
 from warpzone.demos.recording import read_recordings
 from warpzone.evaluation import agent_names, play_episodes, read_episodes
 from warpzone.files import write_json, write_text
-from warpzone.game.actions import ACTION_SETS, RIGHT, A, B
+from warpzone.game.actions import RIGHT, A, B
 from warpzone.game.consoles import make_emulator
 from warpzone.game.emulator import SCREEN_SHAPE, Emulator
 from warpzone.game.level import LEVELS, LevelPlay
@@ -28,8 +29,6 @@ from warpzone.params import Params, load_params
 from warpzone.progress import progress_bar
 
 PARAMS = Path("params.yaml")
-MODELS = Path("models")
-EPISODES = Path("data/episodes")
 CLEARS = Path("tests/data/clears.jsonl")
 PAGE = Path("benchmarks/emulators.md")
 RESULTS = Path("benchmarks/emulators.json")
@@ -128,14 +127,8 @@ def all_agents(params: Params) -> Iterable[tuple[str, Agent]]:
     """Yield the agents that have been evaluated."""
     make_deterministic(params.seed)
     for name in agent_names(params.runs):
-        if not (EPISODES / f"{name}.csv").is_file():
-            continue
-        if name == "random":
-            yield name, RandomAgent(len(ACTION_SETS[params.game.action_set]))
-        else:
-            folder = MODELS / name if name == "bc" else MODELS / "rl" / name
-            policy = load_policy(folder, params.game)
-            yield name, PolicyAgent(policy, params.evaluate.greedy)
+        if (EPISODES / f"{name}.csv").is_file():
+            yield name, load_agent(name, params)
 
 
 def play_again(name: str, agent: Agent, params: Params) -> dict[str, float]:

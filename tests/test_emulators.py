@@ -11,16 +11,17 @@ Not all of RAM is: nes-py ends a frame later, where the game has begun with the 
 
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError
+from itertools import islice
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
 
+from benchmarks.emulators import BUTTONS, RUN, grey, random_play
 from warpzone.demos.recording import Recording, read_recordings
 from warpzone.errors import InputError
 from warpzone.game import consoles
-from warpzone.game.actions import RIGHT, A, B
 from warpzone.game.consoles import (
     emulator_version,
     installed_emulators,
@@ -35,8 +36,6 @@ from warpzone.params import EmulatorName, GameParams, NoiseParams
 
 CLEARS = read_recordings(Path(__file__).parent / "data" / "clears.jsonl")
 EMULATORS = get_args(EmulatorName)
-RUN = RIGHT | B
-BUTTONS = (RUN, RUN, RUN | A, RUN | A, RUN | A, RIGHT, RIGHT | A, A, 0)
 FRAMES_OF_RANDOM_PLAY = 400
 
 
@@ -67,18 +66,8 @@ class Pair:
         self.pixels.append(int(differ.sum()))
 
 
-def grey(emulator: Emulator) -> np.ndarray:
-    picture = np.empty(SCREEN_SHAPE, np.uint8)
-    emulator.read_grey(picture)
-    return picture
-
-
 def play_randomly(pair: Pair, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    held = RUN
-    for _ in range(FRAMES_OF_RANDOM_PLAY):
-        if rng.random() < 0.1:
-            held = int(rng.choice(BUTTONS))
+    for held in islice(random_play(seed), FRAMES_OF_RANDOM_PLAY):
         pair.advance(held)
         if pair.fast.is_over:
             return

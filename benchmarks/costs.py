@@ -116,38 +116,42 @@ def growth(game: GameParams, noise: NoiseParams, size: Size) -> list[Line]:
 
 
 def growth_with_envs(game: GameParams, noise: NoiseParams, size: Size) -> Line:
-    rates = {}
-    for count in size.counts:
-        make = [partial(MarioEnv, game, noise)] * count
-        with closing(ThreadedVecEnv(make)) as envs:
-            play = random_play(envs, game, size.seconds / 2)
-            rates[count] = median(play().agent_steps for _ in range(size.rounds))
     return Line(
         topic="Growth",
         name="environments",
         unit="agent steps/s",
         words=f"ThreadedVecEnv, {game.emulator}, {THREADS} threads",
-        sizes=list(rates),
-        values=list(rates.values()),
+        sizes=size.counts,
+        values=[stepping_rate(game, noise, size, count) for count in size.counts],
     )
 
 
 def growth_with_threads(game: GameParams, noise: NoiseParams, size: Size) -> Line:
-    make = [partial(MarioEnv, game, noise)] * size.envs
     counts = sorted({*(1 << bit for bit in range(THREADS.bit_length())), THREADS})
-    rates = {}
-    for threads in counts:
-        with closing(ThreadedVecEnv(make, threads)) as envs:
-            play = random_play(envs, game, size.seconds / 2)
-            rates[threads] = median(play().agent_steps for _ in range(size.rounds))
     return Line(
         topic="Growth",
         name="threads",
         unit="agent steps/s",
         words=f"ThreadedVecEnv, {game.emulator}, {size.envs} environments",
         sizes=counts,
-        values=list(rates.values()),
+        values=[
+            stepping_rate(game, noise, size, size.envs, threads) for threads in counts
+        ],
     )
+
+
+def stepping_rate(
+    game: GameParams,
+    noise: NoiseParams,
+    size: Size,
+    count: int,
+    threads: int | None = None,
+) -> float:
+    """Return agent steps a second of so many environments, on all threads or some."""
+    make = [partial(MarioEnv, game, noise)] * count
+    with closing(ThreadedVecEnv(make, threads)) as envs:
+        play = random_play(envs, game, size.seconds / 2)
+        return median(play().agent_steps for _ in range(size.rounds))
 
 
 def growth_with_levels(game: GameParams, noise: NoiseParams, size: Size) -> Line:

@@ -3,20 +3,25 @@
 It runs right for as long as running is safe. Ahead of danger (death, or a wall that
 stops Mario) it tries jumps from every step before it, takes the longest hold with a
 wide range of take-offs that survive, and takes off a fixed margin before the last of
-them. So equal places get equal buttons, which is what makes the play easy to imitate,
-and a sticky button does not spoil it. What the noise changes is planned again from
-where Mario really is. It knows the rules of the game only through the console.
+them. In the air it holds the jump for as long as that is safe. So equal places get
+equal buttons, which is what makes the play easy to imitate. Before it presses A it
+tries the plan under noise, and takes another one if Mario dies; what the noise changes
+is planned again from where Mario really is. It knows the rules of the game only through
+the console.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
 
 from warpzone.demos.recording import Recording
 from warpzone.game.actions import LEFT, NO_BUTTONS, RIGHT, A, B
 from warpzone.game.consoles import make_emulator
-from warpzone.game.env import MarioEnv
+from warpzone.game.env import MarioEnv, hold_noisily
 from warpzone.game.level import LevelPlay, PlaySnapshot
-from warpzone.game.state import is_cleared, is_on_ground
+from warpzone.game.state import is_cleared, is_on_ground, is_rising
 
 RUN = RIGHT | B
 JUMP = RIGHT | A | B
@@ -38,8 +43,16 @@ MAX_FLIGHT = 24
 STUCK = 3
 """Running that covers less than `STUCK_PIXELS` in this time is stopped by a wall."""
 STUCK_PIXELS = 6
-DETOURS = (1, 2, 4, 6, 8, 12)
+AIR_HOLDS = (8, 6, 4, 3, 2, 1)
+"""How long A is held on while Mario rises, in order of preference."""
+DETOURS = (1, 2, 4, 8)
 """How long something else than running is tried when no jump helps."""
+TRIALS = 4
+"""How often a plan is tried under noise."""
+TRIAL_STEPS = 28
+"""How much of it."""
+MAX_CANDIDATES = 16
+"""Plans tried under noise before the best of them is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +65,7 @@ class _Moment:
     is_over: bool
     is_cleared: bool
     is_on_ground: bool
+    is_rising: bool
 
     @property
     def is_lost(self) -> bool:
@@ -70,9 +84,13 @@ class Planner:
         # Restoring is not exact to the last frame, see `Emulator.snapshot`: the
         # environment's own console is never restored, so that its log replays.
         self._play = LevelPlay(make_emulator(env.game.emulator), env.game.level)
-        masks = (NO_BUTTONS, LEFT, RIGHT, A | LEFT, A)
+        masks = (NO_BUTTONS, LEFT, RIGHT, JUMP, A | LEFT)
         self._detours = [mask for mask in masks if mask in env.buttons]
-        self._forget()
+        # The same ones every time, so that equal states get equal plans.
+        self._draws = np.random.default_rng(0).random(
+            (TRIALS, TRIAL_STEPS, env.game.frame_skip)
+        )
+        self.forget()
 
     @property
     def emulator_frames(self) -> int:
@@ -82,7 +100,7 @@ class Planner:
     def demonstrate(self, seed: int) -> Recording:
         """Play an episode under the environment's noise."""
         self._env.reset(seed=seed)
-        self._forget()
+        self.forget()
         ended = False
         while not ended:
             _, _, terminated, truncated, _ = self._env.step(self.decide())
@@ -90,46 +108,96 @@ class Planner:
         return Recording.of_episode(self._env, seed)
 
     def decide(self) -> int:
-        """Return the action, an index into the environment's action set."""
+        """Return the action, an index into the environment's action set.
+
+        Call `forget` before this if another action than the last one decided, or one in
+        another episode, has been played since.
+        """
         ram = bytes(self._env.play.ram)
         as_expected = bool(self._expected) and self._expected[0] == ram
-        if not as_expected or len(self._plan) < FRESH:
+        if not as_expected:
+            self.forget()
+        if len(self._plan) < FRESH or self._presses_a(self._plan):
             self._play.restore(self._env.play.snapshot())
-            here = self._moment()
-            self._plan, after = self._search(here)
+            self._plan, after = self._search(self._moment())
             self._expected = [ram, *(moment.ram for moment in after)]
         self._expected.pop(0)
         return self._env.buttons.index(self._plan.pop(0))
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Make a new plan at the next decision."""
         self._plan: list[int] = []
         self._expected: list[bytes] = []
 
     def _search(self, here: _Moment) -> tuple[list[int], list[_Moment]]:
-        """Return a plan of at least one step, safe if one is found, and its moments."""
-        kept = self._plan + [RUN] * (HORIZON - len(self._plan))
-        for plan in (kept, [RUN] * HORIZON):
-            after = self._roll(here, plan)
-            danger = _danger(here, after)
-            if danger is None:
-                return plan[: len(after)], after
-        jump = self._jump_before(here, after[: danger + 1], follow_ups=1)
-        plan = jump or self._detour(here) or self._plan or [JUMP]
-        return plan, self._roll(here, plan)
+        """Return a plan of at least one step and its moments.
 
-    def _jump_before(
+        Of the candidates it is the first that survives all trials, or the one that
+        survives most.
+        """
+        best, most = self._plan or [JUMP], -1
+        for plan in islice(self._candidates(here), MAX_CANDIDATES):
+            survived = self._survived(here, plan) if self._presses_a(plan) else TRIALS
+            if survived > most:
+                best, most = plan, survived
+            if survived == TRIALS:
+                break
+        return best, self._roll(here, best)
+
+    def _presses_a(self, plan: list[int]) -> bool:
+        """Whether the first step of a plan presses A, which was not held before."""
+        return bool(plan[0] & A and not self._held & A)
+
+    @property
+    def _held(self) -> int:
+        buttons = self._env.frame_buttons
+        return buttons[-1] if buttons else NO_BUTTONS
+
+    def _survived(self, here: _Moment, plan: list[int]) -> int:
+        """Return how often Mario survives a plan under noise, of `TRIALS`."""
+        survived = 0
+        for draws in self._draws:
+            self._play.restore(here.snapshot)
+            held = self._held
+            for mask, step_draws in zip(plan, draws, strict=False):
+                frames = hold_noisily(held, mask, step_draws, self._env.noise)
+                self._play.run(frames)
+                held = frames[-1]
+                if self._play.is_over:
+                    break
+            survived += not self._play.is_over or is_cleared(self._play.ram)
+        return survived
+
+    def _candidates(self, here: _Moment) -> Iterator[list[int]]:
+        """Yield plans that survive without noise, the most canonical one first."""
+        holds = AIR_HOLDS if here.is_rising else ()
+        kept = [self._plan] if self._plan else []
+        for start in (*kept, *([JUMP] * hold for hold in holds)):
+            plan = start + [RUN] * (HORIZON - len(start))
+            after = self._roll(here, plan)
+            if _danger(here, after) is None:
+                yield plan[: len(after)]
+        running = self._roll(here, [RUN] * HORIZON)
+        danger = _danger(here, running)
+        if danger is None:
+            yield [RUN] * len(running)
+        else:
+            yield from self._jumps_before(here, running[: danger + 1], follow_ups=1)
+        yield from self._detour_plans(here)
+
+    def _jumps_before(
         self, here: _Moment, running: list[_Moment], follow_ups: int
-    ) -> list[int] | None:
-        """Plan a jump that passes the danger at the end of ``running``.
+    ) -> Iterator[list[int]]:
+        """Yield plans of a jump that passes the danger at the end of ``running``.
 
         Args:
             here: Where the run begins.
             running: The moments after each of its steps; the last one is lost or stuck.
             follow_ups: Further jumps allowed where landing leads to death.
 
-        Returns:
-            The steps up to the take-off and the whole jump; none if there is no such
-            jump.
+        Yields:
+            The steps up to the take-off and the whole jump, wide ranges of take-offs
+            first.
         """
         moments = [here, *running]
         wall = running[-1].progress
@@ -138,16 +206,16 @@ class Planner:
         while contact > 1 and moments[contact - 1].progress >= wall:
             contact -= 1
         for take_offs in (range(contact), range(contact, len(moments))):
-            widest: list[list[int]] = []
+            narrow: list[list[list[int]]] = []
             for hold in HOLDS:
-                for span in self._spans(moments, take_offs, hold, follow_ups):
-                    if len(span) > len(widest):
-                        widest = span
+                spans = self._spans(moments, take_offs, hold, follow_ups)
+                widest = max(spans, key=len, default=[])
                 if len(widest) >= WIDE:
-                    break
-            if widest:
-                return widest[min(MARGIN, len(widest) - 1)]
-        return None
+                    yield widest[MARGIN]
+                elif widest:
+                    narrow.append(widest)
+            narrow.sort(key=len, reverse=True)
+            yield from (span[len(span) // 2] for span in narrow)
 
     def _spans(
         self, moments: list[_Moment], take_offs: range, hold: int, follow_ups: int
@@ -195,14 +263,14 @@ class Planner:
         if not after[-1].is_lost:
             return plan + [RUN] * len(after)
         if follow_ups:
-            further = self._jump_before(landing, after, follow_ups - 1)
+            further = next(self._jumps_before(landing, after, follow_ups - 1), None)
             if further:
                 return plan + further
         return None
 
-    def _detour(self, here: _Moment) -> list[int] | None:
-        """Plan something else for a while: hold a jump, wait, walk, go back."""
-        for mask in (JUMP, *self._detours):
+    def _detour_plans(self, here: _Moment) -> Iterator[list[int]]:
+        """Yield plans that do something else for a while: wait, go back, walk, jump."""
+        for mask in self._detours:
             for steps in DETOURS:
                 after = self._roll(here, [mask] * steps)
                 if after[-1].is_lost:
@@ -210,11 +278,13 @@ class Planner:
                 running = self._roll(after[-1], [RUN] * HORIZON)
                 danger = _danger(after[-1], running)
                 if danger is None:
-                    return [mask] * steps + [RUN] * len(running)
-                jump = self._jump_before(after[-1], running[: danger + 1], follow_ups=0)
+                    yield [mask] * steps + [RUN] * len(running)
+                    break
+                ahead = running[: danger + 1]
+                jump = next(self._jumps_before(after[-1], ahead, follow_ups=0), None)
                 if jump:
-                    return [mask] * steps + jump
-        return None
+                    yield [mask] * steps + jump
+                    break
 
     def _roll(self, start: _Moment, plan: list[int]) -> list[_Moment]:
         """Return the moments after each step of a plan, up to the episode's end."""
@@ -239,6 +309,7 @@ class Planner:
             is_over=play.is_over,
             is_cleared=is_cleared(play.ram),
             is_on_ground=is_on_ground(play.ram),
+            is_rising=is_rising(play.ram),
         )
 
 

@@ -127,12 +127,8 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
     def _with_noise(self, wanted: int) -> bytes:
         """What is held in each frame of an agent step that asks for ``wanted``."""
         held = self.frame_buttons[-1] if self.frame_buttons else wanted
-        draws = self.np_random.random(self.game.frame_skip).tolist()
-        buttons = bytearray()
-        for draw in draws:
-            held = held if draw < self.noise.sticky_probability else wanted
-            buttons.append(held)
-        return bytes(buttons)
+        draws = self.np_random.random(self.game.frame_skip)
+        return hold_noisily(held, wanted, draws, self.noise)
 
     def _play(self, buttons: bytes) -> None:
         self.frame_buttons += buttons[: self.play.run(buttons)]
@@ -168,3 +164,21 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
             "stage": state.stage,
             "steps": len(self.decisions),
         }
+
+
+def hold_noisily(
+    held: int, wanted: int, draws: np.ndarray, noise: NoiseParams
+) -> bytes:
+    """Return what is held in each frame of an agent step.
+
+    Args:
+        held: The buttons of the frame before.
+        wanted: Those that the agent asks for.
+        draws: A number in [0, 1) for each frame.
+        noise: How often the buttons of the frame before are held on.
+    """
+    buttons = bytearray()
+    for draw in draws.tolist():
+        held = held if draw < noise.sticky_probability else wanted
+        buttons.append(held)
+    return bytes(buttons)

@@ -31,6 +31,7 @@ class Address(IntEnum):
     X_SPEED = 0x0057
     X_PAGE = 0x006D
     X_PIXEL = 0x0086
+    Y_SPEED = 0x009F
     Y_VIEWPORT = 0x00B5
     AREA_DATA = 0x00E7
     Y_PIXEL = 0x03B8
@@ -179,6 +180,12 @@ def is_dead(ram: memoryview) -> bool:
 def is_on_ground(ram: memoryview) -> bool:
     """Whether Mario stands on something, so that he can jump."""
     return ram[Address.FLOAT_STATE] == ON_GROUND
+
+
+def is_rising(ram: memoryview) -> bool:
+    """Whether Mario is in the air and moves up, so that holding A lifts him further."""
+    # A signed byte; up is negative.
+    return not is_on_ground(ram) and ram[Address.Y_SPEED] >= 128
 
 
 def is_in_pit(ram: memoryview) -> bool:

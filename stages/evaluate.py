@@ -66,7 +66,7 @@ def load_agent(name: str, params: Params) -> Agent:
     if name == "random":
         return RandomAgent(len(ACTION_SETS[params.game.action_set]))
     folder = CLONE if name == "bc" else TRAINED / name
-    return PolicyAgent(load_policy(folder, params.game), params.evaluate.greedy)
+    return PolicyAgent(load_policy(folder, params.game), params.evaluate.temperature)
 
 
 if __name__ == "__main__":

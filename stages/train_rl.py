@@ -57,7 +57,7 @@ def main() -> None:
     ]
 
     def score(policy: Policy) -> Score:
-        agent = PolicyAgent(policy, params.evaluate.greedy)
+        agent = PolicyAgent(policy, params.evaluate.temperature)
         table, _ = play_episodes(agent, game, noise, selection, rl.envs)
         cleared, x_pos_max = table[["cleared", "x_pos_max"]].mean()
         return Score(float(cleared), float(x_pos_max))
@@ -84,6 +84,7 @@ def main() -> None:
             "emulator_frames": int(last["emulator_frames"]),
             "updates": int(last["update"]),
             "best_update": training.best_update,
+            "ended_by": training.ended_by,
             "selection_episodes": rl.selection_episodes,
             "selection_clear_rate_start": round(at_start["selection_clear_rate"], 4),
             "selection_clear_rate_best": round(best["selection_clear_rate"], 4),

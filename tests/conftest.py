@@ -29,6 +29,7 @@ def game() -> GameParams:
         width=84,
         frame_stack=4,
         crop_hud=True,
+        show_buttons=True,
         time_limit=1500,
         stuck_limit=100,
         reward=RewardParams(
@@ -80,7 +81,7 @@ def small_workspace(
             "game": game.model_copy(update={"time_limit": 30}),
             "noise": noise,
             "runs": RunsParams(init=("bc", "scratch"), seed=(1,)),
-            "evaluate": EvaluateParams(episodes=3, envs=2, greedy=True),
+            "evaluate": EvaluateParams(episodes=3, envs=2, temperature=0.0),
             "compare": CompareParams(bootstrap_samples=100),
         }
     )

@@ -3,7 +3,14 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -18,6 +25,17 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=1000)]
+
+
+def _check_range(bounds: tuple[int, int]) -> tuple[int, int]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"{list(bounds)} must be [least, most]")
+    return bounds
+
+
+StepRange = Annotated[
+    tuple[Count, Count], Field(strict=False), AfterValidator(_check_range)
+]
 Init = Literal["bc", "scratch"]
 EmulatorName = Literal["nes-py", "fceumm"]
 DeviceName = Literal["cpu", "cuda", "auto"]
@@ -60,6 +78,8 @@ class GameParams(Section):
     frame_stack: Annotated[int, Field(ge=1, le=16)]
     crop_hud: bool
     """Leave out the top 32 rows of the screen: score, coins, world and time."""
+    show_buttons: bool
+    """Draw the buttons that are held into each picture, as speedrunners do."""
     time_limit: Count
     """Agent steps after which an episode is truncated."""
     stuck_limit: CountOrNone
@@ -114,14 +134,31 @@ class CollectDemosParams(Section):
 
 
 class PretrainBCParams(Section):
-    """Behavioural cloning."""
+    """Behavioural cloning, and DAgger: the planner helps where the learner dies."""
 
-    epochs: Count
     batch_size: Count
     learning_rate: Positive
     weight_decay: NonNegative
     held_out_share: Share
-    """Share of the episodes that is not trained on; the best epoch is chosen by it."""
+    """Share of the episodes that is not trained on."""
+    updates: Count
+    """On the demonstrations alone."""
+    rounds: CountOrNone
+    """Of DAgger; 0 clones the demonstrations only."""
+    round_episodes: Annotated[int, Field(ge=2)]
+    """Episodes played in a round."""
+    rewind: StepRange
+    """Agent steps before a death at which the planner takes over."""
+    beyond: StepRange
+    """Agent steps after it at which the learner goes on."""
+    max_rescues: Count
+    """Deaths of the learner after which an episode ends."""
+    round_updates: Count
+    """After each round, on all pairs so far."""
+    final_updates: Count
+    """At the end, with the learning rate falling to nothing."""
+    temperature: Positive
+    """Divides the logits when the learner plays, and those of the finished clone."""
 
 
 class TrainRLParams(Section):
@@ -149,6 +186,12 @@ class TrainRLParams(Section):
     selection_interval: Count
     """Updates between two looks at how well the policy plays."""
     selection_episodes: Count
+    goal_clear_rate: Probability
+    """Training ends when the selection's clear rate is at least this, at 95 %."""
+    collapse_share: Probability
+    """A look that clears less than this share of the best one's rate is a bad one."""
+    collapse_looks: Count
+    """Training ends after so many bad looks in a row."""
 
     @model_validator(mode="after")
     def _whole_batches(self) -> Self:
@@ -167,8 +210,8 @@ class EvaluateParams(Section):
     episodes: Annotated[int, Field(ge=1, le=10_000)]
     envs: Annotated[int, Field(ge=1, le=256)]
     """Episodes played side by side."""
-    greedy: bool
-    """Take the likeliest action; otherwise draw from the policy."""
+    temperature: NonNegative
+    """Divides the logits before an action is drawn; 0 takes the likeliest action."""
 
 
 class RecordVideoParams(Section):

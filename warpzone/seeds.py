@@ -15,6 +15,7 @@ class Purpose(Enum):
     TRAINING = 1
     SELECTION = 2
     EVALUATION = 3
+    DAGGER = 4
 
 
 def episode_seed(purpose: Purpose, seed: int, index: int) -> int:

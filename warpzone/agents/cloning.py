@@ -3,13 +3,13 @@
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from copy import deepcopy
 from dataclasses import dataclass
+from typing import NamedTuple, cast
 
 import numpy as np
-import pandas as pd
 import torch
 from torch.nn.functional import cross_entropy
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from warpzone.agents.policy import Policy, action_logits, to_tensor
 from warpzone.demos.recording import Recording, watch
@@ -30,18 +30,86 @@ class Demonstration:
         return len(self.actions)
 
 
-@dataclass(frozen=True)
-class Cloning:
-    """What came of it."""
+# Of the average, per update.
+_DECAY = 0.99
 
-    epochs: pd.DataFrame
-    """One row an epoch: epoch (from 1), train_loss, held_out_loss, train_accuracy,
-    held_out_accuracy. The training columns are averages over the epoch, while the
-    policy was changing."""
-    best_epoch: int
-    """The one with the least held-out loss, whose weights the policy has."""
-    predictions: np.ndarray
-    """The likeliest action for each held-out pair, shape ``(T,)``, int64."""
+
+class Fit(NamedTuple):
+    """How well the actor did while it was fitted, as an average over the updates."""
+
+    loss: float
+    """Mean cross-entropy, in nats."""
+    accuracy: float
+    """Share of the actions that were the likeliest one."""
+
+
+class Cloner:
+    """Fits a policy's actor to demonstrations by cross-entropy. The critic stays.
+
+    What plays is a moving average of the weights: single batches push the weights to
+    and fro, and a level full of obstacles shows it.
+
+    The pictures are never shifted or flipped: where things are on the screen is when
+    to jump.
+
+    Args:
+        policy: Is trained in place, on the device that it is on.
+        params: How to train.
+        rng: Draws the batches.
+
+    Attributes:
+        averaged: The policy with the averaged weights.
+    """
+
+    def __init__(
+        self, policy: Policy, params: PretrainBCParams, rng: np.random.Generator
+    ) -> None:
+        self._policy = policy
+        self._params = params
+        self._rng = rng
+        self._average = AveragedModel(
+            policy, multi_avg_fn=get_ema_multi_avg_fn(_DECAY), use_buffers=False
+        )
+        self.averaged = cast(Policy, self._average.module)
+        self._optimizer = torch.optim.AdamW(
+            policy.parameters(), params.learning_rate, weight_decay=params.weight_decay
+        )
+
+    def fit(
+        self,
+        pairs: Demonstration,
+        updates: int,
+        anneal: bool = False,
+        on_update: Callable[[], object] = lambda: None,
+    ) -> Fit:
+        """Go on training.
+
+        Args:
+            pairs: What to learn from.
+            updates: Batches to draw, with replacement.
+            anneal: Let the learning rate fall to nothing, in a straight line.
+            on_update: Called after each update.
+        """
+        rate, size = self._params.learning_rate, self._params.batch_size
+        loss_sum, right = 0.0, 0
+        for update in range(updates):
+            [group] = self._optimizer.param_groups
+            group["lr"] = rate * (1 - update / updates) if anneal else rate
+            # Sorted, to read memory in order.
+            batch = np.sort(self._rng.integers(len(pairs), size=size))
+            observations = to_tensor(pairs.observations[batch], self._policy.device)
+            actions = torch.from_numpy(pairs.actions[batch]).to(self._policy.device)
+            distribution = self._policy.get_distribution(observations).distribution
+            logits = distribution.logits  # pyright: ignore[reportAttributeAccessIssue]
+            loss = cross_entropy(logits, actions)
+            self._optimizer.zero_grad()
+            loss.backward()
+            self._optimizer.step()
+            self._average.update_parameters(self._policy)
+            loss_sum += loss.item()
+            right += int((logits.argmax(dim=1) == actions).sum())
+            on_update()
+        return Fit(loss_sum / updates, right / (updates * size))
 
 
 def watch_all(
@@ -103,67 +171,20 @@ def join(episodes: Sequence[Demonstration]) -> Demonstration:
     )
 
 
-def clone(
-    policy: Policy,
-    train: Demonstration,
-    held_out: Demonstration,
-    params: PretrainBCParams,
-    rng: np.random.Generator,
-    on_epoch: Callable[[], object] = lambda: None,
-) -> Cloning:
-    """Fit the policy's actor to demonstrations by cross-entropy. The critic stays.
+def measure(policy: Policy, pairs: Demonstration) -> tuple[Fit, np.ndarray]:
+    """Return how well a policy predicts actions, and its likeliest actions.
 
-    The pictures are never shifted or flipped: where things are on the screen is when
-    to jump.
-
-    Args:
-        policy: Is trained in place, on the device that it is on.
-        train: Pairs to learn from.
-        held_out: Pairs of other episodes, to choose the epoch by.
-        params: How to train.
-        rng: Shuffles the pairs.
-        on_epoch: Called after each epoch.
+    The second has the shape ``(T,)``, int64.
     """
-    optimizer = torch.optim.AdamW(
-        policy.parameters(), params.learning_rate, weight_decay=params.weight_decay
-    )
-    observations = to_tensor(train.observations, policy.device)
-    actions = torch.from_numpy(train.actions).to(policy.device)
-    rows = []
-    best_loss, best_epoch, best_weights = np.inf, 0, policy.state_dict()
-    for epoch in range(1, params.epochs + 1):
-        loss_sum, right = 0.0, 0
-        order = torch.from_numpy(rng.permutation(len(train))).to(policy.device)
-        for batch in order.split(params.batch_size):
-            logits = policy.get_distribution(observations[batch]).distribution.logits  # pyright: ignore[reportAttributeAccessIssue]
-            loss = cross_entropy(logits, actions[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            loss_sum += loss.item() * len(batch)
-            right += int((logits.argmax(dim=1) == actions[batch]).sum())
-        held_out_loss, held_out_accuracy = _measure(policy, held_out)
-        rows.append(
-            {
-                "epoch": epoch,
-                "train_loss": loss_sum / len(train),
-                "held_out_loss": held_out_loss,
-                "train_accuracy": right / len(train),
-                "held_out_accuracy": held_out_accuracy,
-            }
-        )
-        if held_out_loss < best_loss:
-            best_loss, best_epoch = held_out_loss, epoch
-            best_weights = deepcopy(policy.state_dict())
-        on_epoch()
-    policy.load_state_dict(best_weights)
-    predictions = action_logits(policy, held_out.observations).argmax(axis=1)
-    return Cloning(pd.DataFrame(rows), best_epoch, predictions)
-
-
-def _measure(policy: Policy, pairs: Demonstration) -> tuple[float, float]:
-    """Return the mean cross-entropy in nats and the share of actions predicted."""
     log_probs = action_logits(policy, pairs.observations)
+    predictions = log_probs.argmax(axis=1)
     chosen = log_probs[np.arange(len(pairs)), pairs.actions]
-    accuracy = (log_probs.argmax(axis=1) == pairs.actions).mean()
-    return -float(chosen.mean(dtype=np.float64)), float(accuracy)
+    loss = -float(chosen.mean(dtype=np.float64))
+    return Fit(loss, float((predictions == pairs.actions).mean())), predictions
+
+
+def sharpen(policy: Policy, temperature: float) -> None:
+    """Divide the policy's logits by a temperature, in place, once and for all."""
+    with torch.no_grad():
+        for parameter in policy.action_net.parameters():
+            parameter /= temperature

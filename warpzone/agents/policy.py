@@ -33,6 +33,7 @@ _INTERFACE = (
     "width",
     "frame_stack",
     "crop_hud",
+    "show_buttons",
     "action_set",
     "frame_skip",
 )
@@ -49,20 +50,22 @@ class PolicyAgent:
 
     Args:
         policy: The network.
-        greedy: Take the likeliest action; otherwise draw from the policy.
+        temperature: Divides the logits before an action is drawn; 0 takes the likeliest
+            action.
     """
 
-    def __init__(self, policy: Policy, greedy: bool) -> None:
+    def __init__(self, policy: Policy, temperature: float) -> None:
         self._policy = policy
-        self._greedy = greedy
+        self._temperature = temperature
 
     def act(
         self, observations: np.ndarray, rngs: Sequence[np.random.Generator]
     ) -> np.ndarray:
         logits = action_logits(self._policy, observations)
-        if self._greedy:
+        if self._temperature == 0:
             return logits.argmax(axis=1)
-        odds = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+        below_best = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+        odds = np.exp(below_best / self._temperature)
         cumulated = odds.cumsum(axis=1)
         drawn = np.array([rng.random() for rng in rngs]) * cumulated[:, -1]
         return (cumulated <= drawn[:, None]).sum(axis=1)

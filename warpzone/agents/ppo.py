@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,10 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from warpzone.agents.policy import Policy, fast_on_cpu, to_tensor
 from warpzone.params import TrainRLParams
+from warpzone.statistics import wilson
+
+End = Literal["budget", "goal", "collapse"]
+"""Why a training ended: all agent steps taken, good enough, or got ever worse."""
 
 
 class Score(NamedTuple):
@@ -43,6 +47,7 @@ class Training:
     """Those of the policy that scored best, the start included."""
     best_update: int
     """Its row in the curve."""
+    ended_by: End
 
 
 def train(
@@ -100,6 +105,7 @@ def train(
         policy=model.policy,
         best_weights=recorder.best_weights,
         best_update=recorder.best_update,
+        ended_by=recorder.ended_by or "budget",
     )
 
 
@@ -164,7 +170,9 @@ class _Recorder(BaseCallback):
         self.rows: list[dict[str, Any]] = []
         self.best_weights: dict[str, torch.Tensor] = {}
         self.best_update = 0
+        self.ended_by: End | None = None
         self._best_score = Score(-1.0, -1.0)
+        self._bad_looks = 0
         self._params = params
         self._score = score
         self._on_agent_steps = on_agent_steps
@@ -175,9 +183,12 @@ class _Recorder(BaseCallback):
         self._record()
 
     def _on_training_end(self) -> None:
-        self._record()
+        if self.ended_by is None:
+            self._record()
 
     def _on_step(self) -> bool:
+        if self.ended_by is not None:
+            return False
         dones, infos = self.locals["dones"], self.locals["infos"]
         self._ended += [info for done, info in zip(dones, infos, strict=True) if done]
         self._on_agent_steps(len(dones))
@@ -216,8 +227,21 @@ class _Recorder(BaseCallback):
         if update % self._params.selection_interval == 0 or is_last:
             score = self._score(self.model.policy)
             row["selection_clear_rate"], row["selection_x_pos_max"] = score
+            if not is_last:
+                self.ended_by = self._judge(score)
             if score > self._best_score:
                 self._best_score = score
                 self.best_update = update
                 self.best_weights = deepcopy(self.model.policy.state_dict())
         self.rows.append(row)
+
+    def _judge(self, score: Score) -> End | None:
+        """Say whether training should end before its budget is spent."""
+        params = self._params
+        episodes = params.selection_episodes
+        clears = round(score.clear_rate * episodes)
+        if wilson(clears, episodes).low >= params.goal_clear_rate:
+            return "goal"
+        is_bad = score.clear_rate < params.collapse_share * self._best_score.clear_rate
+        self._bad_looks = self._bad_looks + 1 if is_bad else 0
+        return "collapse" if self._bad_looks >= params.collapse_looks else None

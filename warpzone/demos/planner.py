@@ -146,19 +146,14 @@ class Planner:
 
     def _presses_a(self, plan: list[int]) -> bool:
         """Whether the first step of a plan presses A, which was not held before."""
-        return bool(plan[0] & A and not self._held & A)
-
-    @property
-    def _held(self) -> int:
-        buttons = self._env.frame_buttons
-        return buttons[-1] if buttons else NO_BUTTONS
+        return bool(plan[0] & A and not self._env.held & A)
 
     def _survived(self, here: _Moment, plan: list[int]) -> int:
         """Return how often Mario survives a plan under noise, of `TRIALS`."""
         survived = 0
         for draws in self._draws:
             self._play.restore(here.snapshot)
-            held = self._held
+            held = self._env.held
             for mask, step_draws in zip(plan, draws, strict=False):
                 frames = hold_noisily(held, mask, step_draws, self._env.noise)
                 self._play.run(frames)

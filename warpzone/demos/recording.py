@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from warpzone.errors import InputError
-from warpzone.game.actions import ACTION_SETS, action_name
+from warpzone.game.actions import ACTION_SETS, NO_BUTTONS, action_name
 from warpzone.game.consoles import (
     emulator_version,
     installed_emulators,
@@ -275,14 +275,15 @@ def watch(
             )
     play = recording.new_play()
     stack = PictureStack(game)
+    held = bytes([NO_BUTTONS]) + recording.frame_buttons
     observations = []
     for frames in replay(recording, play, source):
         since_first = frames - recording.no_ops
         if since_first >= 0 and since_first % recording.frame_skip == 0:
             if since_first == 0:
-                stack.fill(play.emulator)
+                stack.fill(play.emulator, held[frames])
             else:
-                stack.push(play.emulator)
+                stack.push(play.emulator, held[frames])
             observations.append(stack.pictures.copy())
     actions = np.array([indices[mask] for mask in decided], np.int64)
     # The screen after the last step precedes no action.

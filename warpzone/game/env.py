@@ -1,5 +1,6 @@
 """Super Mario Bros as a standard Gymnasium environment."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -7,11 +8,24 @@ import numpy as np
 
 from warpzone.game.actions import ACTION_SETS, NO_BUTTONS
 from warpzone.game.consoles import make_emulator
-from warpzone.game.level import LevelPlay
+from warpzone.game.level import LevelPlay, PlaySnapshot
 from warpzone.game.observation import PictureStack
 from warpzone.game.rewards import Ledger, reward
 from warpzone.game.state import GameState, read_state
 from warpzone.params import GameParams, NoiseParams
+
+
+@dataclass(frozen=True, slots=True)
+class EnvSnapshot:
+    """A state of a `MarioEnv` in mid-episode, all but its source of noise."""
+
+    play: PlaySnapshot
+    pictures: np.ndarray
+    frame_buttons: bytes
+    decisions: bytes
+    ledger: Ledger
+    episode_reward: float
+    idle_steps: int
 
 
 class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
@@ -80,7 +94,7 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
         self._idle_steps = 0
         self._ended = False
         self._before = self._ledger(state := read_state(self.play.ram))
-        self._stack.fill(self.play.emulator)
+        self._stack.fill(self.play.emulator, self.held)
         return self._stack.pictures.copy(), self._info(state)
 
     def step(
@@ -111,9 +125,36 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
         terminated = state.dead or state.flag_get
         truncated = not terminated and self._is_out_of_time()
         self._ended = terminated or truncated
-        self._stack.push(self.play.emulator)
+        self._stack.push(self.play.emulator, self.held)
         observation = self._stack.pictures.copy()
         return observation, step_reward, terminated, truncated, self._info(state)
+
+    def snapshot(self) -> EnvSnapshot:
+        """Return the state of the episode. It is valid for this environment only."""
+        return EnvSnapshot(
+            play=self.play.snapshot(),
+            pictures=self._stack.pictures.copy(),
+            frame_buttons=bytes(self.frame_buttons),
+            decisions=bytes(self.decisions),
+            ledger=self._before,
+            episode_reward=self._episode_reward,
+            idle_steps=self._idle_steps,
+        )
+
+    def restore(self, snapshot: EnvSnapshot) -> np.ndarray:
+        """Go back to a state that `snapshot` returned and return its observation.
+
+        The noise is not wound back: what comes next is drawn anew.
+        """
+        self.play.restore(snapshot.play)
+        self._stack.restore(snapshot.pictures)
+        self.frame_buttons = bytearray(snapshot.frame_buttons)
+        self.decisions = bytearray(snapshot.decisions)
+        self._before = snapshot.ledger
+        self._episode_reward = snapshot.episode_reward
+        self._idle_steps = snapshot.idle_steps
+        self._ended = False
+        return snapshot.pictures.copy()
 
     def render(self) -> np.ndarray | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the screen in colour, shape ``(240, 256, 3)``, uint8."""
@@ -123,6 +164,11 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
         """Release the console. Closing twice is allowed."""
         self._ended = True
         self.play.emulator.close()
+
+    @property
+    def held(self) -> int:
+        """The buttons of the last frame."""
+        return self.frame_buttons[-1] if self.frame_buttons else NO_BUTTONS
 
     def _with_noise(self, wanted: int) -> bytes:
         """What is held in each frame of an agent step that asks for ``wanted``."""

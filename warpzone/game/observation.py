@@ -3,11 +3,16 @@
 import cv2
 import numpy as np
 
+from warpzone.game.actions import LEFT, RIGHT, A, B
 from warpzone.game.emulator import SCREEN_SHAPE, Emulator
 from warpzone.params import GameParams
 
 HUD_ROWS = 32
 """Rows of the screen that show score, coins, world and time."""
+
+_LAMPS = (A, B, LEFT, RIGHT)
+_LAMP = 8
+"""Height and width of a square that is lit while its button is held, in pixels."""
 
 # One thread a picture: the environments are what runs in parallel.
 cv2.setNumThreads(0)
@@ -22,10 +27,15 @@ class PictureStack:
     A screen is halved by averaging as long as that leaves it larger than the picture,
     and then resized bilinearly: the averaging keeps thin things from vanishing, at a
     tenth of the cost of averaging over fractions of pixels.
+
+    With ``game.show_buttons``, squares in the upper left corner are lit while A, B,
+    left and right are held: what the screen does not show, and what decides whether
+    pressing A makes Mario jump.
     """
 
     def __init__(self, game: GameParams) -> None:
         self._depth = game.frame_stack
+        self._show_buttons = game.show_buttons
         # The stack is a view, which moves on by one picture a push.
         self._roll = np.empty((_ROLL, game.height, game.width), np.uint8)
         self._end = 0
@@ -45,19 +55,25 @@ class PictureStack:
         """
         return self._roll[self._end - self._depth : self._end]
 
-    def fill(self, emulator: Emulator) -> None:
-        """Start anew: every picture shows the current screen."""
+    def fill(self, emulator: Emulator, held: int) -> None:
+        """Start anew: every picture shows the current screen and held buttons."""
         self._make_room(self._depth)
         new = self._roll[self._end : self._end + self._depth]
-        self._draw(emulator, new[0])
+        self._draw(emulator, held, new[0])
         new[1:] = new[0]
         self._end += self._depth
 
-    def push(self, emulator: Emulator) -> None:
-        """Add the current screen and forget the oldest picture."""
+    def push(self, emulator: Emulator, held: int) -> None:
+        """Add the current screen and held buttons; forget the oldest picture."""
         self._make_room(1)
-        self._draw(emulator, self._roll[self._end])
+        self._draw(emulator, held, self._roll[self._end])
         self._end += 1
+
+    def restore(self, pictures: np.ndarray) -> None:
+        """Show what `pictures` showed before."""
+        self._make_room(self._depth)
+        self._end += self._depth
+        self.pictures[:] = pictures
 
     def _make_room(self, pictures: int) -> None:
         if self._end + pictures > _ROLL:
@@ -65,7 +81,7 @@ class PictureStack:
             self._roll[:kept] = self._roll[self._end - kept : self._end]
             self._end = kept
 
-    def _draw(self, emulator: Emulator, picture: np.ndarray) -> None:
+    def _draw(self, emulator: Emulator, held: int, picture: np.ndarray) -> None:
         emulator.read_grey(self._screen)
         image = self._visible
         for half in self._halvings:
@@ -74,3 +90,7 @@ class PictureStack:
             image = cv2.resize(even, (columns, rows), half, 0, 0, cv2.INTER_AREA)
         height, width = picture.shape
         cv2.resize(image, (width, height), picture, 0, 0, cv2.INTER_LINEAR)
+        if self._show_buttons:
+            for index, button in enumerate(_LAMPS):
+                left = index * _LAMP
+                picture[:_LAMP, left : left + _LAMP] = 255 if held & button else 0

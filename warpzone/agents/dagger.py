@@ -1,0 +1,176 @@
+"""DAgger: the expert shows what to do where the learner goes wrong.
+
+Ross, Gordon and Bagnell 2011, https://arxiv.org/abs/1011.0686, and as in Go-Explore
+(Ecoffet et al. 2021, https://arxiv.org/abs/2004.12919) the game is wound back and not
+begun again: where the learner dies, the planner plays the last steps again and a few
+more, and what it does is learnt. Then the learner goes on from there. So all that is
+shown is about what the learner cannot do yet, and every episode leads through the whole
+level.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from warpzone.agents.agent import Agent
+from warpzone.agents.cloning import Demonstration
+from warpzone.demos.planner import Planner
+from warpzone.game.env import EnvSnapshot, MarioEnv
+from warpzone.game.state import is_cleared
+from warpzone.params import GameParams, NoiseParams, PretrainBCParams
+
+MEMORY = 64
+"""Agent steps that can be wound back."""
+ATTEMPTS = 3
+"""Of the planner, each from further back, before an episode is given up."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """An episode in which the planner has helped the learner."""
+
+    shown: Demonstration
+    """What the planner did; may be empty."""
+    agent_steps: int
+    """Of both."""
+    rescues: int
+    """How often the planner took over."""
+    is_cleared: bool
+    """By both together."""
+
+
+class Dagger:
+    """Environments in which a planner helps the learner.
+
+    Args:
+        game: The learning problem.
+        noise: What the episodes are disturbed by.
+        params: When the planner helps, and for how long.
+        seats: Episodes played side by side; no result depends on it.
+    """
+
+    def __init__(
+        self, game: GameParams, noise: NoiseParams, params: PretrainBCParams, seats: int
+    ) -> None:
+        self._seats = [_Seat(game, noise, params) for _ in range(seats)]
+
+    @property
+    def emulator_frames(self) -> int:
+        """Frames emulated so far, to plan and to play."""
+        return sum(seat.planner.emulator_frames for seat in self._seats)
+
+    def play(
+        self,
+        learner: Agent,
+        seeds: Sequence[int],
+        on_episode: Callable[[], object] = lambda: None,
+    ) -> list[Lesson]:
+        """Play one episode a seed.
+
+        An episode depends on the learner and its seed only; threads change nothing.
+
+        Args:
+            learner: The one to be taught.
+            seeds: One an episode.
+            on_episode: Called after each episode.
+
+        Returns:
+            The episodes, in the order of their seeds.
+        """
+        waiting = deque(range(len(seeds)))
+        playing: dict[int, _Seat] = {}
+        lessons: dict[int, Lesson] = {}
+        free = deque(self._seats)
+        with ThreadPoolExecutor(os.process_cpu_count()) as pool:
+            while waiting or playing:
+                begun = [waiting.popleft() for _ in range(min(len(free), len(waiting)))]
+                playing |= (seated := {index: free.popleft() for index in begun})
+                list(pool.map(_Seat.begin, seated.values(), [seeds[i] for i in begun]))
+                indices, seats = list(playing), list(playing.values())
+                actions = learner.act(
+                    np.stack([seat.observation for seat in seats]),
+                    [seat.rng for seat in seats],
+                )
+                for index, ended in zip(
+                    indices, pool.map(_Seat.step, seats, actions), strict=True
+                ):
+                    if ended:
+                        free.append(seat := playing.pop(index))
+                        lessons[index] = seat.lesson()
+                        on_episode()
+        return [lessons[index] for index in range(len(seeds))]
+
+
+class _Seat:
+    """An environment with its planner, and who plays."""
+
+    def __init__(
+        self, game: GameParams, noise: NoiseParams, params: PretrainBCParams
+    ) -> None:
+        self._params = params
+        self.env = MarioEnv(game, noise)
+        self.planner = Planner(self.env)
+
+    def begin(self, seed: int) -> None:
+        self.observation, _ = self.env.reset(seed=seed)
+        self.planner.forget()
+        # Not default_rng(seed): the environment draws its noise from that stream.
+        [stream] = np.random.SeedSequence(seed).spawn(1)
+        self.rng = np.random.default_rng(stream)
+        self._past: deque[EnvSnapshot] = deque(maxlen=MEMORY)
+        self._shown: list[tuple[np.ndarray, int]] = []
+        self._turn: list[tuple[np.ndarray, int]] = []
+        self._turn_length = 0
+        self._attempts = 0
+        self._rescues = 0
+        self._agent_steps = 0
+
+    def step(self, action: int) -> bool:
+        """Play a step, and help where that ends badly. Return whether all is over."""
+        self._past.append(self.env.snapshot())
+        is_helping = len(self._turn) < self._turn_length
+        if is_helping:
+            action = self.planner.decide()
+            self._turn.append((self.observation, action))
+        self._agent_steps += 1
+        self.observation, _, terminated, truncated, _ = self.env.step(action)
+        is_cleared_ = is_cleared(self.env.play.ram)
+        if (terminated or truncated) and not is_cleared_:
+            return not self._wind_back()
+        if is_cleared_ or len(self._turn) == self._turn_length:
+            self._shown += self._turn
+            self._turn, self._turn_length, self._attempts = [], 0, 0
+        return is_cleared_
+
+    def lesson(self) -> Lesson:
+        """Return what the episode that has just ended has taught."""
+        height_etc = self.env.observation_space.shape or ()
+        shown = Demonstration(
+            np.array([o for o, _ in self._shown], np.uint8).reshape(-1, *height_etc),
+            np.array([action for _, action in self._shown], np.int64),
+        )
+        return Lesson(
+            shown, self._agent_steps, self._rescues, is_cleared(self.env.play.ram)
+        )
+
+    def _wind_back(self) -> bool:
+        """Go back to where the planner may help, unless there is no hope."""
+        params = self._params
+        self._attempts += 1
+        if self._attempts == 1:
+            self._rescues += 1
+        if self._rescues > params.max_rescues or self._attempts > ATTEMPTS:
+            return False
+        # What did not help is undone and begun a little earlier.
+        steps = len(self._turn) + int(self.rng.integers(*params.rewind, endpoint=True))
+        beyond = int(self.rng.integers(*params.beyond, endpoint=True))
+        for _ in range(min(steps, len(self._past)) - 1):
+            self._past.pop()
+        self.observation = self.env.restore(self._past.pop())
+        self.planner.forget()
+        self._turn, self._turn_length = [], steps + beyond
+        return True

@@ -30,7 +30,7 @@ from benchmarks.stepping import (
     logged_envs,
     logs_of,
 )
-from warpzone.agents.cloning import Demonstration, clone
+from warpzone.agents.cloning import Cloner, Demonstration
 from warpzone.agents.policy import Policy, build_policy, find_device
 from warpzone.agents.ppo import Score, train
 from warpzone.demos.planner import Planner
@@ -258,22 +258,21 @@ def training_seconds(
 
 def compare_cloning(params: Params, size: Size) -> list[Row]:
     """Clone random pairs, against training steps on one batch."""
-    cloning = params.pretrain_bc.model_copy(update={"epochs": 2})
+    cloning = params.pretrain_bc
     device = find_device(params.device)
     policy = build_policy(params.game).to(device)
-    observations, actions = (
-        tensor.cpu().numpy() for tensor in random_pairs(params.game, size.pairs, device)
+    pairs = Demonstration(
+        *(
+            tensor.cpu().numpy()
+            for tensor in random_pairs(params.game, size.pairs, device)
+        )
     )
-    held_out = round(cloning.held_out_share * size.pairs)
-    test, pairs = (
-        Demonstration(observations[part], actions[part])
-        for part in (slice(held_out), slice(held_out, None))
-    )
+    cloner = Cloner(policy, cloning, np.random.default_rng(0))
+    updates = 2 * size.pairs // cloning.batch_size
 
     def ours() -> float:
-        rng = np.random.default_rng(0)
-        seconds = seconds_of(lambda: clone(policy, pairs, test, cloning, rng))
-        return cloning.epochs * len(pairs) / seconds
+        seconds = seconds_of(lambda: cloner.fit(pairs, updates))
+        return updates * cloning.batch_size / seconds
 
     batch, targets = random_pairs(params.game, cloning.batch_size, device)
     optimizer = torch.optim.AdamW(

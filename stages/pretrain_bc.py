@@ -66,13 +66,13 @@ def main() -> None:
     rounds: list[dict[str, Any]] = []
     agent_steps = 0
     for round_ in range(bc.rounds + 1):
-        alone: dict[str, Any] = {"rescues": None, "clear_rate": None}
+        alone: dict[str, Any] = {"deaths": None, "clear_rate": None}
         if round_ > 0:
             lessons = teach(dagger, policy, round_, params)
             shown = [lesson.shown for lesson in lessons]
             agent_steps += sum(lesson.agent_steps for lesson in lessons)
-            rescues = np.array([lesson.rescues for lesson in lessons])
-            alone = {"rescues": rescues.mean(), "clear_rate": (rescues == 0).mean()}
+            deaths = np.array([lesson.deaths for lesson in lessons])
+            alone = {"deaths": deaths.mean(), "clear_rate": (deaths == 0).mean()}
             more_train, more_held_out = split_episodes(shown, bc.held_out_share, rng)
             train += more_train
             held_out += more_held_out

@@ -1,21 +1,32 @@
 from contextlib import closing
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from warpzone.agents.cloning import (
+    Cloner,
     Demonstration,
-    clone,
     join,
+    measure,
+    sharpen,
     split_episodes,
     watch_all,
 )
-from warpzone.agents.policy import build_policy, make_deterministic, save_policy
+from warpzone.agents.policy import (
+    action_logits,
+    build_policy,
+    make_deterministic,
+    save_policy,
+)
 from warpzone.demos.recording import Recording, watch
 from warpzone.errors import InputError
 from warpzone.game.env import MarioEnv
-from warpzone.params import PretrainBCParams
+from warpzone.params import load_params
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +48,15 @@ def record(env, seed):
     return Recording.of_episode(env, seed)
 
 
-def params(**changes):
-    values = {
-        "epochs": 4,
-        "batch_size": 16,
-        "learning_rate": 1e-3,
-        "weight_decay": 1e-4,
-        "held_out_share": 0.25,
-    }
-    return PretrainBCParams(**values | changes)
+def cloner_of(policy, seed=0, **changes):
+    bc = load_params(PARAMS).pretrain_bc
+    changes = {"batch_size": 16, "learning_rate": 1e-3} | changes
+    bc = bc.model_copy(update=changes)
+    return Cloner(policy, bc, np.random.default_rng(seed))
+
+
+def weights_of(policy):
+    return torch.cat([p.detach().flatten() for p in policy.action_net.parameters()])
 
 
 def episode_of(number, length=5):
@@ -115,16 +126,15 @@ def test_joined_episodes_follow_each_other():
 
 
 def test_a_clone_does_what_the_picture_says(small):
-    policy = new_policy(small)
+    cloner = cloner_of(new_policy(small))
     held_out = readable(40, seed=2)
-    cloning = clone(
-        policy, readable(96, seed=1), held_out, params(), np.random.default_rng(0)
-    )
-    assert cloning.predictions.tolist() == held_out.actions.tolist()
-    epochs = cloning.epochs
-    assert epochs["epoch"].tolist() == [1, 2, 3, 4]
-    assert epochs["held_out_loss"].to_numpy().argmin() == cloning.best_epoch - 1
-    assert epochs["held_out_accuracy"].tolist()[cloning.best_epoch - 1] == 1
+    updates = []
+    cloner.fit(readable(96, seed=1), 300, on_update=lambda: updates.append(1))
+    fit, predictions = measure(cloner.averaged, held_out)
+    assert predictions.tolist() == held_out.actions.tolist()
+    assert fit.accuracy == 1
+    assert fit.loss < 0.1
+    assert len(updates) == 300
 
 
 def test_the_loss_of_an_even_guess_among_seven_is_the_log_of_seven(small):
@@ -133,42 +143,65 @@ def test_the_loss_of_an_even_guess_among_seven_is_the_log_of_seven(small):
         for parameter in policy.action_net.parameters():
             parameter.zero_()
     pairs = readable(20, seed=1)
-    still = params(epochs=1, learning_rate=1e-12)
-    cloning = clone(policy, pairs, pairs, still, np.random.default_rng(0))
-    row = cloning.epochs.iloc[0]
+    still = cloner_of(policy, learning_rate=1e-12)
+    fitted = still.fit(pairs, 5)
+    measured, predictions = measure(still.averaged, pairs)
     # ln 7; among equals the first action counts as the likeliest.
-    assert row["train_loss"] == pytest.approx(1.94591, abs=1e-5)
-    assert row["held_out_loss"] == pytest.approx(1.94591, abs=1e-5)
-    share_of_zeros = (pairs.actions == 0).mean()
-    assert row["train_accuracy"] == pytest.approx(share_of_zeros)
-    assert row["held_out_accuracy"] == pytest.approx(share_of_zeros)
+    assert fitted.loss == pytest.approx(1.94591, abs=1e-5)
+    assert measured.loss == pytest.approx(1.94591, abs=1e-5)
+    assert not predictions.any()
+    assert measured.accuracy == pytest.approx((pairs.actions == 0).mean())
 
 
-def test_the_policy_gets_the_weights_of_its_best_epoch(small):
+def test_what_plays_is_a_moving_average_of_the_weights(small):
+    policy = new_policy(small)
+    cloner = cloner_of(policy, batch_size=4)
     pairs = readable(32, seed=1)
-    # These press what nobody pressed in training: it only gets less likely.
-    contrary = Demonstration(pairs.observations, np.full(len(pairs), 6))
-    long, short = new_policy(small), new_policy(small)
-    cloning = clone(long, pairs, contrary, params(epochs=3), np.random.default_rng(0))
-    clone(short, pairs, contrary, params(epochs=1), np.random.default_rng(0))
-    assert cloning.best_epoch == 1
-    for ours, theirs in zip(long.parameters(), short.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
+    cloner.fit(pairs, 1)
+    first = weights_of(policy)
+    assert torch.equal(weights_of(cloner.averaged), first)
+    cloner.fit(pairs, 1)
+    expected = 0.99 * first + 0.01 * weights_of(policy)
+    assert torch.allclose(weights_of(cloner.averaged), expected, atol=1e-7)
+
+
+def test_an_annealed_learning_rate_falls_to_nothing(small):
+    moves = []
+    for anneal in (False, True):
+        policy = new_policy(small)
+        cloner = cloner_of(policy)
+        weights = [weights_of(policy)]
+        cloner.fit(
+            readable(32, seed=1),
+            40,
+            anneal,
+            partial(lambda policy, w: w.append(weights_of(policy)), policy, weights),
+        )
+        moves.append(float((weights[-1] - weights[-2]).abs().mean()))
+    assert moves[1] < 0.1 * moves[0]
 
 
 def test_cloning_leaves_the_critic_alone(small):
     policy = new_policy(small)
     before = policy.value_net.weight.clone()
-    pairs = readable(32, seed=1)
-    clone(policy, pairs, pairs, params(epochs=1), np.random.default_rng(0))
+    cloner_of(policy).fit(readable(32, seed=1), 3)
     assert torch.equal(policy.value_net.weight, before)
 
 
 def test_equal_seeds_clone_equal_bytes(small, tmp_path):
-    pairs = readable(32, seed=1)
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        policy = new_policy(small)
-        clone(policy, pairs, pairs, params(epochs=2), np.random.default_rng(seed))
-        save_policy(policy, tmp_path / name, small, {})
+        cloner = cloner_of(new_policy(small), seed)
+        cloner.fit(readable(32, seed=1), 4)
+        save_policy(cloner.averaged, tmp_path / name, small, {})
     weights = [(tmp_path / n / "policy.safetensors").read_bytes() for n in "abc"]
     assert weights[0] == weights[1] != weights[2]
+
+
+def test_half_the_temperature_doubles_the_logits(small):
+    policy = new_policy(small)
+    pairs = readable(6, seed=1)
+    before = action_logits(policy, pairs.observations)
+    sharpen(policy, 0.5)
+    after = action_logits(policy, pairs.observations)
+    # They come normalised, so only their differences are doubled.
+    assert np.allclose(np.diff(after), 2 * np.diff(before), atol=1e-5)

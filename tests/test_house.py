@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "params": {"errors"},
     "game": {"errors", "params"},
     "demos": {"errors", "params", "game"},
-    "agents": {"errors", "files", "params", "game", "demos"},
+    "agents": {"errors", "files", "params", "game", "demos", "statistics"},
     "evaluation": {"errors", "params", "game", "demos", "agents", "statistics"},
     "statistics": set(),
     "figures": set(),

@@ -73,7 +73,9 @@ def test_the_params_of_this_repository_are_valid() -> None:
         ("train_rl.learning_rate", "1e-4", "valid number"),
         ("train_rl.learning_rate", float("inf"), "finite number"),
         ("evaluate.episodes", 10_001, "less than or equal to 10000"),
-        ("evaluate.greedy", 1, "valid boolean"),
+        ("evaluate.temperature", -0.5, "greater than or equal to 0"),
+        ("pretrain_bc.rewind", [9, 8], r"\[9, 8\] must be \[least, most\]"),
+        ("pretrain_bc.rewind", [0, 8], "greater than or equal to 1"),
         ("record_video.gif_width", 63, "greater than or equal to 64"),
         ("compare.bootstrap_samples", None, "valid integer"),
     ],
@@ -105,9 +107,9 @@ def test_the_bounds_themselves_are_allowed(
 
 def test_a_typo_shows_both_halves(document: dict[str, Any]) -> None:
     section = document["pretrain_bc"]
-    section["epoch"] = section.pop("epochs")
+    section["update"] = section.pop("updates")
     message = refusal(document)
-    assert message == "pretrain_bc lacks ['epochs'] and has unknown ['epoch']"
+    assert message == "pretrain_bc lacks ['updates'] and has unknown ['update']"
 
 
 def test_a_missing_and_an_unknown_key_are_named(document: dict[str, Any]) -> None:

@@ -44,10 +44,10 @@ def workspace(tmp_path: Path) -> Path:
     [
         (
             "pretrain_bc",
-            "epochs",
-            "epoch",
+            "updates",
+            "update",
             1,
-            "params.yaml: pretrain_bc lacks ['epochs'] and has unknown ['epoch']",
+            "params.yaml: pretrain_bc lacks ['updates'] and has unknown ['update']",
         ),
         (
             "noise",

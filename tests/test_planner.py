@@ -2,6 +2,7 @@ import pytest
 
 from warpzone.demos.planner import Planner
 from warpzone.demos.recording import Recording, watch
+from warpzone.game.actions import LEFT
 from warpzone.game.env import MarioEnv
 from warpzone.params import GameParams, NoiseParams
 
@@ -56,3 +57,20 @@ def test_the_planner_clears_1_1_under_noise(
     planner = Planner(MarioEnv(game, noise))
     outcomes = [planner.demonstrate(seed).outcome for seed in (0, 1)]
     assert outcomes == ["clear", "clear"]
+
+
+def test_a_plan_starts_anew_where_something_else_was_played(
+    game: GameParams, no_noise: NoiseParams
+) -> None:
+    env = MarioEnv(game, no_noise)
+    env.reset(seed=0)
+    planner = Planner(env)
+    for _ in range(20):
+        env.step(planner.decide())
+    # Walking left is not what was planned; the first Goomba still lies ahead.
+    for _ in range(6):
+        env.step(env.buttons.index(LEFT))
+    for _ in range(60):
+        _, _, terminated, _, _ = env.step(planner.decide())
+        assert not terminated
+    assert env.play.odometer.x_pos_max > 450

@@ -221,7 +221,7 @@ def test_logits_do_not_depend_on_what_else_is_in_the_batch(policy, game):
 
 def test_a_greedy_agent_takes_the_likeliest_action(policy, game):
     fix_probabilities(policy, [0.1, 0.1, 0.1, 0.1, 0.1, 0.4, 0.1])
-    actions = PolicyAgent(policy, greedy=True).act(pictures(3, game), generators(3))
+    actions = PolicyAgent(policy, temperature=0).act(pictures(3, game), generators(3))
     assert actions.dtype == np.int64
     assert actions.tolist() == [5, 5, 5]
 
@@ -230,7 +230,7 @@ def test_a_sampling_agent_draws_as_the_policy_says(policy, game):
     probabilities = [0.5, 0.25, 0.125, 0.0625, 0.03125, 0.03125, 0.0]
     fix_probabilities(policy, probabilities)
     rows = 640
-    agent = PolicyAgent(policy, greedy=False)
+    agent = PolicyAgent(policy, temperature=1)
     seen = np.zeros((rows, *pictures(1, game).shape[1:]), np.uint8)
     actions = agent.act(seen, generators(rows))
     shares = np.bincount(actions, minlength=7) / rows
@@ -239,9 +239,19 @@ def test_a_sampling_agent_draws_as_the_policy_says(policy, game):
     assert shares[6] == 0
 
 
+def test_a_low_temperature_makes_the_likely_likelier(policy, game):
+    fix_probabilities(policy, [0.2, 0.1, 0.0, 0.0, 0.0, 0.0, 0.7])
+    rows = 640
+    seen = np.zeros((rows, *pictures(1, game).shape[1:]), np.uint8)
+    actions = PolicyAgent(policy, temperature=0.5).act(seen, generators(rows))
+    shares = np.bincount(actions, minlength=7) / rows
+    # Squares over their sum: 4, 1 and 49 of 54. Five standard errors at most.
+    assert shares[[0, 1, 6]] == pytest.approx([4 / 54, 1 / 54, 49 / 54], abs=0.06)
+
+
 def test_a_sampled_action_depends_on_its_own_generator_only(policy, game):
     seen = pictures(4, game)
-    agent = PolicyAgent(policy, greedy=False)
+    agent = PolicyAgent(policy, temperature=1)
     actions = agent.act(seen, generators(4))
     alone = [agent.act(seen[[i]], generators(4)[i : i + 1])[0] for i in range(4)]
     assert actions.tolist() == alone

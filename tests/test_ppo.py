@@ -44,6 +44,9 @@ def params(**changes):
         "critic_warmup": 0,
         "selection_interval": 1,
         "selection_episodes": 1,
+        "goal_clear_rate": 1.0,
+        "collapse_share": 0.0,
+        "collapse_looks": 1,
     }
     return TrainRLParams(**values | changes)
 
@@ -223,3 +226,29 @@ def test_an_update_on_a_gpu_mixes_no_devices(small, monkeypatch):
             )
             loss = (values.flatten() - batch.returns).mean() - log_probs.mean()
             assert loss.device.type == "cuda"
+
+
+def test_training_ends_when_the_goal_is_surely_reached(small, noise):
+    # All of 48 cleared: the interval's lower end is 0.926.
+    rl = params(selection_episodes=48, goal_clear_rate=0.92)
+    scores = iter([Score(0.5, 1.0), Score(1.0, 2.0), Score(1.0, 3.0)])
+    training = run(small, noise, rl, score=lambda _: next(scores))
+    assert training.ended_by == "goal"
+    assert training.best_update == 1
+    assert training.curve["update"].tolist() == [0, 1]
+
+
+def test_training_ends_after_bad_looks_in_a_row_and_keeps_the_best(small, noise):
+    rl = params(agent_steps=160, collapse_share=0.5, collapse_looks=2)
+    # Bad, fair, bad, bad.
+    rates = iter([0.8, 0.3, 0.4, 0.3, 0.3, 0.8])
+    training = run(small, noise, rl, score=lambda _: Score(next(rates), 1.0))
+    assert training.ended_by == "collapse"
+    assert training.best_update == 0
+    assert training.curve["update"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_training_that_neither_succeeds_nor_collapses_spends_its_budget(small, noise):
+    training = run(small, noise, params())
+    assert training.ended_by == "budget"
+    assert training.curve["update"].tolist() == [0, 1, 2, 3]

@@ -37,8 +37,8 @@ class Lesson:
     """What the planner did; may be empty."""
     agent_steps: int
     """Of both."""
-    rescues: int
-    """How often the planner took over."""
+    deaths: int
+    """How often the learner died or got stuck, the last one included."""
     is_cleared: bool
     """By both together."""
 
@@ -126,7 +126,7 @@ class _Seat:
         self._turn: list[tuple[np.ndarray, int]] = []
         self._turn_length = 0
         self._attempts = 0
-        self._rescues = 0
+        self._deaths = 0
         self._agent_steps = 0
 
     def step(self, action: int) -> bool:
@@ -138,13 +138,15 @@ class _Seat:
             self._turn.append((self.observation, action))
         self._agent_steps += 1
         self.observation, _, terminated, truncated, _ = self.env.step(action)
-        is_cleared_ = is_cleared(self.env.play.ram)
-        if (terminated or truncated) and not is_cleared_:
+        is_done = is_cleared(self.env.play.ram) or (
+            len(self.env.decisions) >= self.env.game.time_limit
+        )
+        if (terminated or truncated) and not is_done:
             return not self._wind_back()
-        if is_cleared_ or len(self._turn) == self._turn_length:
+        if is_done or len(self._turn) == self._turn_length:
             self._shown += self._turn
             self._turn, self._turn_length, self._attempts = [], 0, 0
-        return is_cleared_
+        return is_done
 
     def lesson(self) -> Lesson:
         """Return what the episode that has just ended has taught."""
@@ -154,7 +156,7 @@ class _Seat:
             np.array([action for _, action in self._shown], np.int64),
         )
         return Lesson(
-            shown, self._agent_steps, self._rescues, is_cleared(self.env.play.ram)
+            shown, self._agent_steps, self._deaths, is_cleared(self.env.play.ram)
         )
 
     def _wind_back(self) -> bool:
@@ -162,8 +164,8 @@ class _Seat:
         params = self._params
         self._attempts += 1
         if self._attempts == 1:
-            self._rescues += 1
-        if self._rescues > params.max_rescues or self._attempts > ATTEMPTS:
+            self._deaths += 1
+        if self._deaths > params.max_rescues or self._attempts > ATTEMPTS:
             return False
         # What did not help is undone and begun a little earlier.
         steps = len(self._turn) + int(self.rng.integers(*params.rewind, endpoint=True))

@@ -1,0 +1,165 @@
+"""A small DVC repository to break, and a real S3 server to break it with."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tools.s3 import BUCKET, Server, serve
+
+ROOT = Path(__file__).parents[2]
+DVC = (sys.executable, "-m", "dvc")
+STORAGE = (sys.executable, "-m", "tools.storage")
+
+MAKE = """\
+from pathlib import Path
+import sys
+word = Path("word.txt").read_text()
+Path("models/deep").mkdir(parents=True)
+for number in range(12):
+    Path(f"models/{number}.txt").write_text(f"{word}{number}" * 40)
+Path("models/deep/one.txt").write_text(word)
+Path("table.csv").write_text(word * 30)
+Path("metrics.json").write_text('{"a": 1}')
+"""
+
+DVC_YAML = """\
+stages:
+  make:
+    cmd: python make.py
+    deps: [make.py, word.txt]
+    outs: [models, table.csv]
+    metrics: [{metrics.json: {cache: false}}]
+"""
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """Variables for a command in ``folder``: our tools, none of the user's secrets."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AWS_", "GIT_", "DVC_"))
+    }
+    return kept | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "DVC_SITE_CACHE_DIR": str(folder.parent / "site"),
+        "HOME": str(folder.parent / "home"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+        **more,
+    }
+
+
+def run_in(
+    folder: Path, *command: str, timeout: float = 60, **more: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment(folder, **more),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def must(folder: Path, *command: str) -> str:
+    done = run_in(folder, *command)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def error_line(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line that a failed command says."""
+    assert done.returncode != 0, done.stdout
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def set_remote(folder: Path, url: str, **options: str) -> None:
+    must(folder, *DVC, "remote", "add", "-q", "-f", "--local", "-d", "storage", url)
+    for name, value in options.items():
+        must(folder, *DVC, "remote", "modify", "--local", "storage", name, value)
+
+
+def use_server(folder: Path, server: Server, bucket: str = BUCKET) -> None:
+    set_remote(
+        folder,
+        f"s3://{bucket}/{folder.parent.name}",
+        endpointurl=server.url,
+        access_key_id=server.key,
+        secret_access_key=server.secret,
+        region="us-east-1",
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    table = folder / "table.csv"
+    found = {"table.csv": table.read_bytes()} if table.is_file() else {}
+    return found | contents(folder / "models")
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository whose pipeline has run. To be copied."""
+    folder = tmp_path_factory.mktemp("made") / "repo"
+    folder.mkdir()
+    (folder / "make.py").write_text(MAKE)
+    (folder / "dvc.yaml").write_text(DVC_YAML)
+    (folder / "word.txt").write_text("word")
+    must(folder, "git", "init", "-q", "-b", "main")
+    must(folder, "git", "config", "user.email", "a@example.com")
+    must(folder, "git", "config", "user.name", "a")
+    must(folder, *DVC, "init", "-q")
+    must(folder, *DVC, "repro", "-q")
+    must(folder, "git", "add", "-A")
+    must(folder, "git", "commit", "-qm", "Made")
+    return folder
+
+
+@pytest.fixture
+def repo(made: Path, tmp_path: Path) -> Path:
+    """A copy of it, to break."""
+    folder = tmp_path / "repo"
+    subprocess.run(["cp", "-a", made, folder], check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An S3 server over a real connection."""
+    with serve(tmp_path_factory.mktemp("s3")) as running:
+        yield running
+
+
+@pytest.fixture
+def fresh(repo: Path) -> Callable[[], Path]:
+    """Make a clone with the same remote and neither cache nor outputs."""
+    count = 0
+
+    def fresh() -> Path:
+        nonlocal count
+        count += 1
+        clone = repo.parent / f"clone{count}"
+        must(repo, "git", "clone", "-q", str(repo), str(clone))
+        config = repo / ".dvc/config.local"
+        (clone / ".dvc/config.local").write_bytes(config.read_bytes())
+        return clone
+
+    return fresh

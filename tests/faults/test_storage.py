@@ -1,0 +1,625 @@
+"""Push, pull and verify against a real S3 server, and what they refuse."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from contextlib import chdir
+from hashlib import md5
+from pathlib import Path
+
+import pytest
+from conftest import (  # pyright: ignore[reportMissingImports]
+    DVC,
+    STORAGE,
+    contents,
+    environment,
+    error_line,
+    must,
+    outputs,
+    run_in,
+    set_remote,
+    use_server,
+)
+
+from tools.s3 import BUCKET, Server, serve
+from tools.storage import CHECKSUMS, StorageError, parse_listing, run
+
+
+@pytest.fixture(autouse=True)
+def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What `environment` sets, for commands that run in this process."""
+    for name, value in environment(tmp_path / "repo").items():
+        monkeypatch.setenv(name, value)
+    for name in CHECKSUMS:
+        monkeypatch.setenv(name, CHECKSUMS[name])
+
+
+def said(folder: Path, *words: str) -> str:
+    """Run a command of tools.storage in this process."""
+    with chdir(folder):
+        return run(list(words))
+
+
+def refused(folder: Path, *words: str) -> str:
+    with pytest.raises(StorageError) as caught:
+        said(folder, *words)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture(params=["s3", "folder"])
+def remote(repo: Path, request: pytest.FixtureRequest) -> Path:
+    """The remote of ``repo``; return the folder that its objects are in."""
+    if request.param == "folder":
+        set_remote(repo, str(repo.parent / "remote"))
+        return repo.parent / "remote/files/md5"
+    server = request.getfixturevalue("server")
+    use_server(repo, server)
+    [folder] = server.process.args[3:4]
+    return Path(folder, BUCKET, repo.parent.name, "files/md5")
+
+
+@pytest.fixture
+def pushed(repo: Path, remote: Path) -> Path:
+    said(repo, "push")
+    return remote
+
+
+only_s3 = pytest.mark.parametrize("remote", ["s3"], indirect=True)
+
+
+def objects(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def write(path: Path, content: bytes) -> None:
+    """Change a file as a failing disk does: its times stay as they are."""
+    times = path.stat()
+    path.chmod(0o644)
+    path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    path.chmod(times.st_mode & 0o777)
+
+
+def flip(path: Path, position: int = 0) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    write(path, bytes(content))
+
+
+def cache(repo: Path) -> Path:
+    return repo / ".dvc/cache/files/md5"
+
+
+# ---------------------------------------------------------------- round trips
+
+
+def test_what_is_pushed_is_pulled(repo: Path, pushed: Path, fresh: Callable) -> None:
+    clone = fresh()
+    assert "pulled 15 of 15 objects" in said(clone, "pull")
+    assert outputs(clone) == outputs(repo)
+    assert must(clone, *DVC, "status", "-q") == ""
+    assert contents(pushed) == contents(cache(clone))
+
+
+@only_s3
+def test_dvc_itself_pulls_what_was_pushed(pushed: Path, fresh: Callable) -> None:
+    clone = fresh()
+    wanted = {"AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required"}
+    assert run_in(clone, *DVC, "pull", **wanted).returncode == 0
+    assert "all are whole" in said(clone, "verify")
+
+
+def test_a_second_push_sends_nothing(repo: Path, pushed: Path) -> None:
+    assert "pushed 0 of 15" in said(repo, "push")
+
+
+def test_experiments_travel_with_their_data(
+    repo: Path, remote: Path, fresh: Callable
+) -> None:
+    must(repo, "git", "init", "-q", "--bare", str(repo.parent / "bare"))
+    must(repo, "git", "remote", "add", "origin", str(repo.parent / "bare"))
+    must(repo, "git", "push", "-q", "origin", "main")
+    (repo / "word.txt").write_text("other")
+    must(repo, *DVC, "exp", "run", "-q", "-n", "variant")
+    wanted = outputs(repo)
+    must(repo, "git", "checkout", "-q", ".")
+    must(repo, *DVC, "checkout", "-q")
+    text = said(repo, "push", "--experiments", "origin")
+    assert "1 experiments" in text
+
+    clone = fresh()
+    must(clone, "git", "remote", "set-url", "origin", str(repo.parent / "bare"))
+    said(clone, "pull", "--experiments", "origin")
+    must(clone, *DVC, "exp", "apply", "-q", "variant")
+    assert outputs(clone) == wanted
+
+
+def test_refs_of_experiments_wait_for_their_data(repo: Path, remote: Path) -> None:
+    must(repo, "git", "init", "-q", "--bare", str(repo.parent / "bare"))
+    must(repo, "git", "remote", "add", "origin", str(repo.parent / "bare"))
+    must(repo, "git", "push", "-q", "origin", "main")
+    (repo / "word.txt").write_text("other")
+    must(repo, *DVC, "exp", "run", "-q", "-n", "variant")
+    must(repo, "git", "checkout", "-q", ".")
+    must(repo, *DVC, "checkout", "-q")
+    lost = md5(b"other").hexdigest()
+    (cache(repo) / lost[:2] / lost[2:]).unlink()
+    error = refused(repo, "push", "--experiments", "origin")
+    assert "neither here nor on the remote" in error
+    assert "refs/exps" not in must(repo, "git", "ls-remote", "origin")
+
+
+# ------------------------------------------------------- damage on the remote
+
+
+def test_a_flipped_byte_on_the_remote_stops_the_pull(
+    pushed: Path, fresh: Callable
+) -> None:
+    flip(objects(pushed)[3])
+    clone = fresh()
+    error = refused(clone, "pull")
+    assert "is whole neither here nor on the remote" in error
+    assert "nothing was checked out" in error
+    assert outputs(clone) == {}
+
+
+def test_a_push_replaces_what_is_damaged_on_the_remote(
+    repo: Path, pushed: Path, fresh: Callable
+) -> None:
+    before = contents(pushed)
+    flip(objects(pushed)[3])
+    assert "pushed 1 of 15" in said(repo, "push")
+    assert contents(pushed) == before
+
+
+def test_a_push_from_a_clone_without_data_confirms_what_is_there(
+    pushed: Path, fresh: Callable
+) -> None:
+    clone = fresh()
+    assert "pushed 0 of 15" in said(clone, "push")
+    flip(objects(pushed)[3])
+    assert "neither here nor on the remote" in refused(clone, "push")
+
+
+# --------------------------------------------------------- damage in the cache
+
+
+def test_a_flipped_byte_in_the_cache_is_healed_from_the_workspace(repo: Path) -> None:
+    before = contents(cache(repo))
+    damaged = next(path for path in objects(cache(repo)) if path.suffix != ".dir")
+    flip(damaged)
+    wrong = damaged.read_bytes()
+    assert "healed 1 objects" in said(repo, "verify", "--local")
+    assert contents(cache(repo)) == before
+    # Moved aside, never deleted.
+    assert list(contents(repo / ".dvc/cache/quarantine").values()) == [wrong]
+
+
+def test_a_damaged_listing_is_made_again_from_the_workspace(repo: Path) -> None:
+    [listing] = cache(repo).rglob("*.dir")
+    before = listing.read_bytes()
+    flip(listing)
+    assert "healed 1 objects" in said(repo, "verify", "--local")
+    assert listing.read_bytes() == before
+
+
+def test_a_flipped_byte_in_the_cache_is_healed_from_the_remote(
+    repo: Path, pushed: Path
+) -> None:
+    before = contents(cache(repo))
+    table = md5((repo / "table.csv").read_bytes()).hexdigest()
+    flip(cache(repo) / table[:2] / table[2:])
+    (repo / "table.csv").unlink()
+    text = said(repo, "verify")
+    assert "healed 1 objects; restored 1 outputs" in text
+    assert contents(cache(repo)) == before
+
+
+def test_a_flipped_byte_in_the_cache_is_not_pushed(repo: Path, remote: Path) -> None:
+    table = md5((repo / "table.csv").read_bytes()).hexdigest()
+    flip(cache(repo) / table[:2] / table[2:])
+    (repo / "table.csv").unlink()
+    error = refused(repo, "push")
+    assert f"{table} is whole neither here nor on the remote" in error
+    assert not list(remote.rglob("*.dir"))
+
+
+def test_damage_to_an_object_that_dvc_lock_does_not_name_is_set_aside(
+    repo: Path,
+) -> None:
+    # DVC's run cache keeps metrics, too, and would bring the damaged one back.
+    metrics = md5((repo / "metrics.json").read_bytes()).hexdigest()
+    flip(cache(repo) / metrics[:2] / metrics[2:])
+    assert "1 set aside" in said(repo, "verify")
+    assert not (cache(repo) / metrics[:2] / metrics[2:]).exists()
+
+
+def test_what_is_lost_everywhere_is_named(repo: Path) -> None:
+    (repo / "table.csv").unlink()
+    table = objects(cache(repo))
+    for path in table:
+        if not path.name.endswith(".dir"):
+            path.unlink()
+    error = refused(repo, "verify")
+    assert "table.csv" in error
+    assert "is whole neither here" in error
+
+
+# ----------------------------------------------------- damage in the workspace
+
+
+def test_a_flipped_byte_in_the_workspace_is_restored_and_kept_aside(
+    repo: Path,
+) -> None:
+    before = outputs(repo)
+    assert must(repo, *DVC, "status", "-q") == ""
+    flip(repo / "models/3.txt")
+    # This is why verify does not ask DVC.
+    assert must(repo, *DVC, "status", "-q") == ""
+    assert "restored 1 outputs" in said(repo, "verify")
+    assert outputs(repo) == before
+    [aside] = (repo / ".dvc/cache/quarantine").iterdir()
+    assert contents(aside) != {}
+
+
+@pytest.mark.parametrize("kind", ["deleted", "added", "truncated", "linked"])
+def test_a_folder_in_the_workspace_is_compared_whole(repo: Path, kind: str) -> None:
+    before = outputs(repo)
+    victim = repo / "models/deep/one.txt"
+    match kind:
+        case "deleted":
+            victim.unlink()
+        case "added":
+            victim.with_name("two.txt").write_text("two")
+        case "truncated":
+            write(victim, b"")
+        case "linked":
+            (repo / "models").rename(repo / "elsewhere")
+            (repo / "models").symlink_to("elsewhere")
+    assert "restored 1 outputs" in said(repo, "verify")
+    assert outputs(repo) == before
+
+
+def test_a_changed_metric_is_reported_and_left_alone(repo: Path) -> None:
+    (repo / "metrics.json").write_text('{"a": 2}')
+    error = refused(repo, "verify")
+    assert "metrics.json is not what dvc.lock records: git checkout" in error
+    assert (repo / "metrics.json").read_text() == '{"a": 2}'
+
+
+def test_a_pull_puts_unsaved_work_aside(repo: Path, pushed: Path) -> None:
+    (repo / "table.csv").write_text("work of a day")
+    said(repo, "pull")
+    kept = contents(repo / ".dvc/cache/quarantine")
+    assert list(kept.values()) == [b"work of a day"]
+
+
+def test_a_pull_puts_nothing_aside_that_the_cache_holds(
+    repo: Path, pushed: Path
+) -> None:
+    old = (repo / "dvc.lock").read_bytes()
+    (repo / "word.txt").write_text("new")
+    must(repo, *DVC, "repro", "-q")
+    (repo / "dvc.lock").write_bytes(old)
+    must(repo, "git", "checkout", "metrics.json")
+    said(repo, "pull")
+    assert not (repo / ".dvc/cache/quarantine").exists()
+
+
+# -------------------------------------------------------------- many at random
+
+
+def damage(path: Path, rng: random.Random) -> None:
+    """Flip a bit, cut, or delete."""
+    content = bytearray(path.read_bytes())
+    kind = rng.choice(["flip", "flip", "truncate", "delete"])
+    if kind == "flip":
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        write(path, bytes(content))
+    elif kind == "truncate":
+        write(path, bytes(content[: rng.randrange(len(content))]))
+    else:
+        path.unlink()
+
+
+def test_250_random_faults_in_the_cache_are_detected(
+    repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repo)
+    for name in ("models", "table.csv"):
+        (repo / name).rename(repo.parent / name)
+    # Nothing here to heal from.
+    rng = random.Random(1)
+    whole = objects(cache(repo))
+    for _ in range(250):
+        victim = rng.choice(whole)
+        content = victim.read_bytes()
+        damage(victim, rng)
+        with pytest.raises(StorageError, match="whole neither here"):
+            run(["verify", "--local"])
+        victim.write_bytes(content)
+    assert "all are whole" in run(["verify", "--local"])
+
+
+@only_s3
+def test_250_random_faults_on_the_remote_are_detected(
+    repo: Path, pushed: Path, fresh: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone = fresh()
+    monkeypatch.chdir(clone)
+    rng = random.Random(2)
+    whole = objects(pushed)
+    by_name = {path.parent.name + path.name: path for path in whole}
+    run(["pull"])
+    for _ in range(250):
+        name = rng.choice(sorted(by_name))
+        victim = by_name[name]
+        content = victim.read_bytes()
+        damage(victim, rng)
+        # Lose what the object could be healed from.
+        (cache(clone) / name[:2] / name[2:]).unlink(missing_ok=True)
+        for out in ("models", "table.csv"):
+            if (clone / out).exists():
+                (clone / out).rename(clone.parent / f"{rng.random()}")
+        with pytest.raises(StorageError, match="whole neither here nor on the remote"):
+            run(["pull"])
+        victim.write_bytes(content)
+    assert "all are whole" in run(["pull"])
+    assert outputs(clone) == outputs(repo)
+
+
+# --------------------------------------------------------------- bad listings
+
+
+def listing(*names: str) -> bytes:
+    return json.dumps([{"md5": "0" * 32, "relpath": name} for name in names]).encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (listing("/etc/passwd"), "no path inside of the folder"),
+        (listing("../escaped"), "no path inside of the folder"),
+        (listing("a/../../escaped"), "no path inside of the folder"),
+        (listing("a//b"), "no path inside of the folder"),
+        (listing("./a"), "no path inside of the folder"),
+        (listing(""), "no path inside of the folder"),
+        (listing("a\0b"), "no path inside of the folder"),
+        (listing("..\\escaped"), "no path inside of the folder"),
+        (listing("a", "a"), "comes twice"),
+        (listing("a", "a/b"), "is a file and a folder"),
+        (b'[{"md5": "../../x", "relpath": "a"}]', "not an MD5"),
+        (b'[{"relpath": "a"}]', "has the entry"),
+        (b'[{"md5": 1, "relpath": "a"}]', "has the entry"),
+        (b"[1]", "has the entry"),
+        (b"{}", "is not a list"),
+        (b"\x80", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+    ],
+)
+def test_a_bad_listing_is_refused(content: bytes, reason: str) -> None:
+    with pytest.raises(StorageError, match=reason):
+        parse_listing(content, "oid")
+
+
+def test_a_listing_that_leads_out_of_the_folder_writes_nothing(
+    repo: Path, pushed: Path, fresh: Callable
+) -> None:
+    # Whoever can write dvc.lock and the remote gives the listing its right hash.
+    stolen = md5(b"evil").hexdigest()
+    evil = json.dumps([{"md5": stolen, "relpath": "../../escaped.txt"}]).encode()
+    name = f"{md5(evil).hexdigest()}.dir"
+    for oid, content in ((stolen, b"evil"), (name, evil)):
+        (pushed / oid[:2]).mkdir(exist_ok=True)
+        (pushed / oid[:2] / oid[2:]).write_bytes(content)
+    clone = fresh()
+    lock = (clone / "dvc.lock").read_text()
+    [old] = {line for line in lock.split() if line.endswith(".dir")}
+    (clone / "dvc.lock").write_text(lock.replace(old, name))
+    before = sorted(path.name for path in clone.parent.iterdir())
+    error = refused(clone, "pull")
+    assert "'../../escaped.txt' is no path inside of the folder" in error
+    assert outputs(clone) == {}
+    assert sorted(path.name for path in clone.parent.iterdir()) == before
+
+
+def test_a_hash_that_is_a_path_is_refused(repo: Path) -> None:
+    lock = (repo / "dvc.lock").read_text()
+    table = md5((repo / "table.csv").read_bytes()).hexdigest()
+    (repo / "dvc.lock").write_text(lock.replace(table, "../../../../etc/passwd"))
+    error = refused(repo, "verify")
+    assert "not an MD5" in error
+
+
+def test_a_link_out_of_the_repository_is_not_followed(
+    repo: Path, pushed: Path, fresh: Callable
+) -> None:
+    clone = fresh()
+    text = (clone / "dvc.lock").read_text().replace("path: models", "path: in/models")
+    (clone / "dvc.lock").write_text(text)
+    text = (clone / "dvc.yaml").read_text().replace("outs: [models", "outs: [in/models")
+    (clone / "dvc.yaml").write_text(text)
+    outside = clone.parent / "outside"
+    outside.mkdir()
+    (clone / "in").symlink_to(outside)
+    assert run_in(clone, *STORAGE, "pull").returncode != 0
+    assert list(outside.iterdir()) == []
+
+
+# ----------------------------------------------------------- servers that fail
+
+
+def patience(repo: Path, command: str) -> str:
+    """Run a command that must fail, and give up, within 15 s."""
+    began = time.monotonic()
+    error = error_line(run_in(repo, *STORAGE, command, timeout=40))
+    assert time.monotonic() - began < 15
+    return error
+
+
+@pytest.mark.parametrize("command", ["push", "pull", "verify"])
+def test_a_server_that_is_gone_is_given_up(repo: Path, command: str) -> None:
+    with serve(repo.parent / "s3") as server:
+        use_server(repo, server)
+    assert "the server does not answer" in patience(repo, command)
+
+
+@pytest.mark.parametrize("command", ["push", "pull"])
+def test_a_server_that_stalls_is_given_up(repo: Path, command: str) -> None:
+    with serve(repo.parent / "s3") as server:
+        use_server(repo, server)
+        os.kill(server.process.pid, signal.SIGSTOP)
+        assert "the server does not answer" in patience(repo, command)
+
+
+class Proxy:
+    """Passes bytes on to a server until told to stop, or after so many bytes."""
+
+    def __init__(self, server: Server, limit: int, then: str) -> None:
+        self.target = int(server.url.rsplit(":", 1)[1])
+        self.left, self.then = limit, then
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.sockets: list[socket.socket] = []
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self) -> None:
+        while True:
+            try:
+                near, _ = self.listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection(("127.0.0.1", self.target))
+            self.sockets += [near, far]
+            for one, other in ((near, far), (far, near)):
+                threading.Thread(
+                    target=self.pass_on, args=(one, other), daemon=True
+                ).start()
+
+    def pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        try:
+            while content := source.recv(4096):
+                self.left -= len(content)
+                if self.left < 0:
+                    if self.then == "cut":
+                        self.listener.close()
+                        for one in self.sockets:
+                            one.close()
+                    else:
+                        time.sleep(60)
+                    return
+                target.sendall(content)
+        except OSError:
+            return
+
+
+@pytest.mark.parametrize("then", ["cut", "stall"])
+@pytest.mark.parametrize("command", ["push", "pull"])
+def test_a_server_that_fails_half_way_is_given_up_and_the_rest_follows(
+    repo: Path, server: Server, fresh: Callable, command: str, then: str
+) -> None:
+    big = repo / "models/big.bin"
+    big.write_bytes(random.Random(3).randbytes(3_000_000))
+    must(repo, *DVC, "commit", "-q", "-f")
+    must(repo, "git", "commit", "-qam", "Big")
+    use_server(repo, server)
+    if command == "pull":
+        said(repo, "push")
+    clone = fresh() if command == "pull" else repo
+    proxy = Proxy(server, 1_000_000, then)
+    must(
+        clone, *DVC, "remote", "modify", "--local", "storage", "endpointurl", proxy.url
+    )
+    before = outputs(clone)
+    assert "the server does not answer" in patience(clone, command)
+    assert outputs(clone) == before
+    config = ("remote", "modify", "--local", "storage", "endpointurl", server.url)
+    must(clone, *DVC, *config)
+    said(clone, command)
+    assert outputs(clone) == outputs(repo)
+    assert "pushed 0 of" in said(repo, "push")
+
+
+@pytest.mark.slow
+def test_a_push_that_was_killed_ten_times_ends_whole(
+    repo: Path, server: Server, fresh: Callable
+) -> None:
+    use_server(repo, server)
+    rng = random.Random(4)
+    for number in range(40):
+        (repo / f"models/more{number}.bin").write_bytes(rng.randbytes(300_000))
+    must(repo, *DVC, "commit", "-q", "-f")
+    must(repo, "git", "commit", "-qam", "More")
+    interrupted = 0
+    for _ in range(10):
+        pushing = subprocess.Popen(
+            [*STORAGE, "push"],
+            cwd=repo,
+            env=environment(repo),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(1.5 + rng.random() * 1.5)
+        interrupted += pushing.poll() is None
+        pushing.kill()
+        pushing.wait()
+    assert interrupted
+    said(repo, "push")
+    clone = fresh()
+    said(clone, "pull")
+    assert outputs(clone) == outputs(repo)
+
+
+# ---------------------------------------------------------------- credentials
+
+
+@pytest.mark.parametrize("wrong", ["key", "secret"])
+def test_wrong_credentials_end_in_one_line_without_a_secret(
+    repo: Path, server: Server, wrong: str
+) -> None:
+    use_server(repo, server._replace(**{wrong: "topsecret" * 3}))
+    done = run_in(repo, *STORAGE, "push")
+    assert "the server refuses these credentials" in error_line(done)
+    for secret in ("topsecret", server.secret):
+        assert secret not in done.stdout + done.stderr
+
+
+def test_no_credentials_end_in_one_line(repo: Path, server: Server) -> None:
+    use_server(repo, server)
+    for name in ("access_key_id", "secret_access_key"):
+        must(repo, *DVC, "remote", "modify", "--local", "--unset", "storage", name)
+    assert "no credentials: set AWS_ACCESS_KEY_ID" in patience(repo, "push")
+
+
+def test_a_missing_bucket_ends_in_one_line_without_a_secret(
+    repo: Path, server: Server
+) -> None:
+    use_server(repo, server, bucket="nowhere")
+    done = run_in(repo, *STORAGE, "push")
+    assert "there is no bucket 'nowhere'" in error_line(done)
+    assert server.secret not in done.stdout + done.stderr
+
+
+def test_credentials_may_come_from_the_environment(repo: Path, server: Server) -> None:
+    use_server(repo, server)
+    for name in ("access_key_id", "secret_access_key"):
+        must(repo, *DVC, "remote", "modify", "--local", "--unset", "storage", name)
+    done = run_in(
+        repo,
+        *STORAGE,
+        "push",
+        AWS_ACCESS_KEY_ID=server.key,
+        AWS_SECRET_ACCESS_KEY=server.secret,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_a_remote_one_line_says_how_to_get_one(repo: Path) -> None:
+    assert "no remote is set: `make s3`" in error_line(run_in(repo, *STORAGE, "push"))

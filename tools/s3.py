@@ -17,7 +17,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 BUCKET = "warpzone"
 SECONDS_TO_START = 20
@@ -42,6 +42,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with serve(arguments.folder, arguments.port) as server, Repo() as repo:
+            config: Any
             with repo.config.edit("local") as config:
                 config["core"]["remote"] = "local-s3"
                 config["remote"]["local-s3"] = {
@@ -51,7 +52,7 @@ def main() -> None:
                     "secret_access_key": server.secret,
                     "region": "us-east-1",
                 }
-            Path(repo.dvc_dir, "config.local").chmod(0o600)
+            Path(repo.root_dir, ".dvc/config.local").chmod(0o600)
             print(f"S3 at {server.url}, set as DVC's remote in .dvc/config.local.")
             print("In another terminal: make push, make pull, make verify.", flush=True)
             sys.exit(server.process.wait())
@@ -70,11 +71,7 @@ def serve(folder: Path, port: int = 0) -> Iterator[Server]:
     port = port or free_port()
     key, secret = secrets.token_hex(10), secrets.token_hex(20)
     process = subprocess.Popen(
-        [
-            *(rclone, "serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}"),
-            # It serves what is in the folder now, whoever put it there.
-            *("--dir-cache-time", "0s"),
-        ],
+        [rclone, "serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}"],
         # In the environment, where other users of the machine do not see it.
         env=os.environ | {"RCLONE_AUTH_KEY": f'"{key},{secret}"', "RCLONE_CONFIG": ""},
         stdout=subprocess.DEVNULL,

@@ -9,6 +9,7 @@ and the reverse.
 """
 
 import hashlib
+import io
 import json
 import logging
 import os
@@ -16,9 +17,10 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
@@ -26,15 +28,15 @@ from typing import Any, NamedTuple
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo, lock_repo
-from dvc_objects.executors import ThreadPoolExecutor
 from dvc_objects.fs.generic import transfer
 from dvc_objects.fs.local import localfs
+from fsspec import Callback
 
-# One attempt of a request takes at most the sum of the two, and each is tried twice:
-# a server that is gone or that stalls is given up within 15 s.
+# A server that is gone or stalls is given up within 15 s. A request is tried twice.
 CONNECT_SECONDS = 3
 READ_SECONDS = 4
 ATTEMPTS = 2
+STALL_SECONDS = 9
 
 # Botocore has sent and wanted CRC checksums since 2025, which S3 servers other than
 # Amazon's may not know. Nothing is lost: every object is hashed here.
@@ -46,6 +48,7 @@ CHECKSUMS = {
 }
 
 THREADS = 16
+DAY = 24 * 60 * 60
 OID = re.compile(r"[0-9a-f]{32}(\.dir)?")
 SECRETS = ("access_key_id", "secret_access_key", "session_token", "password")
 
@@ -71,9 +74,11 @@ def main() -> None:
     try:
         print(run(sys.argv[1:]))
     except StorageError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        # Not waiting for threads that wait for a server.
+        os._exit(1)
     except KeyboardInterrupt:
-        sys.exit(130)
+        os._exit(130)
 
 
 def run(words: list[str]) -> str:
@@ -157,7 +162,7 @@ def verify(storage: "Storage", arguments: Any) -> str:
     outs = storage.outs()
     oids, healed = storage.complete(outs, remote)
     # DVC's run cache holds what dvc.lock no longer names, and may bring it back.
-    each(storage.is_whole, storage.stored() - set(oids))
+    each(storage.is_whole, storage.stored() - set(oids), storage.pulse)
     storage.raise_problems("the rest is whole")
     changed = storage.check_out(outs)
     for out in outs:
@@ -190,6 +195,7 @@ class Storage:
         self.quarantine = self.folder.parents[1] / "quarantine"
         self.quarantined = 0
         self.problems: list[str] = []
+        self.pulse = Pulse()
         self._lock = Lock()
 
     def stored(self) -> set[str]:
@@ -315,7 +321,7 @@ class Storage:
                 return 0
             return int(wanted_here)
 
-        return sum(each(heal, paths))
+        return sum(each(heal, paths, self.pulse))
 
     def is_whole(self, oid: str) -> bool:
         """Rehash an object of the cache, and set it aside if it is damaged."""
@@ -346,9 +352,22 @@ class Storage:
     def fetch(self, oid: str, remote: Any) -> bool:
         """Fetch an object to the cache unless it is missing or damaged."""
         with suppress(FileNotFoundError, DamagedError), self.incoming(oid) as beside:
-            remote.fs.get_file(remote.oid_to_path(oid), str(beside))
+            self.get(oid, remote, beside)
             return True
         return False
+
+    def get(self, oid: str, remote: Any, path: Path) -> None:
+        source = remote.oid_to_path(oid)
+        remote.fs.get_file(source, str(path), callback=self.pulse)
+
+    def put(self, oid: str, remote: Any) -> None:
+        target = remote.oid_to_path(oid)
+        if remote.fs.protocol == "s3":
+            bucket, key = target.strip("/").split("/", 1)
+            with Watched(self.object(oid), self.pulse) as file:
+                remote.fs.fs.call_s3("put_object", Bucket=bucket, Key=key, Body=file)
+        else:
+            remote.fs.put_file(str(self.object(oid)), target, callback=self.pulse)
 
     def send(self, oids: list[str], remote: Any) -> int:
         """Send what the remote lacks or has damaged; return how many were sent."""
@@ -357,7 +376,7 @@ class Storage:
             with tempfile.TemporaryDirectory(dir=self.scratch()) as folder:
                 copy = Path(folder, "object")
                 with suppress(FileNotFoundError):
-                    remote.fs.get_file(remote.oid_to_path(oid), str(copy))
+                    self.get(oid, remote, copy)
                 return copy.is_file() and md5(copy) == oid[:32]
 
         def send(oid: str) -> int:
@@ -366,16 +385,18 @@ class Storage:
             if not self.object(oid).is_file():
                 self.problems.append(f"{oid} is whole neither here nor on the remote")
                 return 0
-            remote.fs.put_file(str(self.object(oid)), remote.oid_to_path(oid))
+            self.put(oid, remote)
             if not is_there(oid):
                 self.problems.append(f"{oid} came back from the remote damaged")
             return 1
 
         # A listing says that its files are there, so it comes after them.
-        sent = each(send, [oid for oid in oids if not oid.endswith(".dir")])
-        if self.problems:
-            return 0
-        return sum(sent + each(send, [oid for oid in oids if oid.endswith(".dir")]))
+        sent = 0
+        for late in (False, True):
+            if not self.problems:
+                now = [oid for oid in oids if oid.endswith(".dir") is late]
+                sent += sum(each(send, now, self.pulse))
+        return sent
 
     def check_out(self, outs: list[Out]) -> int:
         """Make the workspace what dvc.lock says; return how many outputs changed.
@@ -465,6 +486,11 @@ class Storage:
         """Return a folder beside the objects, from which files can be renamed."""
         folder = self.folder.parent / "incoming"
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.iterdir():
+            # Of a pull that was killed.
+            with suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > DAY:
+                    shutil.rmtree(left, ignore_errors=True)
         return folder
 
     @contextmanager
@@ -510,10 +536,52 @@ class DamagedError(Exception):
     """An object is not what its name says."""
 
 
-def each[T](action: Callable[[str], T], oids: Iterable[str]) -> list[T]:
-    """Do something for each object on threads; the first error ends it."""
-    with ThreadPoolExecutor(THREADS, cancel_on_error=True) as pool:
-        return list(pool.imap_unordered(action, oids))
+class Pulse(Callback):
+    """When bytes last moved, in either direction."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = time.monotonic()
+
+    def relative_update(self, inc: int = 1) -> None:
+        self.last = time.monotonic()
+
+
+class Watched(io.FileIO):
+    """A file that is being sent: whoever reads it moves bytes."""
+
+    def __init__(self, path: Path, pulse: Pulse) -> None:
+        super().__init__(path)
+        self.pulse = pulse
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.pulse.relative_update()
+        return super().read(-1 if size is None else size)
+
+
+def each[T](action: Callable[[str], T], oids: Iterable[str], pulse: Pulse) -> list[T]:
+    """Do something for each object on threads; the first error ends it.
+
+    Raises:
+        TimeoutError: Nothing has moved for `STALL_SECONDS`. (The time-outs of the HTTP
+            client do not run while it sends, nor while it waits to be allowed to.)
+    """
+    pulse.relative_update()
+    pool = ThreadPoolExecutor(THREADS)
+    waiting = {pool.submit(action, oid) for oid in oids}
+    results: list[T] = []
+    try:
+        while waiting:
+            done, waiting = wait(waiting, 0.5, FIRST_COMPLETED)
+            for future in done:
+                results.append(future.result())
+                pulse.relative_update()
+            if time.monotonic() - pulse.last > STALL_SECONDS:
+                raise TimeoutError
+    finally:
+        # Not waiting for what hangs.
+        pool.shutdown(wait=not waiting, cancel_futures=True)
+    return results
 
 
 def md5(path: Path) -> str:
@@ -603,7 +671,7 @@ def explain(error: BaseException, repo: Repo) -> str:
             f"remote {name!r}: the server refuses these credentials: check "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or .dvc/config.local"
         )
-    if isinstance(error, TimeoutError | ConnectionError | CancelledError) or re.search(
+    if isinstance(error, TimeoutError | ConnectionError) or re.search(
         r"Timeout|EndpointConnection|ConnectionClosed|ClientPayload|IncompleteRead"
         r"|HTTPClient|Connect call failed|ServerDisconnected",
         text,

@@ -1,12 +1,16 @@
 """Writing files so that they are whole or absent, and equal bytes for equal content."""
 
+import fcntl
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from warpzone.errors import InputError
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -47,3 +51,29 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write a table without its index, numbers with at most six significant digits."""
     text = table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
     write_text(path, text)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep every other process out of what ``path`` stands for.
+
+    The system lets go of the lock when the process ends, however it ends. The file
+    stays: whoever removed it could let two processes in.
+
+    Raises:
+        InputError: Another process holds the lock; the message names its pid.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another"
+            raise InputError(
+                f"{path}: process {holder} is at work here: wait for it or end it"
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,7 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 
 
 def run_in(
-    folder: Path, *command: str, timeout: float = 60, **more: str
+    folder: Path, *command: str, timeout: float = 60, **more: Any
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import chdir
 from hashlib import md5
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import (  # pyright: ignore[reportMissingImports]
@@ -111,7 +112,7 @@ def test_what_is_pushed_is_pulled(repo: Path, pushed: Path, fresh: Callable) -> 
 @only_s3
 def test_dvc_itself_pulls_what_was_pushed(pushed: Path, fresh: Callable) -> None:
     clone = fresh()
-    wanted = {"AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required"}
+    wanted: Any = {"AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required"}
     assert run_in(clone, *DVC, "pull", **wanted).returncode == 0
     assert "all are whole" in said(clone, "verify")
 

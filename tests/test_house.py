@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "seeds": set(),
     "stage": {"errors"},
     "params": {"errors"},
+    "provenance": {"errors", "files"},
     "game": {"errors", "params"},
     "demos": {"errors", "params", "game"},
     "agents": {"errors", "files", "params", "game", "demos", "statistics"},

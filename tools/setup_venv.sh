@@ -66,9 +66,10 @@ fi
 # `python stages/NAME.py` puts stages/ on the path, not the folder it is run in.
 # An editable install would tie every run to this folder, but DVC runs queued
 # experiments in copies of the repository, and those must import their own warpzone.
+# Importing it pins the instruction set, which must come before numpy and torch.
 site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 cat >"$site/warpzone_here.pth" <<'EOF'
-import os, sys; os.path.isfile("warpzone/__init__.py") and sys.path.append(os.getcwd())
+import os, sys; os.path.isfile("warpzone/__init__.py") and (sys.path.append(os.getcwd()), __import__("warpzone"))
 EOF
 
 wanted >"$stamp.new"

@@ -165,8 +165,13 @@ def isolate(copy: Path) -> None:
     )
 
 
-def repro(copy: Path, log: TextIO) -> list[str]:
+def repro(copy: Path, log: TextIO, **variables: str) -> list[str]:
     """Run ``dvc repro`` and return the names of the stages that it ran.
+
+    Args:
+        copy: Where.
+        log: Takes what it prints.
+        variables: Of the environment, beside those that every command gets.
 
     Raises:
         SmokeError: ``dvc repro`` failed.
@@ -176,7 +181,7 @@ def repro(copy: Path, log: TextIO) -> list[str]:
     process = subprocess.Popen(
         [*DVC, "repro"],
         cwd=copy,
-        env=environment(copy),
+        env=environment(copy) | variables,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -68,11 +68,11 @@ class Out(NamedTuple):
     """False if git keeps it."""
 
 
-def main() -> None:
+def main(words: list[str]) -> None:
     # The libraries below log what they are about to raise.
     logging.disable(logging.CRITICAL)
     try:
-        print(run(sys.argv[1:]))
+        print(run(words))
     except StorageError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         # Not waiting for threads that wait for a server.
@@ -702,4 +702,4 @@ def redact(text: str, repo: Repo) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,0 +1,60 @@
+"""Run the pipeline (`make repro`): dvc repro, and checks before and after it.
+
+Before: params.yaml and dvc.lock can be read, and no other run is under way; what is
+wrong ends in one line. After: every object that dvc.lock names is in the cache and
+whole; dvc itself ends with success when the disk is full while it caches a folder.
+Arguments are handed to dvc repro.
+"""
+
+import sys
+from pathlib import Path
+
+from dvc.cli import main as dvc
+
+from tools.storage import main as storage
+from warpzone.errors import InputError
+from warpzone.files import locked
+from warpzone.params import load_params, read_yaml
+
+PARAMS = Path("params.yaml")
+LOCK = Path("dvc.lock")
+RUNNING = Path(".dvc/tmp/repro.lock")
+
+
+def main() -> None:
+    try:
+        load_params(PARAMS)
+        check_lock()
+        with locked(RUNNING):
+            if code := dvc(["repro", *sys.argv[1:]]):
+                sys.exit(code)
+            storage(["verify", "--local"])
+    except InputError as error:
+        sys.exit(f"error: {error}")
+
+
+def check_lock() -> None:
+    """Check that dvc.lock can be read.
+
+    Raises:
+        InputError: In one line, if it cannot.
+    """
+    if not LOCK.exists():
+        return
+    if "\n<<<<<<< " in f"\n{LOCK.read_text(encoding='utf-8', errors='replace')}":
+        raise InputError(
+            f"{LOCK}: has a merge's conflict marks: take either side (git checkout "
+            f"--ours {LOCK}), then run this again"
+        )
+    try:
+        document = read_yaml(LOCK)
+    except InputError as error:
+        raise InputError(f"{error}: get it back with git checkout {LOCK}") from None
+    if not (isinstance(document, dict) and isinstance(document.get("stages"), dict)):
+        raise InputError(
+            f"{LOCK}: holds no stages: get it back with git checkout {LOCK}"
+        )
+
+
+if __name__ == "__main__":
+    main()

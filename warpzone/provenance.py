@@ -116,7 +116,7 @@ def describe(model: Path, root: Path) -> dict[str, Any]:
 
 
 def recording_commit(model: Path, root: Path) -> str | None:
-    """Return the first commit whose dvc.lock names the folder's content, if any does."""
+    """Return the first commit whose dvc.lock names the content of the folder."""
     name = f"{_listing_md5(model)}.dir"
     found = _git(
         root, "log", "--all", "--reverse", "--format=%H", f"-S{name}", "--", "dvc.lock"

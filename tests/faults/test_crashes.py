@@ -1,0 +1,242 @@
+"""Full disks, caches that cannot be written, damaged dvc.lock and params."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from hashlib import md5
+from pathlib import Path
+
+import pytest
+from conftest import (  # pyright: ignore[reportMissingImports]
+    DVC,
+    ROOT,
+    STORAGE,
+    environment,
+    error_line,
+    must,
+    outputs,
+    run_in,
+)
+
+REPRO = (sys.executable, "-m", "tools.repro")
+
+
+@pytest.fixture
+def checked(repo: Path) -> Path:
+    """A repository that `make repro` accepts."""
+    (repo / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    return repo
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of two megabytes."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
+    try:
+        mounted = subprocess.run(command, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("needs the right to mount a tmpfs")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def fill(disk: Path, left: int) -> None:
+    """Leave so many bytes free on a disk."""
+    free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_bsize
+    (disk / "filler").write_bytes(b"x" * (free - left))
+
+
+# ------------------------------------------------------------------ disk full
+
+
+def test_a_stage_on_a_full_disk_keeps_the_old_file(small_disk: Path) -> None:
+    code = (
+        "from pathlib import Path; from warpzone.files import write_bytes\n"
+        "from warpzone.stage import run_stage\n"
+        "run_stage(lambda: write_bytes(Path('model'), b'new' * 100_000))"
+    )
+    (small_disk / "model").write_bytes(b"old")
+    fill(small_disk, 50_000)
+    done = run_in(small_disk, sys.executable, "-c", code)
+    assert "No space left on device" in error_line(done)
+    assert (small_disk / "model").read_bytes() == b"old"
+    assert sorted(path.name for path in small_disk.iterdir()) == ["filler", "model"]
+
+
+def test_a_cache_on_a_full_disk_is_no_success(checked: Path, small_disk: Path) -> None:
+    must(checked, *DVC, "cache", "dir", "-q", "--local", str(small_disk))
+    must(checked, *DVC, "config", "-q", "--local", "cache.type", "copy")
+    (checked / "word.txt").write_text("another" * 500)
+    fill(small_disk, 60_000)
+    done = run_in(checked, *REPRO)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert "No space left on device" in last or "disk" in last.lower()
+
+    # With space again, it goes on.
+    (small_disk / "filler").unlink()
+    done = run_in(checked, *REPRO)
+    assert done.returncode == 0, done.stderr
+    assert "all are whole" in must(checked, *STORAGE, "verify", "--local")
+
+
+def test_dvc_alone_calls_a_full_cache_a_success(
+    checked: Path, small_disk: Path
+) -> None:
+    """If this fails, dvc has been mended: `make repro` needs no check after it."""
+    must(checked, *DVC, "cache", "dir", "-q", "--local", str(small_disk))
+    must(checked, *DVC, "config", "-q", "--local", "cache.type", "copy")
+    (checked / "word.txt").write_text("another" * 500)
+    fill(small_disk, 60_000)
+    done = run_in(checked, *DVC, "repro")
+    if done.returncode == 0:
+        error = error_line(run_in(checked, *STORAGE, "verify", "--local"))
+        assert "No space left on device" in error
+
+
+def test_a_pull_on_a_full_disk_leaves_the_outputs_whole(
+    repo: Path, small_disk: Path
+) -> None:
+    must(repo, *DVC, "remote", "add", "-q", "-d", "storage", str(repo.parent / "far"))
+    old = repo.parent / "old"
+    subprocess.run(["cp", "-a", repo, old], check=True)
+    (repo / "word.txt").write_text("another" * 2000)
+    must(repo, *DVC, "repro", "-q")
+    must(repo, *STORAGE, "push")
+
+    place = small_disk / "repo"
+    subprocess.run(["cp", "-a", old, place], check=True)
+    (place / "dvc.lock").write_bytes((repo / "dvc.lock").read_bytes())
+    before = outputs(place)
+    fill(small_disk, 600_000)
+    assert "No space left on device" in error_line(run_in(place, *STORAGE, "pull"))
+    assert outputs(place) == before
+
+
+# ----------------------------------------------------------- read-only caches
+
+
+@pytest.fixture
+def frozen(checked: Path) -> Iterator[Path]:
+    """A repository whose cache cannot be written, not even by root."""
+    cache = checked / ".dvc/cache"
+    bind = ["mount", "--bind", str(cache), str(cache)]
+    freeze = ["mount", "-o", "remount,bind,ro", str(cache)]
+    for command in (bind, freeze):
+        if subprocess.run(command, capture_output=True).returncode != 0:
+            pytest.skip("needs the right to mount")
+    yield checked
+    subprocess.run(["umount", str(cache)], check=True)
+
+
+def test_a_cache_that_cannot_be_written_is_verified(frozen: Path) -> None:
+    assert "all are whole" in must(frozen, *STORAGE, "verify", "--local")
+
+
+def test_a_run_with_a_cache_that_cannot_be_written_fails(frozen: Path) -> None:
+    (frozen / "word.txt").write_text("another")
+    done = run_in(frozen, *REPRO)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert "Read-only file system" in done.stderr.strip().splitlines()[-1]
+
+
+# ------------------------------------------------------ damaged dvc.lock, params
+
+
+CONFLICT = "<<<<<<< HEAD\n{ours}=======\n{theirs}>>>>>>> other\n"
+
+
+def damaged_locks() -> dict[str, str]:
+    lock = "schema: '2.0'\nstages:\n"
+    return {
+        "conflict": CONFLICT.format(ours=lock, theirs=lock),
+        "cut": "schema: '2.0'\nstages:\n  make:\n    outs:\n    - path: [",
+        "binary": "\x00\x01",
+        "empty": "",
+        "list": "[1, 2]\n",
+        "no_stages": "schema: '2.0'\n",
+        "stages_of_text": "schema: '2.0'\nstages: text\n",
+    }
+
+
+@pytest.mark.parametrize("kind", damaged_locks())
+def test_a_damaged_dvc_lock_ends_in_one_line(checked: Path, kind: str) -> None:
+    before = outputs(checked)
+    (checked / "dvc.lock").write_text(damaged_locks()[kind])
+    error = error_line(run_in(checked, *REPRO))
+    assert error.startswith("error: dvc.lock: ")
+    assert "git checkout" in error
+    assert outputs(checked) == before
+    assert (checked / "dvc.lock").read_text() == damaged_locks()[kind]
+
+
+@pytest.mark.parametrize("command", ["verify", "push", "pull"])
+def test_a_conflict_in_dvc_lock_stops_the_storage(repo: Path, command: str) -> None:
+    must(repo, *DVC, "remote", "add", "-q", "-d", "storage", str(repo.parent / "far"))
+    before = outputs(repo)
+    (repo / "dvc.lock").write_text(damaged_locks()["conflict"])
+    error = error_line(run_in(repo, *STORAGE, command))
+    assert "dvc.lock" in error
+    assert outputs(repo) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("game: [", "is not YAML"),
+        (CONFLICT.format(ours="seed: 1\n", theirs="seed: 2\n"), "is not YAML"),
+        ("", "must hold named sections"),
+        ("seed: 1\n", "lacks"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_broken_params_file_ends_in_one_line(
+    checked: Path, content: str | None, reason: str
+) -> None:
+    before = outputs(checked)
+    (checked / "params.yaml").unlink()
+    if content is not None:
+        (checked / "params.yaml").write_text(content)
+    error = error_line(run_in(checked, *REPRO))
+    assert error.startswith("error: params.yaml: ")
+    assert reason in error
+    assert outputs(checked) == before
+
+
+# ------------------------------------------------------------- two at a time
+
+
+def test_a_second_make_repro_is_refused_in_one_line(checked: Path) -> None:
+    (checked / "make.py").write_text(
+        "import os, time; open('started', 'w'); time.sleep(600)\n"
+    )
+    first = subprocess.Popen(
+        REPRO,
+        cwd=checked,
+        env=environment(checked),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        while not (checked / "started").exists():
+            assert first.poll() is None
+        error = error_line(run_in(checked, *REPRO))
+        assert f"process {first.pid} is at work here" in error
+    finally:
+        os.killpg(first.pid, 9)
+        first.wait()
+
+
+def test_a_run_that_succeeds_says_that_all_is_whole(checked: Path) -> None:
+    (checked / "word.txt").write_text("another")
+    assert "all are whole" in must(checked, *REPRO)
+    table = md5((checked / "table.csv").read_bytes()).hexdigest()
+    assert (checked / ".dvc/cache/files/md5" / table[:2] / table[2:]).exists()

@@ -1,0 +1,248 @@
+"""Nothing that is read can run code: canaries that would sing if it did."""
+
+import io
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import (  # pyright: ignore[reportMissingImports]
+    DVC,
+    ROOT,
+    environment,
+    must,
+    run_in,
+)
+
+from warpzone.agents.policy import load_policy
+from warpzone.demos.recording import read_recordings
+from warpzone.errors import InputError
+from warpzone.evaluation import read_episodes
+from warpzone.params import GameParams, load_params
+from warpzone.provenance import describe
+
+
+class Canary:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+@pytest.fixture
+def sings(tmp_path: Path) -> Path:
+    """The file that appears when code was run."""
+    return tmp_path / "sings"
+
+
+def as_pickle(sings: Path) -> bytes:
+    return pickle.dumps(Canary(sings))
+
+
+def as_npy(sings: Path) -> bytes:
+    content = io.BytesIO()
+    np.save(content, np.array([Canary(sings)], object), allow_pickle=True)
+    return content.getvalue()
+
+
+def as_zip(sings: Path) -> bytes:
+    """As np.savez and SB3 write it, with a path that leads out of the folder."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("data.pkl", as_pickle(sings))
+        archive.writestr("a.npy", as_npy(sings))
+        archive.writestr("../sings", "sings")
+    return content.getvalue()
+
+
+def as_torch(sings: Path) -> bytes:
+    content = io.BytesIO()
+    torch.save({"policy": Canary(sings)}, content)
+    return content.getvalue()
+
+
+def as_yaml(sings: Path) -> bytes:
+    return f"!!python/object/apply:pathlib.Path.touch [{sings}]\n".encode()
+
+
+PAYLOADS = [as_pickle, as_npy, as_zip, as_torch, as_yaml]
+
+
+@pytest.mark.parametrize("payload", [as_pickle, as_npy, as_torch])
+def test_the_canaries_sing_for_a_reader_that_trusts(payload, sings: Path) -> None:
+    content = io.BytesIO(payload(sings))
+    match payload.__name__:
+        case "as_pickle":
+            pickle.load(content)
+        case "as_npy":
+            np.load(content, allow_pickle=True)
+        case "as_torch":
+            torch.load(content, weights_only=False)
+    assert sings.exists()
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize(
+    "reader",
+    [
+        load_params,
+        read_recordings,
+        lambda path: read_episodes(path, "bc"),
+        lambda path: describe(path.parent, path.parent),
+    ],
+    ids=["params", "recordings", "episodes", "provenance"],
+)
+def test_a_reader_runs_no_code(reader, payload, sings: Path, tmp_path: Path) -> None:
+    path = tmp_path / "policy.json"
+    path.write_bytes(payload(sings))
+    with pytest.raises(InputError):
+        reader(path)
+    assert not sings.exists()
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize("name", ["policy.json", "policy.safetensors"])
+def test_a_model_runs_no_code(
+    name: str, payload, sings: Path, tmp_path: Path, game: GameParams
+) -> None:
+    from hashlib import sha256
+
+    folder = tmp_path / "model"
+    folder.mkdir()
+    content = payload(sings)
+    (folder / "policy.safetensors").write_bytes(content)
+    # The checksum is right: whoever puts a file there can do that, too.
+    spec = {
+        "architecture": {
+            "class": "ActorCriticCnnPolicy",
+            "features_extractor": "NatureCNN",
+            "features_dim": 512,
+            "net_arch": [],
+            "share_features_extractor": True,
+        },
+        "game": game.model_dump(mode="json"),
+        "origin": {},
+        "weights_sha256": sha256(content).hexdigest(),
+    }
+    (folder / "policy.json").write_text(json.dumps(spec))
+    (folder / name).write_bytes(content)
+    with pytest.raises(InputError, match="safetensors" if name[7] == "s" else "json"):
+        load_policy(folder, game)
+    assert not sings.exists()
+
+
+COMMANDS = [
+    "1-1; touch sings",
+    "$(touch sings)",
+    "`touch sings`",
+    "1-1 && touch sings",
+    "1-1 | touch sings",
+    "1-1\ntouch sings",
+    "' ; touch sings ; '",
+    '" ; touch sings ; "',
+    "${train_rl.envs}; touch sings",
+]
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stages in a repository of their own."""
+    folder = tmp_path_factory.mktemp("pipeline") / "repo"
+    for name in ("stages", "warpzone", "data/recordings"):
+        shutil.copytree(
+            ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, folder)
+    must(folder, "git", "init", "-q")
+    must(folder, *DVC, "init", "-q")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["runs.init.0", "runs.seed.0", "game.level"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_in_the_params_is_not_run(
+    pipeline: Path, key: str, command: str
+) -> None:
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    params = yaml.load(ROOT / "params.yaml")
+    *sections, last = key.split(".")
+    inner = params
+    for section in sections:
+        inner = inner[section]
+    inner[int(last) if last.isdigit() else last] = command
+    yaml.dump(params, pipeline / "params.yaml")
+    done = run_in(pipeline, *DVC, "repro")
+    assert done.returncode != 0
+    assert not list(pipeline.rglob("sings"))
+
+
+def test_no_source_loads_what_can_run_code() -> None:
+    words = ("pickle", "torch.load", "allow_pickle", "eval(", "exec(", "shell=True")
+    words += ("os.system", "yaml.unsafe", "yaml.load(", "joblib", "PPO.load", "marshal")
+    for folder in ("stages", "warpzone"):
+        for path in (ROOT / folder).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            found = [word for word in words if word in text]
+            assert not found, f"{path.relative_to(ROOT)}: {found}"
+
+
+# -------------------------------------------------------------------- secrets
+
+
+SECRETS = {
+    # In pieces, so that this file passes the check.
+    "config": "secret_access_key = " + "0a1b2c3d4e5f6a7b8c9d" * 2,
+    "env.sh": "export AWS_ACCESS_KEY_ID=AKIA" + "IOSFODNN7EXAMPLA",
+    "key.pem": "-----BEGIN RSA PRIV" + "ATE KEY-----",
+    "url.txt": "https://user:hunter" + "22@example.com/x",
+    "token.py": "token = 'ghp_" + "0123456789abcdefghijABCDEFGHIJ012345'",
+}
+
+
+def scan(folder: Path, *names: str) -> subprocess.CompletedProcess[str]:
+    """Scan files as `make lint` does."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
+    [options] = [
+        line.partition(":=")[2].split()
+        for line in makefile.splitlines()
+        if line.startswith("SECRETS :=")
+    ]
+    scanner = Path(sys.executable).parent / "detect-secrets-hook"
+    return subprocess.run(
+        [scanner, *options, *names],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_in_a_tracked_file_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(f"{SECRETS[name]}\n")
+    done = scan(tmp_path, name)
+    assert done.returncode != 0
+    assert name in done.stdout
+
+
+def test_no_tracked_file_holds_a_secret() -> None:
+    tracked = must(ROOT, "git", "ls-files", "-z").strip("\0").split("\0")
+    done = scan(ROOT, *tracked)
+    assert done.returncode == 0, done.stdout
+
+
+def test_git_ignores_the_file_that_holds_credentials() -> None:
+    assert must(ROOT, "git", "check-ignore", ".dvc/config.local")

@@ -273,8 +273,8 @@ def read_yaml(path: Path) -> Any:
         return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
-    # Beside YAMLError, ruamel raises what Python does: RecursionError where lists are too
-    # deep, ValueError for dates and numbers that there are none of, and more.
+    # Beside YAMLError, ruamel raises RecursionError where lists are deep, ValueError
+    # for dates and numbers that there are none of, and more.
     except Exception as error:
         raise InputError(f"{path}: is not YAML: {_one_line(error)}") from error
 

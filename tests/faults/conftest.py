@@ -85,19 +85,22 @@ def error_line(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def set_remote(folder: Path, url: str, **options: str) -> None:
-    must(folder, *DVC, "remote", "add", "-q", "-f", "--local", "-d", "storage", url)
-    for name, value in options.items():
-        must(folder, *DVC, "remote", "modify", "--local", "storage", name, value)
+    """As `dvc remote add --local --default` does, but at once."""
+    lines = ["[core]", "remote = storage", """['remote "storage"']""", f"url = {url}"]
+    lines += [f"{name} = {value}" for name, value in options.items()]
+    (folder / ".dvc/config.local").write_text("\n".join(lines) + "\n")
 
 
-def use_server(folder: Path, server: Server, bucket: str = BUCKET) -> None:
+def use_server(
+    folder: Path, server: Server, bucket: str = BUCKET, keys: bool = True
+) -> None:
+    secrets = {"access_key_id": server.key, "secret_access_key": server.secret}
     set_remote(
         folder,
         f"s3://{bucket}/{folder.parent.name}",
         endpointurl=server.url,
-        access_key_id=server.key,
-        secret_access_key=server.secret,
         region="us-east-1",
+        **(secrets if keys else {}),
     )
 
 

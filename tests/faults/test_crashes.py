@@ -17,6 +17,7 @@ from conftest import (  # pyright: ignore[reportMissingImports]
     must,
     outputs,
     run_in,
+    set_remote,
 )
 
 REPRO = (sys.executable, "-m", "tools.repro")
@@ -103,7 +104,7 @@ def test_dvc_alone_calls_a_full_cache_a_success(
 def test_a_pull_on_a_full_disk_leaves_the_outputs_whole(
     repo: Path, small_disk: Path
 ) -> None:
-    must(repo, *DVC, "remote", "add", "-q", "-d", "storage", str(repo.parent / "far"))
+    set_remote(repo, str(repo.parent / "far"))
     old = repo.parent / "old"
     subprocess.run(["cp", "-a", repo, old], check=True)
     (repo / "word.txt").write_text("another" * 2000)
@@ -179,7 +180,7 @@ def test_a_damaged_dvc_lock_ends_in_one_line(checked: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("command", ["verify", "push", "pull"])
 def test_a_conflict_in_dvc_lock_stops_the_storage(repo: Path, command: str) -> None:
-    must(repo, *DVC, "remote", "add", "-q", "-d", "storage", str(repo.parent / "far"))
+    set_remote(repo, str(repo.parent / "far"))
     before = outputs(repo)
     (repo / "dvc.lock").write_text(damaged_locks()["conflict"])
     error = error_line(run_in(repo, *STORAGE, command))

@@ -358,7 +358,13 @@ class Storage:
 
     def get(self, oid: str, remote: Any, path: Path) -> None:
         source = remote.oid_to_path(oid)
-        remote.fs.get_file(source, str(path), callback=self.pulse)
+        try:
+            remote.fs.get_file(source, str(path), callback=self.pulse)
+        except OSError as error:
+            # The object ends before the server says: the rest was asked for, too.
+            if "InvalidRange" in str(error):
+                raise DamagedError(oid) from None
+            raise
 
     def put(self, oid: str, remote: Any) -> None:
         target = remote.oid_to_path(oid)
@@ -375,7 +381,7 @@ class Storage:
         def is_there(oid: str) -> bool:
             with tempfile.TemporaryDirectory(dir=self.scratch()) as folder:
                 copy = Path(folder, "object")
-                with suppress(FileNotFoundError):
+                with suppress(FileNotFoundError, DamagedError):
                     self.get(oid, remote, copy)
                 return copy.is_file() and md5(copy) == oid[:32]
 

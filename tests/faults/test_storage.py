@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from contextlib import chdir
+from contextlib import chdir, closing, suppress
 from hashlib import md5
 from pathlib import Path
 from typing import Any
@@ -338,7 +338,8 @@ def test_250_random_faults_in_the_cache_are_detected(
         (repo / name).rename(repo.parent / name)
     # Nothing here to heal from.
     rng = random.Random(1)
-    whole = objects(cache(repo))
+    metrics = md5((repo / "metrics.json").read_bytes()).hexdigest()
+    whole = [path for path in objects(cache(repo)) if path.name != metrics[2:]]
     for _ in range(250):
         victim = rng.choice(whole)
         content = victim.read_bytes()
@@ -460,7 +461,7 @@ def test_a_link_out_of_the_repository_is_not_followed(
 def patience(repo: Path, command: str) -> str:
     """Run a command that must fail, and give up, within 15 s."""
     began = time.monotonic()
-    error = error_line(run_in(repo, *STORAGE, command, timeout=40))
+    error = refused(repo, command)
     assert time.monotonic() - began < 15
     return error
 
@@ -491,6 +492,12 @@ class Proxy:
         self.sockets: list[socket.socket] = []
         threading.Thread(target=self.accept, daemon=True).start()
 
+    def close(self) -> None:
+        for one in (self.listener, *self.sockets):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
     def accept(self) -> None:
         while True:
             try:
@@ -510,11 +517,7 @@ class Proxy:
                 self.left -= len(content)
                 if self.left < 0:
                     if self.then == "cut":
-                        self.listener.close()
-                        for one in self.sockets:
-                            one.close()
-                    else:
-                        time.sleep(60)
+                        self.close()
                     return
                 target.sendall(content)
         except OSError:
@@ -534,12 +537,12 @@ def test_a_server_that_fails_half_way_is_given_up_and_the_rest_follows(
     if command == "pull":
         said(repo, "push")
     clone = fresh() if command == "pull" else repo
-    proxy = Proxy(server, 1_000_000, then)
     config = clone / ".dvc/config.local"
     direct = config.read_text()
-    config.write_text(direct.replace(server.url, proxy.url))
     before = outputs(clone)
-    assert "the server does not answer" in patience(clone, command)
+    with closing(Proxy(server, 1_000_000, then)) as proxy:
+        config.write_text(direct.replace(server.url, proxy.url))
+        assert "the server does not answer" in patience(clone, command)
     assert outputs(clone) == before
     config.write_text(direct)
     said(clone, command)

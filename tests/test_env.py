@@ -120,7 +120,7 @@ def test_the_newest_picture_is_last_and_all_are_alike_after_a_reset(
 def test_a_picture_is_the_screen_in_grey_without_the_hud(
     make: Callable[..., MarioEnv],
 ) -> None:
-    env = make(render_mode="rgb_array")
+    env = make(render_mode="rgb_array", show_buttons=False)
     env.reset()
     observation, *_ = repeat(env, WALK, 20)
     screen = env.render()
@@ -133,9 +133,39 @@ def test_a_picture_is_the_screen_in_grey_without_the_hud(
     np.testing.assert_allclose(observation[-1].astype(int), expected, atol=2)
 
 
+def test_the_lamps_show_what_is_held(make: Callable[..., MarioEnv]) -> None:
+    env = make()
+    observation, _ = env.reset()
+    assert not observation[:, :8, :32].any()
+    for action, lit in ((RUN_AND_JUMP, [0, 1, 3]), (LEFT, [2]), (NOOP, [])):
+        observation, *_ = env.step(action)
+        # From left to right: A, B, left, right.
+        for lamp in range(4):
+            square = observation[-1, :8, 8 * lamp : 8 * lamp + 8]
+            assert (square == (255 if lamp in lit else 0)).all()
+    before = observation[-2]
+    assert (before[:8, 16:24] == 255).all()
+
+
+def test_a_restored_episode_goes_on_as_it_did(make: Callable[..., MarioEnv]) -> None:
+    env = make(emulator="fceumm")
+    env.reset(seed=1)
+    repeat(env, WALK, 30)
+    snapshot = env.snapshot()
+    first = [env.step(4) for _ in range(12)]
+    log, decisions = bytes(env.frame_buttons), bytes(env.decisions)
+    assert np.array_equal(env.restore(snapshot), snapshot.pictures)
+    second = [env.step(4) for _ in range(12)]
+    for one, other in zip(first, second, strict=True):
+        assert np.array_equal(one[0], other[0])
+        assert one[1:] == other[1:]
+    assert (bytes(env.frame_buttons), bytes(env.decisions)) == (log, decisions)
+
+
 def test_the_hud_is_kept_when_asked_for(make: Callable[..., MarioEnv]) -> None:
-    full = make(height=240, width=256, crop_hud=False).reset()[0][0]
-    cropped = make(height=208, width=256, crop_hud=True).reset()[0][0]
+    whole = {"height": 240, "width": 256, "crop_hud": False, "show_buttons": False}
+    full = make(**whole).reset()[0][0]
+    cropped = make(**whole | {"height": 208, "crop_hud": True}).reset()[0][0]
     np.testing.assert_array_equal(full[32:], cropped)
     # White letters on the sky.
     assert full[:32].max() > 240

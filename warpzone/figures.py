@@ -139,6 +139,47 @@ def deaths_figure(tables: Mapping[str, pd.DataFrame]) -> bytes:
         return _png(figure)
 
 
+def robustness_figure(table: pd.DataFrame, usual: Mapping[str, float]) -> bytes:
+    """Draw the clear rate of each agent over each kind of noise, with its interval.
+
+    Args:
+        table: Rows with ``agent``, ``no_op_max``, ``sticky_probability``, ``episodes``,
+            ``clear_rate``, ``clear_rate_low`` and ``clear_rate_high``.
+        usual: What ``no_op_max`` and ``sticky_probability`` are while the other varies.
+    """
+    with _style():
+        figure = Figure(figsize=(_WIDTH, 4.0))
+        left, right = figure.subplots(1, 2, sharey=True)
+        for axes, varied, held, label in (
+            (left, "sticky_probability", "no_op_max", "sticky probability, per frame"),
+            (right, "no_op_max", "sticky_probability", "most idle frames at the start"),
+        ):
+            rows = table.loc[table[held] == usual[held]].sort_values(by=[varied])
+            for agent, of_agent in rows.groupby("agent", sort=False):
+                rate = of_agent["clear_rate"]
+                below = rate - of_agent["clear_rate_low"]
+                above = of_agent["clear_rate_high"] - rate
+                axes.errorbar(
+                    of_agent[varied],
+                    rate,
+                    (below, above),
+                    label=agent,
+                    color=_colour(str(agent)),
+                    linestyle=_line_style(str(agent)),
+                    marker="o",
+                    linewidth=2,
+                    elinewidth=1,
+                )
+            axes.set(xlabel=label, ylim=(-0.02, 1.02))
+        left.set(title="Clear rate under noise", ylabel="share of the episodes")
+        left.yaxis.set_major_formatter(PercentFormatter(1))
+        handles, labels = left.get_legend_handles_labels()
+        figure.legend(
+            handles, labels, frameon=False, loc="outside lower center", ncols=3
+        )
+        return _png(figure)
+
+
 def _points(
     axes: Axes, metrics: Mapping[str, Mapping[str, float]], name: str, text: str
 ) -> None:

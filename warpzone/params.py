@@ -35,6 +35,8 @@ def _check_range(bounds: tuple[int, int]) -> tuple[int, int]:
 StepRange = Annotated[
     tuple[Count, Count], Field(strict=False), AfterValidator(_check_range)
 ]
+NoOpMax = Annotated[int, Field(ge=0, le=300)]
+StickyProbability = Annotated[float, Field(ge=0, lt=1)]
 Init = Literal["bc", "scratch"]
 EmulatorName = Literal["nes-py", "fceumm"]
 DeviceName = Literal["cpu", "cuda", "auto"]
@@ -89,9 +91,9 @@ class GameParams(Section):
 class NoiseParams(Section):
     """What keeps an agent from replaying one fixed sequence of buttons."""
 
-    no_op_max: Annotated[int, Field(ge=0, le=300)]
+    no_op_max: NoOpMax
     """An episode begins with 0 to this many idle frames."""
-    sticky_probability: Annotated[float, Field(ge=0, lt=1)]
+    sticky_probability: StickyProbability
     """Per frame, the chance that the previous frame's buttons are held instead."""
 
 
@@ -213,6 +215,15 @@ class EvaluateParams(Section):
     """Divides the logits before an action is drawn; 0 takes the likeliest action."""
 
 
+class RobustnessParams(Section):
+    """The noise that agents are tried under, one value at a time."""
+
+    episodes: Annotated[int, Field(ge=1, le=10_000)]
+    """Of each agent under each noise, on ``game.emulator``."""
+    no_op_max: Annotated[tuple[NoOpMax, ...], Field(strict=False)]
+    sticky_probability: Annotated[tuple[StickyProbability, ...], Field(strict=False)]
+
+
 class RecordVideoParams(Section):
     """Which agent is shown."""
 
@@ -241,6 +252,7 @@ class Params(Section):
     pretrain_bc: PretrainBCParams
     train_rl: TrainRLParams
     evaluate: EvaluateParams
+    robustness: RobustnessParams
     record_video: RecordVideoParams
     compare: CompareParams
 

@@ -8,6 +8,7 @@ The objects, the cache and the remote are DVC's own: `dvc pull` reads what this 
 and the reverse.
 """
 
+import errno
 import hashlib
 import io
 import json
@@ -662,6 +663,11 @@ def explain(error: BaseException, repo: Repo) -> str:
     name = repo.config["core"].get("remote")
     kind = type(error).__name__
     text = f"{kind} {error}"
+    if (
+        isinstance(error, OSError)
+        and errno.errorcode.get(error.errno or 0) == "EREMOTEIO"
+    ):
+        return f"remote {name!r}: the server failed: {error.strerror}"
     if isinstance(error, OSError) and error.errno and error.filename:
         return f"{error.strerror}: {error.filename}"
     if kind in ("NoCredentialsError", "PartialCredentialsError"):

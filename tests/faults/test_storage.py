@@ -370,8 +370,10 @@ def test_250_random_faults_on_the_remote_are_detected(
         for out in ("models", "table.csv"):
             if (clone / out).exists():
                 (clone / out).rename(clone.parent / f"{rng.random()}")
-        with pytest.raises(StorageError, match="whole neither here nor on the remote"):
+        # For what was deleted behind its back the server may have no better answer.
+        with pytest.raises(StorageError, match=r"nor on the remote|the server failed"):
             run(["pull"])
+        assert outputs(clone) == {}
         victim.write_bytes(content)
     assert "all are whole" in run(["pull"])
     assert outputs(clone) == outputs(repo)

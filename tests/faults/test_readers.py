@@ -36,11 +36,11 @@ scalars = (
     | st.text(max_size=20)
     | st.sampled_from(["1-1", "nan", "1e999", "\0", "\ud800", "0" * 64, "9" * 5000])
 )
+# Without line ends: see test_a_key_with_a_line_end_is_said_in_one_line.
+names = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=9)
 documents = st.recursive(
     scalars,
-    lambda inner: (
-        st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=9), inner)
-    ),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(names, inner),
     max_leaves=20,
 )
 
@@ -63,7 +63,7 @@ def mutations(draw: st.DrawFn, document: Any) -> Any:
                 case 0:
                     del inner[key]
                 case 1 if isinstance(inner, dict):
-                    inner[draw(st.text(max_size=9))] = draw(documents)
+                    inner[draw(names)] = draw(documents)
                 case _:
                     inner[key] = draw(documents)
             break
@@ -171,12 +171,15 @@ def test_recordings_of_any_bytes(tmp_path: Path, content: bytes) -> None:
     survives(read_recordings, tmp_path / "a.jsonl", content)
 
 
-@pytest.mark.xfail(
-    raises=AssertionError, reason="Recording.parse echoes line ends in a key's name"
-)
 @fuzz
 @given(document=documents | mutations(RECORDING))
 def test_recordings_of_any_document(tmp_path: Path, document: Any) -> None:
+    survives(read_recordings, tmp_path / "a.jsonl", as_json(document))
+
+
+@pytest.mark.xfail(reason="Recording.parse echoes the name as it is")
+def test_a_key_with_a_line_end_is_said_in_one_line(tmp_path: Path) -> None:
+    document = RECORDING | {"a\nb\x1b[2J": 1}
     survives(read_recordings, tmp_path / "a.jsonl", as_json(document))
 
 
@@ -230,6 +233,16 @@ def test_weights_of_any_bytes_with_a_right_checksum(
                 check(error)
 
 
+@pytest.mark.xfail(reason="_read_spec echoes the name as it is")
+def test_a_key_of_a_model_with_a_line_end_is_said_in_one_line(
+    tmp_path: Path, game: GameParams
+) -> None:
+    path, document = tmp_path / "policy.json", {"a\nb": 1}
+    document |= {"architecture": {}, "game": game.model_dump(mode="json")}
+    document |= {"origin": {}, "weights_sha256": ""}
+    survives(lambda path: load_policy(path.parent, game), path, as_json(document))
+
+
 # ------------------------------------------------------------- episode tables
 
 
@@ -244,13 +257,10 @@ def test_episodes_of_any_bytes(tmp_path: Path, content: bytes) -> None:
 
 
 cells = st.text(max_size=12) | st.sampled_from(
-    ["nan", "inf", "-1", "1e999", "9" * 400, "True", "", '"', "bc", "clear", "\0"]
+    ["nan", "inf", "-1", "1e999", "9" * 18, "True", "", '"', "bc", "clear", "\0"]
 )
 
 
-@pytest.mark.xfail(
-    raises=OverflowError, reason="read_episodes lets pandas's OverflowError through"
-)
 @fuzz
 @given(
     changes=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 14), cells)),
@@ -268,6 +278,15 @@ def test_episodes_with_cells_replaced(
     text = "\n".join(",".join(line) for line in (names, *rows))
     content = text.encode(errors="surrogatepass")
     survives(episodes, tmp_path / "bc.csv", content)
+
+
+@pytest.mark.xfail(
+    raises=OverflowError, reason="read_episodes lets pandas's OverflowError through"
+)
+def test_an_episode_with_a_number_too_large(tmp_path: Path) -> None:
+    rows = [[*ROW[0][:2], "9" * 400, *ROW[0][3:]], ROW[1]]
+    lines = (",".join(map(str, COLUMNS)), *(",".join(row) for row in rows))
+    survives(episodes, tmp_path / "bc.csv", "\n".join(lines).encode())
 
 
 def test_the_table_that_is_changed_is_valid(tmp_path: Path) -> None:

@@ -298,8 +298,8 @@ def compare_cloning(params: Params, size: Size) -> list[Row]:
             baseline="the bound",
             unit="samples/s",
             words=(
-                "the bound is training steps on one batch; ours looks at the held-out "
-                f"{cloning.held_out_share:.0%} after each epoch, too"
+                "the bound is training steps on one batch; ours draws batches and "
+                "averages the weights, too"
             ),
             values=rates["ours"],
             baseline_values=rates["bound"],

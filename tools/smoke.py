@@ -73,12 +73,7 @@ def check_pipeline(copy: Path, log: TextIO) -> None:
     Raises:
         SmokeError: A run failed, left an output out, or was repeated needlessly.
     """
-    root = Path(git(Path.cwd(), "rev-parse", "--show-toplevel").rstrip("\n"))
-    for folder in (copy, temporary_files(copy)):
-        folder.mkdir()
-    copy_working_tree(root, copy)
-    write_small_params(copy)
-    isolate(copy)
+    make_copy(copy)
 
     print("smoke: first run, everything")
     stages = repro(copy, log)
@@ -91,6 +86,16 @@ def check_pipeline(copy: Path, log: TextIO) -> None:
         raise SmokeError(f"the second dvc repro ran {repeated}, expected nothing")
     if (copy / "dvc.lock").read_bytes() != before:
         raise SmokeError("the second dvc repro changed dvc.lock")
+
+
+def make_copy(copy: Path) -> None:
+    """Copy the working tree, with small values, to a repository of its own."""
+    root = Path(git(Path.cwd(), "rev-parse", "--show-toplevel").rstrip("\n"))
+    for folder in (copy, temporary_files(copy)):
+        folder.mkdir(parents=True)
+    copy_working_tree(root, copy)
+    write_small_params(copy)
+    isolate(copy)
 
 
 def copy_working_tree(root: Path, copy: Path) -> None:

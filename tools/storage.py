@@ -33,6 +33,8 @@ from dvc_objects.fs.generic import transfer
 from dvc_objects.fs.local import localfs
 from fsspec import Callback
 
+from warpzone.provenance import listing_of, md5
+
 # A server that is gone or stalls is given up within 15 s. A request is tried twice.
 CONNECT_SECONDS = 3
 READ_SECONDS = 4
@@ -589,21 +591,6 @@ def each[T](action: Callable[[str], T], oids: Iterable[str], pulse: Pulse) -> li
         # Not waiting for what hangs.
         pool.shutdown(wait=not waiting, cancel_futures=True)
     return results
-
-
-def md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
-
-
-def listing_of(folder: Path) -> bytes:
-    """Return the listing that DVC writes of a folder."""
-    files = [
-        {"md5": md5(path), "relpath": path.relative_to(folder).as_posix()}
-        for path in folder.rglob("*")
-        if path.is_file()
-    ]
-    return json.dumps(sorted(files, key=lambda file: file["relpath"])).encode()
 
 
 def parse_listing(content: bytes, oid: str) -> dict[str, str]:

@@ -15,15 +15,11 @@ from typing import Any
 
 from tools.smoke import (
     SmokeError,
-    copy_working_tree,
-    git,
     interrupt,
-    isolate,
+    make_copy,
     recorded_outputs,
     recorded_stages,
     repro,
-    temporary_files,
-    write_small_params,
 )
 
 # Names of the clones, and how many processors Python believes in there.
@@ -52,12 +48,7 @@ def main() -> None:
 
 def run(copy: Path) -> Path:
     """Run the small pipeline in a new copy of the working tree."""
-    root = Path(git(Path.cwd(), "rev-parse", "--show-toplevel").rstrip("\n"))
-    for folder in (copy, temporary_files(copy)):
-        folder.mkdir(parents=True)
-    copy_working_tree(root, copy)
-    write_small_params(copy)
-    isolate(copy)
+    make_copy(copy)
     print(f"verify-repro: clone {copy.parent.name!r}")
     with (copy.parent / "log").open("w", buffering=1, encoding="utf-8") as log:
         repro(copy, log, PYTHON_CPU_COUNT=CLONES[copy.parent.name])

@@ -124,22 +124,28 @@ def recording_commit(model: Path, root: Path) -> str | None:
     return found.split()[0] if found and found.split() else None
 
 
+def md5(path: Path) -> str:
+    """Hash a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def listing_of(folder: Path) -> bytes:
+    """Return the listing that DVC writes of a folder; dvc.lock names it by its MD5."""
+    files = [
+        {"md5": md5(path), "relpath": path.relative_to(folder).as_posix()}
+        for path in folder.rglob("*")
+        if path.is_file()
+    ]
+    return json.dumps(sorted(files, key=lambda file: file["relpath"])).encode()
+
+
 def _note_of(model: Path) -> Path:
     return model.parent / NOTES / f"{_listing_md5(model)}.json"
 
 
 def _listing_md5(folder: Path) -> str:
-    """Hash a folder as dvc.lock does: the MD5 of a JSON list of files and MD5s."""
-    files = [
-        {
-            "md5": hashlib.md5(path.read_bytes()).hexdigest(),
-            "relpath": path.relative_to(folder).as_posix(),
-        }
-        for path in folder.rglob("*")
-        if path.is_file()
-    ]
-    listing = json.dumps(sorted(files, key=lambda file: file["relpath"]))
-    return hashlib.md5(listing.encode()).hexdigest()
+    return hashlib.md5(listing_of(folder)).hexdigest()
 
 
 def _cpu() -> dict[str, Any]:

@@ -69,6 +69,18 @@ def run_in(
     )
 
 
+def begin(folder: Path, *command: str, **more: str) -> subprocess.Popen:
+    """Start a command that says nothing, in a session of its own."""
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment(folder, **more),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
 def must(folder: Path, *command: str) -> str:
     done = run_in(folder, *command)
     assert done.returncode == 0, done.stderr

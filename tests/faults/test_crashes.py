@@ -12,7 +12,7 @@ from conftest import (  # pyright: ignore[reportMissingImports]
     DVC,
     ROOT,
     STORAGE,
-    environment,
+    begin,
     error_line,
     must,
     outputs,
@@ -218,14 +218,7 @@ def test_a_second_make_repro_is_refused_in_one_line(checked: Path) -> None:
     (checked / "make.py").write_text(
         "import os, time; open('started', 'w'); time.sleep(600)\n"
     )
-    first = subprocess.Popen(
-        REPRO,
-        cwd=checked,
-        env=environment(checked),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    first = begin(checked, *REPRO)
     try:
         while not (checked / "started").exists():
             assert first.poll() is None

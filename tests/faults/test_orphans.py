@@ -12,6 +12,7 @@ import psutil
 import pytest
 from conftest import (  # pyright: ignore[reportMissingImports]
     DVC,
+    begin,
     environment,
     must,
     run_in,
@@ -49,21 +50,18 @@ def sleeper(tmp_path: Path) -> Path:
 
 def start(folder: Path, shell: str) -> tuple[subprocess.Popen, int]:
     """Start the pipeline; return it, and the pid of its stage."""
-    running = subprocess.Popen(
-        [*DVC, "repro"],
-        cwd=folder,
-        env=environment(folder, SHELL=shell),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    pid = folder / "pid"
+    running = begin(folder, *DVC, "repro", SHELL=shell)
+    return running, written_pid(folder / "pid", running)
+
+
+def written_pid(path: Path, writer: subprocess.Popen) -> int:
+    """Wait for a process below ``writer`` to write its pid."""
     until = time.monotonic() + 60
-    while not (pid.exists() and pid.read_text()):
+    while not (path.exists() and path.read_text()):
         assert time.monotonic() < until
-        assert running.poll() is None
+        assert writer.poll() is None
         time.sleep(0.05)
-    return running, int(pid.read_text())
+    return int(path.read_text())
 
 
 def is_gone(pid: int, seconds: float) -> bool:
@@ -107,31 +105,23 @@ def test_a_shell_in_between_that_stays_changes_nothing(sleeper: Path) -> None:
     assert is_gone(parent.pid, 5)
 
 
-def test_a_stage_that_starts_as_an_orphan_ends_at_once(sleeper: Path) -> None:
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
+def test_a_stage_that_starts_as_an_orphan_ends_at_once(
+    sleeper: Path, shell: str
+) -> None:
     # dvc may be killed while its stage is still importing.
-    (sleeper / "sleep.py").write_text(
-        SLEEPER.replace(
-            "def main", "while os.getppid() == parent: time.sleep(0.01)\ndef main"
-        )
-        .replace("import os, time", "import os, time\nparent = os.getppid()")
-        .replace("while", "Path('early').write_text(str(os.getpid()))\nwhile")
-    )
-    dvc = subprocess.Popen(
-        [*DVC, "repro"],
-        cwd=sleeper,
-        env=environment(sleeper),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    until = time.monotonic() + 60
-    while not (sleeper / "early").exists():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    time.sleep(0.2)
+    importing = """\
+Path("early").write_text(str(os.getpid()))
+while not Path("late").exists():
+    time.sleep(0.01)
+def main"""
+    (sleeper / "sleep.py").write_text(SLEEPER.replace("def main", importing))
+    dvc = begin(sleeper, *DVC, "repro", SHELL=shell)
+    stage = written_pid(sleeper / "early", dvc)
     dvc.kill()
     dvc.wait()
-    assert is_gone(int((sleeper / "early").read_text()), 10)
+    (sleeper / "late").touch()
+    assert is_gone(stage, 10)
     assert not (sleeper / "pid").exists()
 
 
@@ -142,13 +132,10 @@ def test_a_stage_that_a_person_runs_outlives_the_terminal(sleeper: Path) -> None
         env=environment(sleeper),
         start_new_session=True,
     )
-    until = time.monotonic() + 60
-    while not ((sleeper / "pid").exists() and (sleeper / "pid").read_text()):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    stage = written_pid(sleeper / "pid", shell)
     shell.kill()
     shell.wait()
-    assert not is_gone(int((sleeper / "pid").read_text()), 1.5)
+    assert not is_gone(stage, 1.5)
     with suppress(ProcessLookupError):
         os.killpg(shell.pid, signal.SIGKILL)
 

@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import pytest
 from conftest import (  # pyright: ignore[reportMissingImports]
     DVC,
     STORAGE,
+    begin,
     contents,
     environment,
     error_line,
@@ -572,10 +572,10 @@ def test_a_server_that_fails_half_way_is_given_up_and_the_rest_follows(
 
 
 @pytest.mark.slow
+@only_s3
 def test_a_push_that_was_killed_ten_times_ends_whole(
-    repo: Path, server: Server, fresh: Callable
+    repo: Path, remote: Path, fresh: Callable
 ) -> None:
-    use_server(repo, server)
     rng = random.Random(4)
     for number in range(40):
         (repo / f"models/more{number}.bin").write_bytes(rng.randbytes(300_000))
@@ -583,14 +583,11 @@ def test_a_push_that_was_killed_ten_times_ends_whole(
     must(repo, "git", "commit", "-qam", "More")
     interrupted = 0
     for _ in range(10):
-        pushing = subprocess.Popen(
-            [*STORAGE, "push"],
-            cwd=repo,
-            env=environment(repo),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        time.sleep(1.5 + rng.random() * 1.5)
+        # Killed as soon as a few more objects have arrived.
+        sent = len(objects(remote)) + rng.randint(1, 8)
+        pushing = begin(repo, *STORAGE, "push")
+        while pushing.poll() is None and len(objects(remote)) < sent:
+            time.sleep(0.005)
         interrupted += pushing.poll() is None
         pushing.kill()
         pushing.wait()

@@ -1,8 +1,9 @@
 """Compare all agents: one table, figures and a report.
 
 Reads data/episodes/AGENT.csv of random, bc and every agent that runs in params.yaml
-names. Writes metrics/compare.json, plots/compare/agents.csv and distance.csv (for DVC),
-plots/compare/{agents,distance,deaths}.png and report.md.
+names, and plots/train_rl/AGENT.csv. Writes metrics/compare.json,
+plots/compare/{agents,distance}.csv (for DVC), report.md and
+plots/compare/{agents,distance,deaths,learning}.png.
 """
 
 from collections import Counter
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from warpzone.errors import InputError
 from warpzone.evaluation import (
     CAUSES,
     agent_names,
@@ -21,13 +23,19 @@ from warpzone.evaluation import (
     read_episodes,
     summarise,
 )
-from warpzone.figures import agents_figure, deaths_figure, distance_figure
+from warpzone.figures import (
+    agents_figure,
+    deaths_figure,
+    distance_figure,
+    learning_figure,
+)
 from warpzone.files import write_bytes, write_csv, write_json, write_text
 from warpzone.params import RunsParams, load_params
 from warpzone.stage import argument_parser, run_stage
 
 PARAMS = Path("params.yaml")
 EPISODES = Path("data/episodes")
+CURVES = Path("plots/train_rl")
 METRICS = Path("metrics/compare.json")
 PLOTS = Path("plots/compare")
 REPORT = Path("report.md")
@@ -71,7 +79,18 @@ def main() -> None:
     write_bytes(PLOTS / "agents.png", agents_figure(agents))
     write_bytes(PLOTS / "distance.png", distance_figure(tables))
     write_bytes(PLOTS / "deaths.png", deaths_figure(tables))
+    learning = {name: read_curve(CURVES / f"{name}.csv") for name in params.runs.names}
+    write_bytes(PLOTS / "learning.png", learning_figure(learning))
     write_text(REPORT, report(tables, agents, contrasts))
+
+
+def read_curve(path: Path) -> pd.DataFrame:
+    columns = ["agent_steps", "x_pos_max", "selection_clear_rate"]
+    try:
+        return pd.read_csv(path, usecols=columns, dtype=float)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: is not a learning curve: {reason}") from error
 
 
 def pairs(runs: RunsParams) -> list[tuple[str, str]]:
@@ -110,6 +129,10 @@ Newcombe's for their differences, a bootstrap's for distances.
 | difference | clear rate | mean distance (pixels) |
 |---|---|---|
 {"".join(contrast_row(name, metrics) for name, metrics in contrasts.items())}
+## How they learned
+
+![Distance and clear rate while training]({PLOTS}/learning.png)
+
 ## How episodes end
 
 Pit: below the screen. Enemy: anything that hurts. Clock: the game's own. Stuck and time

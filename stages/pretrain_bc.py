@@ -33,6 +33,7 @@ from warpzone.files import write_csv, write_json
 from warpzone.game.actions import ACTION_SETS, action_name
 from warpzone.params import Params, load_params
 from warpzone.progress import progress_bar
+from warpzone.provenance import note
 from warpzone.seeds import Purpose, episode_seed
 from warpzone.stage import argument_parser, run_stage
 
@@ -101,6 +102,7 @@ def main() -> None:
 
     origin = describe_origin("pretrain_bc", bc, params.seed)
     save_policy(policy, MODEL, params.game, origin)
+    note(MODEL, Path())
     actual = join(held_out).actions
     _, predictions = measure(policy, join(held_out))
     majority_action = np.bincount(join(train).actions).argmax()

@@ -27,6 +27,7 @@ from warpzone.game.env import MarioEnv
 from warpzone.game.vec_env import ThreadedVecEnv
 from warpzone.params import Init, load_params
 from warpzone.progress import progress_bar
+from warpzone.provenance import note
 from warpzone.seeds import SEEDS, Purpose, episode_seed
 from warpzone.stage import argument_parser, run_stage
 
@@ -74,6 +75,7 @@ def main() -> None:
     save_policy(training.policy, MODELS / name / "final", game, origin)
     training.policy.load_state_dict(training.best_weights)
     save_policy(training.policy, MODELS / name, game, origin)
+    note(MODELS / name, Path())
     curve = training.curve
     write_csv(CURVES / f"{name}.csv", curve)
     at_start, best, last = (curve.iloc[i] for i in (0, training.best_update, -1))

@@ -18,6 +18,7 @@ OUTPUTS = [
     Path("plots/compare/deaths.png"),
     Path("plots/compare/distance.csv"),
     Path("plots/compare/distance.png"),
+    Path("plots/compare/learning.png"),
     Path("report.md"),
 ]
 
@@ -44,9 +45,17 @@ def write_episodes(agent: str, clears: int, deaths: list[int]) -> Path:
     return path
 
 
+def write_curve(agent: str) -> None:
+    curve = {"agent_steps": [0, 10], "x_pos_max": [None, 300.0]}
+    curve["selection_clear_rate"] = [0.5, 0.75]
+    write_csv(Path("plots/train_rl") / f"{agent}.csv", pd.DataFrame(curve))
+
+
 @pytest.fixture
 def four_agents(small_workspace: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["compare.py"])
+    for agent in ("bc-seed1", "scratch-seed1"):
+        write_curve(agent)
     write_episodes("random", 0, [1120, 1110, 300, 300])
     write_episodes("bc", 1, [1120, 1110, 300])
     write_episodes("bc-seed1", 4, [])
@@ -99,7 +108,7 @@ def test_the_report_tells_rates_noise_and_places_of_death() -> None:
 def test_the_report_links_only_files_that_exist() -> None:
     compare.main()
     links = [part.split(")")[0] for part in OUTPUTS[-1].read_text().split("](")[1:]]
-    assert len(links) == 3
+    assert len(links) == 4
     assert all(Path(link).is_file() for link in links)
 
 
@@ -153,3 +162,14 @@ def test_each_step_of_the_pipeline_is_held_against_the_one_before() -> None:
         ("bc", "random"),
         ("bc-seed3", "bc"),
     ]
+
+
+@pytest.mark.usefixtures("four_agents")
+def test_a_damaged_curve_is_named() -> None:
+    path = Path("plots/train_rl/bc-seed1.csv")
+    path.write_text("agent_steps\n1\n")
+    with pytest.raises(InputError, match=r"bc-seed1\.csv: is not a learning curve"):
+        compare.main()
+    path.unlink()
+    with pytest.raises(InputError, match=r"bc-seed1\.csv: is not a learning curve"):
+        compare.main()

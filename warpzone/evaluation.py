@@ -167,7 +167,7 @@ def read_episodes(path: Path, agent: str) -> pd.DataFrame:
     """
     try:
         table = pd.read_csv(path, dtype=COLUMNS)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: is not an episode table: {reason}") from error
     if list(table) != list(COLUMNS):

@@ -139,6 +139,40 @@ def deaths_figure(tables: Mapping[str, pd.DataFrame]) -> bytes:
         return _png(figure)
 
 
+def learning_figure(curves: Mapping[str, pd.DataFrame]) -> bytes:
+    """Draw how far agents get, and how often they clear the level, while they learn.
+
+    Args:
+        curves: Of each agent, rows with ``agent_steps``, ``x_pos_max`` of the training
+            episodes, and ``selection_clear_rate`` where it was measured.
+    """
+    with _style():
+        figure = Figure(figsize=(_WIDTH, 4.0))
+        left, right = figure.subplots(1, 2, sharex=True)
+        for axes, column in ((left, "x_pos_max"), (right, "selection_clear_rate")):
+            for agent, curve in curves.items():
+                measured = curve.dropna(subset=[column])
+                axes.plot(
+                    measured["agent_steps"],
+                    measured[column],
+                    label=agent,
+                    color=_colour(agent),
+                    linestyle=_line_style(agent),
+                    linewidth=2,
+                )
+            axes.set(xlabel="agent steps of training")
+            axes.xaxis.set_major_formatter("{x:,.0f}")
+        left.set(title="Mean distance in training (pixels)", ylim=(0, None))
+        left.yaxis.set_major_formatter("{x:,.0f}")
+        right.set(title="Clear rate in selection episodes", ylim=(-0.02, 1.02))
+        right.yaxis.set_major_formatter(PercentFormatter(1))
+        handles, labels = left.get_legend_handles_labels()
+        figure.legend(
+            handles, labels, frameon=False, loc="outside lower center", ncols=3
+        )
+        return _png(figure)
+
+
 def robustness_figure(table: pd.DataFrame, usual: Mapping[str, float]) -> bytes:
     """Draw the clear rate of each agent over each kind of noise, with its interval.
 

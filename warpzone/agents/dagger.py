@@ -11,8 +11,9 @@ level.
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import numpy as np
 
@@ -83,26 +84,53 @@ class Dagger:
         """
         waiting = deque(range(len(seeds)))
         playing: dict[int, _Seat] = {}
+        helped: dict[Future[State], int] = {}
         lessons: dict[int, Lesson] = {}
         free = deque(self._seats)
+
+        def end(index: int) -> None:
+            free.append(seat := playing.pop(index))
+            lessons[index] = seat.lesson()
+            on_episode()
+
         with ThreadPoolExecutor(os.process_cpu_count()) as pool:
             while waiting or playing:
                 begun = [waiting.popleft() for _ in range(min(len(free), len(waiting)))]
                 playing |= (seated := {index: free.popleft() for index in begun})
                 list(pool.map(_Seat.begin, seated.values(), [seeds[i] for i in begun]))
-                indices, seats = list(playing), list(playing.values())
-                actions = learner.act(
-                    np.stack([seat.observation for seat in seats]),
-                    [seat.rng for seat in seats],
-                )
-                for index, ended in zip(
-                    indices, pool.map(_Seat.step, seats, actions), strict=True
-                ):
-                    if ended:
-                        free.append(seat := playing.pop(index))
-                        lessons[index] = seat.lesson()
-                        on_episode()
+                # Help takes seconds; the others play on meanwhile.
+                alone = sorted(playing.keys() - set(helped.values()))
+                if alone:
+                    seats = [playing[index] for index in alone]
+                    actions = learner.act(
+                        np.stack([seat.observation for seat in seats]),
+                        [seat.rng for seat in seats],
+                    )
+                    for index, state in zip(
+                        alone, pool.map(_Seat.step, seats, actions), strict=True
+                    ):
+                        if state is State.LOST:
+                            helped[pool.submit(playing[index].help)] = index
+                        elif state is State.OVER:
+                            end(index)
+                else:
+                    wait(helped, return_when=FIRST_COMPLETED)
+                for future in [future for future in helped if future.done()]:
+                    index = helped.pop(future)
+                    if future.result() is State.OVER:
+                        end(index)
         return [lessons[index] for index in range(len(seeds))]
+
+
+class State(Enum):
+    """How an episode stands."""
+
+    ON = auto()
+    """The learner can play."""
+    LOST = auto()
+    """The learner has died or is stuck."""
+    OVER = auto()
+    """Cleared, out of time, or given up."""
 
 
 class _Seat:
@@ -123,30 +151,44 @@ class _Seat:
         self.rng = np.random.default_rng(stream)
         self._past: deque[EnvSnapshot] = deque(maxlen=MEMORY)
         self._shown: list[tuple[np.ndarray, int]] = []
-        self._turn: list[tuple[np.ndarray, int]] = []
-        self._turn_length = 0
-        self._attempts = 0
         self._deaths = 0
         self._agent_steps = 0
 
-    def step(self, action: int) -> bool:
-        """Play a step, and help where that ends badly. Return whether all is over."""
+    def step(self, action: int) -> State:
+        """Play a step."""
         self._past.append(self.env.snapshot())
-        is_helping = len(self._turn) < self._turn_length
-        if is_helping:
-            action = self.planner.decide()
-            self._turn.append((self.observation, action))
         self._agent_steps += 1
         self.observation, _, terminated, truncated, _ = self.env.step(action)
-        is_done = is_cleared(self.env.play.ram) or (
-            len(self.env.decisions) >= self.env.game.time_limit
-        )
-        if (terminated or truncated) and not is_done:
-            return not self._wind_back()
-        if is_done or len(self._turn) == self._turn_length:
-            self._shown += self._turn
-            self._turn, self._turn_length, self._attempts = [], 0, 0
-        return is_done
+        out_of_time = len(self.env.decisions) >= self.env.game.time_limit
+        if is_cleared(self.env.play.ram) or out_of_time:
+            return State.OVER
+        return State.LOST if terminated or truncated else State.ON
+
+    def help(self) -> State:
+        """Let the planner play the last steps again and some more."""
+        self._deaths += 1
+        if self._deaths > self._params.max_rescues:
+            return State.OVER
+        steps = 0
+        for _ in range(ATTEMPTS):
+            # What did not help is undone and begun a little earlier.
+            steps += int(self.rng.integers(*self._params.rewind, endpoint=True))
+            beyond = int(self.rng.integers(*self._params.beyond, endpoint=True))
+            for _ in range(min(steps, len(self._past)) - 1):
+                self._past.pop()
+            self.observation = self.env.restore(self._past.pop())
+            self.planner.forget()
+            turn: list[tuple[np.ndarray, int]] = []
+            state = State.ON
+            while state is State.ON and len(turn) < steps + beyond:
+                action = self.planner.decide()
+                turn.append((self.observation, action))
+                state = self.step(action)
+            if state is not State.LOST:
+                self._shown += turn
+                return state
+            steps = len(turn)
+        return State.OVER
 
     def lesson(self) -> Lesson:
         """Return what the episode that has just ended has taught."""
@@ -158,21 +200,3 @@ class _Seat:
         return Lesson(
             shown, self._agent_steps, self._deaths, is_cleared(self.env.play.ram)
         )
-
-    def _wind_back(self) -> bool:
-        """Go back to where the planner may help, unless there is no hope."""
-        params = self._params
-        self._attempts += 1
-        if self._attempts == 1:
-            self._deaths += 1
-        if self._deaths > params.max_rescues or self._attempts > ATTEMPTS:
-            return False
-        # What did not help is undone and begun a little earlier.
-        steps = len(self._turn) + int(self.rng.integers(*params.rewind, endpoint=True))
-        beyond = int(self.rng.integers(*params.beyond, endpoint=True))
-        for _ in range(min(steps, len(self._past)) - 1):
-            self._past.pop()
-        self.observation = self.env.restore(self._past.pop())
-        self.planner.forget()
-        self._turn, self._turn_length = [], steps + beyond
-        return True

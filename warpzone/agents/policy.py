@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from warpzone.files import write_bytes, write_json
 from warpzone.game.actions import ACTION_SETS
 from warpzone.game.emulator import rom_sha256
 from warpzone.params import DeviceName, GameParams, Section
+from warpzone.provenance import deciding_facts
 
 Policy = ActorCriticPolicy
 """An actor and a critic, as SB3's algorithms train them."""
@@ -156,7 +156,7 @@ def describe_origin(stage: str, params: Section, seed: int) -> dict[str, Any]:
         "stage": stage,
         "params": params.model_dump(mode="json"),
         "seed": seed,
-        "versions": {package: version(package) for package in packages},
+        **deciding_facts(packages),
         "rom_sha256": rom_sha256(),
     }
 
@@ -260,7 +260,8 @@ def _read_spec(path: Path) -> _Spec:
         return _Spec.model_validate_json(_read(path))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
+        where = ".".join(map(str, first["loc"]))
+        where = where.encode("unicode_escape").decode() or "the file"
         raise InputError(f"{path}: {where}: {first['msg']}") from error
 
 

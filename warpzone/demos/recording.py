@@ -107,7 +107,8 @@ class Recording(BaseModel):
             recording = cls.model_validate_json(line)
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "the line"
+            where = ".".join(map(str, first["loc"]))
+            where = where.encode("unicode_escape").decode() or "the line"
             if first["loc"] and first["type"] != "missing":
                 where += f" = {shorten(first['input'])}"
             raise InputError(

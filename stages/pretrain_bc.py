@@ -1,17 +1,24 @@
 """Fit the policy to the demonstrations, and go on with DAgger.
 
 Reads data/demos.jsonl. Writes models/bc/, metrics/pretrain_bc.json and
-plots/pretrain_bc/{rounds,confusion}.csv.
+plots/pretrain_bc/{rounds,confusion}.csv. If it is killed, the next run goes on after
+the last round.
 """
 
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
+from warpzone.agents.checkpoints import Checkpoint, checkpointed
 from warpzone.agents.cloning import (
     Cloner,
+    Demonstration,
+    Fit,
     join,
     measure,
     sharpen,
@@ -43,93 +50,113 @@ MODEL = Path("models/bc")
 METRICS = Path("metrics/pretrain_bc.json")
 ROUNDS = Path("plots/pretrain_bc/rounds.csv")
 CONFUSION = Path("plots/pretrain_bc/confusion.csv")
+CHECKPOINTS = Path(".checkpoints")
+
+# Sections of the parameters that decide the result.
+USED = {"pretrain_bc", "device", "game", "noise", "seed"}
 
 # Episodes of DAgger played side by side.
 SEATS = 16
 
 
+@dataclass
+class Pairs:
+    """All that there is to learn from, round by round."""
+
+    train: list[Demonstration]
+    held_out: list[Demonstration]
+
+
+@dataclass
+class Log:
+    """What happened so far. JSON can say it."""
+
+    demonstrations: int
+    rounds: list[dict[str, Any]]
+    """Rows of the table."""
+    agent_steps: int = 0
+    emulator_frames: int = 0
+
+
 def main() -> None:
     argument_parser(__doc__).parse_args()
     params = load_params(PARAMS)
+    origin = describe_origin("pretrain_bc", params.pretrain_bc, params.seed)
+    facts = [params.model_dump(mode="json", include=USED), origin]
+    inputs = [DEMOS, Path(__file__)]
+    with checkpointed(CHECKPOINTS, "pretrain_bc", facts, inputs) as checkpoint:
+        pretrain(params, origin, checkpoint)
+
+
+def pretrain(params: Params, origin: dict[str, Any], checkpoint: Checkpoint) -> None:
     bc = params.pretrain_bc
     make_deterministic(params.seed)
     rng = np.random.default_rng(params.seed)
-
-    recordings = read_recordings(DEMOS)
-    with progress_bar(len(recordings), "replaying", "episode") as bar:
-        episodes = watch_all(recordings, params.game, str(DEMOS), bar.update)
-    train, held_out = split_episodes(episodes, bc.held_out_share, rng)
-
     untrained = build_policy(params.game).to(find_device(params.device))
     cloner = Cloner(untrained, bc, rng)
     policy = cloner.averaged
+    pairs, log = resume(checkpoint, cloner, rng) or begin(params, rng)
     dagger = Dagger(params.game, params.noise, bc, min(bc.round_episodes, SEATS))
-    rounds: list[dict[str, Any]] = []
-    agent_steps = 0
-    for round_ in range(bc.rounds + 1):
-        alone: dict[str, Any] = {"deaths": None, "clear_rate": None}
+    for round_ in range(len(log.rounds), bc.rounds + 1):
+        row: dict[str, Any] = {"round": round_, "deaths": None, "clear_rate": None}
         if round_ > 0:
             lessons = teach(dagger, policy, round_, params)
             shown = [lesson.shown for lesson in lessons]
-            agent_steps += sum(lesson.agent_steps for lesson in lessons)
+            train, held_out = split_episodes(shown, bc.held_out_share, rng)
+            pairs.train.append(join(train))
+            pairs.held_out.append(join(held_out))
             deaths = np.array([lesson.deaths for lesson in lessons])
-            alone = {"deaths": deaths.mean(), "clear_rate": (deaths == 0).mean()}
-            more_train, more_held_out = split_episodes(shown, bc.held_out_share, rng)
-            train += more_train
-            held_out += more_held_out
-        is_last = round_ == bc.rounds
+            row["deaths"] = float(deaths.mean())
+            row["clear_rate"] = float((deaths == 0).mean())
+            log.agent_steps += sum(lesson.agent_steps for lesson in lessons)
+            log.emulator_frames += sum(lesson.emulator_frames for lesson in lessons)
         updates = bc.round_updates if round_ else bc.updates
-        pairs = join(train)
-        with progress_bar(
-            updates + is_last * bc.final_updates, f"cloning, round {round_}", "update"
-        ) as bar:
-            fit = cloner.fit(pairs, updates, on_update=bar.update)
-            if is_last:
-                fit = cloner.fit(pairs, bc.final_updates, True, bar.update)
-        measured, _ = measure(policy, join(held_out))
-        rounds.append(
-            {
-                "round": round_,
-                "pairs": len(pairs),
-                "train_loss": fit.loss,
-                "held_out_loss": measured.loss,
-                "train_accuracy": fit.accuracy,
-                "held_out_accuracy": measured.accuracy,
-                **alone,
-            }
-        )
+        with progress_bar(updates, f"cloning, round {round_}", "update") as bar:
+            fit = cloner.fit(join(pairs.train), updates, on_update=bar.update)
+        measured, _ = measure(policy, join(pairs.held_out))
+        log.rounds.append(row | figures(fit, measured))
+        save(checkpoint, cloner, rng, pairs, log)
+
+    train, held_out = join(pairs.train), join(pairs.held_out)
+    with progress_bar(bc.final_updates, "cloning, at the end", "update") as bar:
+        fit = cloner.fit(train, bc.final_updates, True, bar.update)
+    measured, predictions = measure(policy, held_out)
+    log.rounds[-1] |= figures(fit, measured)
     sharpen(policy, bc.temperature)
 
-    origin = describe_origin("pretrain_bc", bc, params.seed)
     save_policy(policy, MODEL, params.game, origin)
     note(MODEL, Path())
-    actual = join(held_out).actions
-    _, predictions = measure(policy, join(held_out))
-    majority_action = np.bincount(join(train).actions).argmax()
-    last = rounds[-1]
+    majority_action = np.bincount(train.actions).argmax()
+    majority_accuracy = (held_out.actions == majority_action).mean()
     write_json(
         METRICS,
         {
-            "demonstrations": len(recordings),
+            "demonstrations": log.demonstrations,
             "dagger_episodes": bc.rounds * bc.round_episodes,
-            "agent_steps": agent_steps,
-            "emulator_frames": dagger.emulator_frames,
-            "pairs": last["pairs"] + len(actual),
-            "held_out_pairs": len(actual),
-            "held_out_loss": round(last["held_out_loss"], 4),
-            "held_out_accuracy": round(last["held_out_accuracy"], 4),
-            "majority_action_accuracy": round(
-                float((actual == majority_action).mean()), 4
-            ),
+            "agent_steps": log.agent_steps,
+            "emulator_frames": log.emulator_frames,
+            "pairs": len(train) + len(held_out),
+            "held_out_pairs": len(held_out),
+            "held_out_loss": round(measured.loss, 4),
+            "held_out_accuracy": round(measured.accuracy, 4),
+            "majority_action_accuracy": round(float(majority_accuracy), 4),
         },
     )
-    write_csv(ROUNDS, pd.DataFrame(rounds))
-    names = [action_name(mask) for mask in ACTION_SETS[params.game.action_set]]
-    confusion = {"actual": actual, "predicted": predictions}
-    write_csv(
-        CONFUSION,
-        pd.DataFrame({key: [names[i] for i in row] for key, row in confusion.items()}),
+    write_csv(ROUNDS, pd.DataFrame(log.rounds))
+    names = np.array(
+        [action_name(mask) for mask in ACTION_SETS[params.game.action_set]]
     )
+    confusion = {"actual": names[held_out.actions], "predicted": names[predictions]}
+    write_csv(CONFUSION, pd.DataFrame(confusion))
+
+
+def begin(params: Params, rng: np.random.Generator) -> tuple[Pairs, Log]:
+    """See what the demonstrations show."""
+    recordings = read_recordings(DEMOS)
+    with progress_bar(len(recordings), "replaying", "episode") as bar:
+        episodes = watch_all(recordings, params.game, str(DEMOS), bar.update)
+    train, held_out = split_episodes(episodes, params.pretrain_bc.held_out_share, rng)
+    return Pairs([join(train)], [join(held_out)]), Log(len(recordings), [])
 
 
 def teach(dagger: Dagger, policy: Policy, round_: int, params: Params) -> list[Lesson]:
@@ -143,6 +170,56 @@ def teach(dagger: Dagger, policy: Policy, round_: int, params: Params) -> list[L
     ]
     with progress_bar(len(seeds), f"DAgger, round {round_}", "episode") as bar:
         return dagger.play(learner, seeds, bar.update)
+
+
+def figures(fit: Fit, measured: Fit) -> dict[str, float]:
+    return {
+        "train_loss": fit.loss,
+        "held_out_loss": measured.loss,
+        "train_accuracy": fit.accuracy,
+        "held_out_accuracy": measured.accuracy,
+    }
+
+
+def save(
+    checkpoint: Checkpoint,
+    cloner: Cloner,
+    rng: np.random.Generator,
+    pairs: Pairs,
+    log: Log,
+) -> None:
+    """Keep a round: its pairs first, and then what says that it is over."""
+    round_ = len(log.rounds) - 1
+    tensors = {
+        f"{name}.{field}": torch.from_numpy(getattr(part[round_], field))
+        for name, part in vars(pairs).items()
+        for field in ("observations", "actions")
+    }
+    checkpoint.save(f"pairs-{round_}", tensors, None)
+    state = {"log": vars(log), "rng": rng.bit_generator.state}
+    checkpoint.save("state", cloner.tensors(), state)
+
+
+def resume(
+    checkpoint: Checkpoint, cloner: Cloner, rng: np.random.Generator
+) -> tuple[Pairs, Log] | None:
+    """Go back to the last round that was kept, if any."""
+    if not checkpoint.has("state"):
+        return None
+    stored = checkpoint.load("state")
+    cloner.restore(stored.tensors)
+    rng.bit_generator.state = stored.state["rng"]
+    log = Log(**stored.state["log"])
+    pairs = Pairs([], [])
+    for round_ in range(len(log.rounds)):
+        tensors = checkpoint.load(f"pairs-{round_}").tensors
+        for name, part in vars(pairs).items():
+            arrays = (
+                tensors[f"{name}.{f}"].numpy() for f in ("observations", "actions")
+            )
+            part.append(Demonstration(*arrays))
+    print(f"pretrain_bc: goes on after round {len(log.rounds) - 1}", file=sys.stderr)
+    return pairs, log
 
 
 if __name__ == "__main__":

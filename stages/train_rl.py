@@ -3,14 +3,15 @@
 Reads models/bc/ if --init is bc. With NAME being INIT-seedN, it writes
 models/rl/NAME/ (the policy that played best, chosen by episodes that are used for
 nothing else), models/rl/NAME/final/ (the last one), metrics/train_rl/NAME.json and
-plots/train_rl/NAME.csv.
+plots/train_rl/NAME.csv. If it is killed, the next run goes on after the last update.
 """
 
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+from warpzone.agents.checkpoints import Checkpoint, checkpointed
 from warpzone.agents.policy import (
     Policy,
     PolicyAgent,
@@ -19,13 +20,14 @@ from warpzone.agents.policy import (
     load_policy,
     make_deterministic,
     save_policy,
+    set_weights,
 )
 from warpzone.agents.ppo import Score, train
 from warpzone.evaluation import play_episodes
 from warpzone.files import write_csv, write_json
 from warpzone.game.env import MarioEnv
 from warpzone.game.vec_env import ThreadedVecEnv
-from warpzone.params import Init, load_params
+from warpzone.params import Init, Params, load_params
 from warpzone.progress import progress_bar
 from warpzone.provenance import note
 from warpzone.seeds import SEEDS, Purpose, episode_seed
@@ -36,6 +38,13 @@ CLONE = Path("models/bc")
 MODELS = Path("models/rl")
 METRICS = Path("metrics/train_rl")
 CURVES = Path("plots/train_rl")
+CHECKPOINTS = Path(".checkpoints")
+
+# Sections of the parameters that decide the result.
+USED = {
+    **dict.fromkeys(("train_rl", "device", "game", "noise"), True),
+    "evaluate": {"temperature"},
+}
 
 
 def main() -> None:
@@ -48,10 +57,26 @@ def main() -> None:
         parser.error(f"--seed must be 0 to {SEEDS - 1}, got {seed}")
 
     params = load_params(PARAMS)
+    name = f"{init}-seed{seed}"
+    origin = describe_origin("train_rl", params.train_rl, seed) | {"init": init}
+    facts = [params.model_dump(mode="json", include=USED), origin]
+    inputs = [Path(__file__), *([CLONE] if init == "bc" else [])]
+    start = load_policy(CLONE, params.game) if init == "bc" else None
+    with checkpointed(CHECKPOINTS, f"train_rl-{name}", facts, inputs) as checkpoint:
+        train_one(name, seed, start, params, origin, checkpoint)
+
+
+def train_one(
+    name: str,
+    seed: int,
+    start: Policy | None,
+    params: Params,
+    origin: dict[str, Any],
+    checkpoint: Checkpoint,
+) -> None:
+    """Train an agent and write it with its figures."""
     game, noise, rl = params.game, params.noise, params.train_rl
-    device = find_device(params.device)
     make_deterministic(seed)
-    start = load_policy(CLONE, game) if init == "bc" else None
     selection = [
         episode_seed(Purpose.SELECTION, seed, index)
         for index in range(rl.selection_episodes)
@@ -63,17 +88,23 @@ def main() -> None:
         cleared, x_pos_max = table[["cleared", "x_pos_max"]].mean()
         return Score(float(cleared), float(x_pos_max))
 
-    name = f"{init}-seed{seed}"
     with (
         closing(ThreadedVecEnv([partial(MarioEnv, game, noise)] * rl.envs)) as envs,
         progress_bar(rl.agent_steps, f"training {name}", "agent step") as bar,
     ):
-        first_episode = episode_seed(Purpose.TRAINING, seed, 0)
-        training = train(envs, start, rl, first_episode, score, device, bar.update)
+        training = train(
+            envs,
+            start,
+            rl,
+            episode_seed(Purpose.TRAINING, seed, 0),
+            score,
+            find_device(params.device),
+            checkpoint,
+            bar.update,
+        )
 
-    origin = describe_origin("train_rl", rl, seed) | {"init": init}
     save_policy(training.policy, MODELS / name / "final", game, origin)
-    training.policy.load_state_dict(training.best_weights)
+    set_weights(training.policy, training.best_weights)
     save_policy(training.policy, MODELS / name, game, origin)
     note(MODELS / name, Path())
     curve = training.curve

@@ -10,6 +10,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from warpzone.agents import policy as policies
+from warpzone.agents.checkpoints import Checkpoint
 from warpzone.agents.policy import build_policy, make_deterministic
 from warpzone.agents.ppo import Score, _RolloutBuffer, train
 from warpzone.game.env import MarioEnv
@@ -51,11 +52,13 @@ def params(**changes):
     return TrainRLParams(**values | changes)
 
 
-def run(game, noise, rl, *, seed=5, start=None, score=lambda _: EQUAL, threads=2):
+def run(
+    game, noise, rl, *, seed=5, start=None, score=lambda _: EQUAL, threads=2, **more
+):
     make_deterministic(seed)
     env_fns = [partial(MarioEnv, game, noise)] * rl.envs
     with closing(ThreadedVecEnv(env_fns, threads)) as envs:
-        return train(envs, start, rl, seed, score, torch.device("cpu"))
+        return train(envs, start, rl, seed, score, torch.device("cpu"), **more)
 
 
 def new_policy(game, seed=9):
@@ -252,3 +255,42 @@ def test_a_training_that_neither_succeeds_nor_collapses_spends_its_budget(small,
     training = run(small, noise, params())
     assert training.ended_by == "budget"
     assert training.curve["update"].tolist() == [0, 1, 2, 3]
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL, as far as one process can."""
+
+
+@pytest.mark.parametrize("update", [0, 1, 2])
+def test_a_training_that_was_killed_goes_on_to_the_same_end(
+    small, noise, tmp_path, update
+):
+    # Episodes of 8 agent steps and rollouts of 12: killed in mid-episode.
+    rl = params(agent_steps=96, rollout_steps=12, batch_size=12, selection_interval=2)
+
+    def score(policy):
+        return Score(0.0, policy.action_net.bias[0].item())
+
+    whole = run(small, noise, rl, score=score)
+
+    checkpoint = Checkpoint(tmp_path / "kept")
+    steps = 0
+
+    def kill(more):
+        nonlocal steps
+        steps += more
+        if steps == update * 24 + 14:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(small, noise, rl, score=score, checkpoint=checkpoint, on_agent_steps=kill)
+    said = []
+    resumed = run(
+        small, noise, rl, score=score, checkpoint=checkpoint, on_agent_steps=said.append
+    )
+    assert are_equal(weights_of(resumed.policy), weights_of(whole.policy))
+    assert are_equal(resumed.best_weights, whole.best_weights)
+    assert resumed.curve.to_csv() == whole.curve.to_csv()
+    # Only what came after the last update is played again.
+    assert said[0] == update * 24
+    assert sum(said) == 96

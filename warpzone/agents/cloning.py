@@ -11,7 +11,19 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from warpzone.agents.policy import Policy, action_logits, to_tensor
+from warpzone.agents.checkpoints import (
+    optimizer_tensors,
+    restore_optimizer,
+    with_prefix,
+    without_prefix,
+)
+from warpzone.agents.policy import (
+    Policy,
+    action_logits,
+    set_weights,
+    to_tensor,
+    weights_of,
+)
 from warpzone.demos.recording import Recording, watch
 from warpzone.errors import InputError
 from warpzone.params import GameParams, PretrainBCParams
@@ -35,7 +47,10 @@ _DECAY = 0.99
 
 
 class Fit(NamedTuple):
-    """How well the actor did while it was fitted, as an average over the updates."""
+    """How well the actor did: while it was fitted, or on pairs that it is measured on.
+
+    A mean over those pairs, or over all batches that it was fitted to.
+    """
 
     loss: float
     """Mean cross-entropy, in nats."""
@@ -74,6 +89,22 @@ class Cloner:
         self._optimizer = torch.optim.AdamW(
             policy.parameters(), params.learning_rate, weight_decay=params.weight_decay
         )
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return all that training has changed so far; a view."""
+        return {
+            **with_prefix("policy", weights_of(self._policy)),
+            **with_prefix("averaged", weights_of(self.averaged)),
+            **with_prefix("optimizer", optimizer_tensors(self._optimizer)),
+            "averages": self._average.n_averaged,
+        }
+
+    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Go back to what `tensors` returned."""
+        set_weights(self._policy, without_prefix("policy", tensors))
+        set_weights(self.averaged, without_prefix("averaged", tensors))
+        restore_optimizer(self._optimizer, without_prefix("optimizer", tensors))
+        self._average.n_averaged.copy_(tensors["averages"])
 
     def fit(
         self,

@@ -42,6 +42,8 @@ class Lesson:
     """How often the learner died or got stuck, the last one included."""
     is_cleared: bool
     """By both together."""
+    emulator_frames: int
+    """Emulated to plan and to play."""
 
 
 class Dagger:
@@ -58,11 +60,6 @@ class Dagger:
         self, game: GameParams, noise: NoiseParams, params: PretrainBCParams, seats: int
     ) -> None:
         self._seats = [_Seat(game, noise, params) for _ in range(seats)]
-
-    @property
-    def emulator_frames(self) -> int:
-        """Frames emulated so far, to plan and to play."""
-        return sum(seat.planner.emulator_frames for seat in self._seats)
 
     def play(
         self,
@@ -153,6 +150,7 @@ class _Seat:
         self._shown: list[tuple[np.ndarray, int]] = []
         self._deaths = 0
         self._agent_steps = 0
+        self._frames_before = self.planner.emulator_frames
 
     def step(self, action: int) -> State:
         """Play a step."""
@@ -192,11 +190,15 @@ class _Seat:
 
     def lesson(self) -> Lesson:
         """Return what the episode that has just ended has taught."""
-        height_etc = self.env.observation_space.shape or ()
+        picture_stack = self.env.observation_space.shape or ()
         shown = Demonstration(
-            np.array([o for o, _ in self._shown], np.uint8).reshape(-1, *height_etc),
+            np.array([o for o, _ in self._shown], np.uint8).reshape(-1, *picture_stack),
             np.array([action for _, action in self._shown], np.int64),
         )
         return Lesson(
-            shown, self._agent_steps, self._deaths, is_cleared(self.env.play.ram)
+            shown,
+            self._agent_steps,
+            self._deaths,
+            is_cleared(self.env.play.ram),
+            self.planner.emulator_frames - self._frames_before,
         )

@@ -1,7 +1,7 @@
 """The network that plays, agents that act, and the folder a network is stored in."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,20 @@ def fast_on_cpu(policy: Policy) -> Policy:
     return policy.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
+def weights_of(policy: Policy) -> dict[str, torch.Tensor]:
+    """Return each weight once, though SB3's ``state_dict`` lists shared ones thrice.
+
+    They are the policy's own, in the order of their names.
+    """
+    return {name: p.detach() for name, p in sorted(policy.named_parameters())}
+
+
+def set_weights(policy: Policy, weights: Mapping[str, torch.Tensor]) -> None:
+    """Copy weights that `weights_of` returned into a policy."""
+    for name, weight in weights_of(policy).items():
+        weight.copy_(weights[name])
+
+
 def to_tensor(observations: np.ndarray, device: torch.device) -> torch.Tensor:
     """Return pictures as the network reads them fastest, shape ``(N, ...)``, uint8."""
     tensor = torch.from_numpy(observations).to(device)
@@ -186,9 +200,8 @@ def save_policy(
         game: What it was trained on.
         origin: How it was made, for people to read.
     """
-    # Each tensor once, though SB3's state_dict lists what is shared three times over.
-    tensors = dict(sorted(policy.named_parameters()))
-    weights = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
+    tensors = weights_of(policy)
+    weights = save({name: t.cpu().contiguous() for name, t in tensors.items()})
     spec = _Spec(
         architecture=_architecture(policy),
         game=game,
@@ -222,7 +235,7 @@ def load_policy(folder: Path, game: GameParams) -> Policy:
             f"this version builds {needed}"
         )
     tensors = _read_weights(folder / WEIGHTS, spec.weights_sha256)
-    parameters = dict(policy.named_parameters())
+    parameters = weights_of(policy)
     if tensors.keys() != parameters.keys():
         raise InputError(
             f"{folder / WEIGHTS}: lacks {sorted(parameters.keys() - tensors.keys())} "
@@ -234,7 +247,7 @@ def load_policy(folder: Path, game: GameParams) -> Policy:
             raise InputError(
                 f"{folder / WEIGHTS}: {name} is {found}, the network needs {needed}"
             )
-        parameter.data.copy_(tensors[name])
+    set_weights(policy, tensors)
     return policy
 
 

@@ -1,7 +1,6 @@
 """Proximal policy optimisation (SB3's) from a given policy or from scratch."""
 
 from collections.abc import Callable, Generator
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -15,7 +14,22 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from stable_baselines3.common.vec_env import VecEnv
 
-from warpzone.agents.policy import Policy, fast_on_cpu, to_tensor
+from warpzone.agents.checkpoints import (
+    Checkpoint,
+    Part,
+    optimizer_tensors,
+    restore_optimizer,
+    with_prefix,
+    without_prefix,
+)
+from warpzone.agents.policy import (
+    Policy,
+    fast_on_cpu,
+    set_weights,
+    to_tensor,
+    weights_of,
+)
+from warpzone.game.env import EpisodeLog
 from warpzone.params import TrainRLParams
 from warpzone.statistics import wilson
 
@@ -57,6 +71,7 @@ def train(
     seed: int,
     score: Callable[[Policy], Score],
     device: torch.device,
+    checkpoint: Checkpoint | None = None,
     on_agent_steps: Callable[[int], object] = lambda _: None,
 ) -> Training:
     """Train a policy by PPO, Schulman et al. 2017, https://arxiv.org/abs/1707.06347.
@@ -72,6 +87,7 @@ def train(
             environments: ``seed``, ``seed + 1``, ...
         score: Plays a policy. It must not use the generators above.
         device: Where the policy is trained and the rollouts are kept.
+        checkpoint: Where each update is kept. What it holds goes on.
         on_agent_steps: Called with the number of agent steps just taken.
     """
     model = _PPO(
@@ -98,8 +114,12 @@ def train(
     fast_on_cpu(model.policy)
     # SB3's own logger would leave an empty folder in the temporary one.
     model.set_logger(Logger(folder=None, output_formats=[]))
-    recorder = _Recorder(params, score, on_agent_steps)
-    model.learn(params.agent_steps, recorder)
+    recorder = _Recorder(params, score, checkpoint, on_agent_steps)
+    if checkpoint is not None and checkpoint.has("state"):
+        recorder.restore(model, envs, checkpoint.load("state"))
+        on_agent_steps(model.num_timesteps)
+    remaining = params.agent_steps - model.num_timesteps
+    model.learn(remaining, recorder, reset_num_timesteps=False)
     return Training(
         curve=pd.DataFrame(recorder.rows),
         policy=model.policy,
@@ -164,6 +184,7 @@ class _Recorder(BaseCallback):
         self,
         params: TrainRLParams,
         score: Callable[[Policy], Score],
+        checkpoint: Checkpoint | None,
         on_agent_steps: Callable[[int], object],
     ) -> None:
         super().__init__()
@@ -175,12 +196,70 @@ class _Recorder(BaseCallback):
         self._bad_looks = 0
         self._params = params
         self._score = score
+        self._checkpoint = checkpoint
         self._on_agent_steps = on_agent_steps
         self._ended: list[dict[str, Any]] = []
+        self._frames_before = 0
+
+    def restore(self, model: _PPO, envs: VecEnv, stored: Part) -> None:
+        """Make a model, its environments and this recorder what they were."""
+        tensors, state = stored
+        set_weights(model.policy, without_prefix("policy", tensors))
+        optimizer = without_prefix("optimizer", tensors)
+        restore_optimizer(model.policy.optimizer, optimizer)
+        self.best_weights = without_prefix("best", tensors)
+        self.rows = state["rows"]
+        self.best_update = state["best_update"]
+        self.ended_by = state["ended_by"]
+        self._best_score = Score(*state["best_score"])
+        self._bad_looks = state["bad_looks"]
+        model.num_timesteps = self.rows[-1]["agent_steps"]
+        logs = [EpisodeLog(noise, bytes(d)) for noise, d in state["episodes"]]
+        pictures = [
+            envs.env_method("replay", log, indices=[index])
+            for index, log in enumerate(logs)
+        ]
+        model._last_obs = np.concatenate(pictures)
+        model._last_episode_starts = np.array(state["episode_starts"])
+        self._frames_before = self.rows[-1]["emulator_frames"] - _frames(envs)
+        torch.set_rng_state(tensors["torch_rng"])
+        key = np.array(state["numpy_rng"]["state"]["key"], np.uint32)
+        state["numpy_rng"]["state"]["key"] = key
+        np.random.set_state(state["numpy_rng"])  # noqa: NPY002
+
+    def _keep(self, checkpoint: Checkpoint) -> None:
+        """Save all that the rest of the training depends on."""
+        policy = self.model.policy
+        tensors = {
+            **with_prefix("policy", weights_of(policy)),
+            **with_prefix("best", self.best_weights),
+            **with_prefix("optimizer", optimizer_tensors(policy.optimizer)),
+            "torch_rng": torch.get_rng_state(),
+        }
+        numpy_rng: Any = np.random.get_state(legacy=False)  # noqa: NPY002
+        numpy_rng["state"]["key"] = numpy_rng["state"]["key"].tolist()
+        logs: list[EpisodeLog] = self.training_env.env_method("log")
+        starts = self.model._last_episode_starts
+        state = {
+            "rows": self.rows,
+            "best_update": self.best_update,
+            "ended_by": self.ended_by,
+            "best_score": self._best_score,
+            "bad_looks": self._bad_looks,
+            "episodes": [[log.noise, list(log.decisions)] for log in logs],
+            "episode_starts": np.asarray(starts).tolist(),
+            "numpy_rng": numpy_rng,
+        }
+        checkpoint.save("state", tensors, state)
 
     # SB3 has no event for the end of an update; the next rollout follows at once.
     def _on_rollout_start(self) -> None:
+        if self.rows and self.rows[-1]["update"] == self.model.updates:
+            # This is where a training that was killed goes on.
+            return
         self._record()
+        if self._checkpoint is not None:
+            self._keep(self._checkpoint)
 
     def _on_training_end(self) -> None:
         if self.ended_by is None:
@@ -198,28 +277,25 @@ class _Recorder(BaseCallback):
         update = self.model.updates
         played = pd.DataFrame(self._ended, columns=["reward", "x_pos_max", "flag_get"])
         self._ended = []
-        figures = self.logger.name_to_value
-        entropy_loss = figures.get("train/entropy_loss")
+
+        def figure(name: str) -> float | None:
+            value = self.logger.name_to_value.get(f"train/{name}")
+            return None if value is None else float(value)
+
+        entropy_loss = figure("entropy_loss")
         row = {
             "update": update,
             "agent_steps": self.num_timesteps,
-            "emulator_frames": sum(
-                play.emulator_frames for play in self.training_env.get_attr("play")
-            ),
+            "emulator_frames": self._frames_before + _frames(self.training_env),
             "episodes": len(played),
             "episode_return": played["reward"].mean(),
             "x_pos_max": played["x_pos_max"].mean(),
             "clear_rate": played["flag_get"].mean(),
             "entropy": None if entropy_loss is None else -entropy_loss,
-            **{
-                name: figures.get(f"train/{name}")
-                for name in (
-                    "approx_kl",
-                    "clip_fraction",
-                    "value_loss",
-                    "explained_variance",
-                )
-            },
+            "approx_kl": figure("approx_kl"),
+            "clip_fraction": figure("clip_fraction"),
+            "value_loss": figure("value_loss"),
+            "explained_variance": figure("explained_variance"),
             "selection_clear_rate": None,
             "selection_x_pos_max": None,
         }
@@ -232,7 +308,8 @@ class _Recorder(BaseCallback):
             if score > self._best_score:
                 self._best_score = score
                 self.best_update = update
-                self.best_weights = deepcopy(self.model.policy.state_dict())
+                weights = weights_of(self.model.policy)
+                self.best_weights = {name: w.clone() for name, w in weights.items()}
         self.rows.append(row)
 
     def _judge(self, score: Score) -> End | None:
@@ -245,3 +322,8 @@ class _Recorder(BaseCallback):
         is_bad = score.clear_rate < params.collapse_share * self._best_score.clear_rate
         self._bad_looks = self._bad_looks + 1 if is_bad else 0
         return "collapse" if self._bad_looks >= params.collapse_looks else None
+
+
+def _frames(envs: VecEnv) -> int:
+    """Emulated in all environments since they were made."""
+    return sum(play.emulator_frames for play in envs.get_attr("play"))

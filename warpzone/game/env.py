@@ -1,5 +1,6 @@
 """Super Mario Bros as a standard Gymnasium environment."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,16 @@ class EnvSnapshot:
     ledger: Ledger
     episode_reward: float
     idle_steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeLog:
+    """What leads to the present state of a `MarioEnv` again, in any process."""
+
+    noise: Mapping[str, Any]
+    """The state of its source of noise before the episode began."""
+    decisions: bytes
+    """What each agent step asked for."""
 
 
 class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
@@ -85,6 +96,7 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin an episode at the level's start, after some idle frames."""
         super().reset(seed=seed)
+        self._noise_at_start = self.np_random.bit_generator.state
         self.play.restart()
         self.no_ops = int(self.np_random.integers(self.noise.no_op_max + 1))
         self.frame_buttons = bytearray()
@@ -155,6 +167,22 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
         self._idle_steps = snapshot.idle_steps
         self._ended = False
         return snapshot.pictures.copy()
+
+    def log(self) -> EpisodeLog:
+        """Return what leads here again. There must have been an episode."""
+        return EpisodeLog(self._noise_at_start, bytes(self.decisions))
+
+    def replay(self, log: EpisodeLog) -> np.ndarray:
+        """Play an episode up to where it was logged and return the observation.
+
+        All is as it was, the source of noise too.
+        """
+        # Makes the source if there is none yet.
+        self.np_random.bit_generator.state = dict(log.noise)
+        observation, _ = self.reset()
+        for buttons in log.decisions:
+            observation, *_ = self.step(self.buttons.index(buttons))
+        return observation
 
     def render(self) -> np.ndarray | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the screen in colour, shape ``(240, 256, 3)``, uint8."""

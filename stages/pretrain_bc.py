@@ -218,7 +218,7 @@ def resume(
                 tensors[f"{name}.{f}"].numpy() for f in ("observations", "actions")
             )
             part.append(Demonstration(*arrays))
-    print(f"pretrain_bc: goes on after round {len(log.rounds) - 1}", file=sys.stderr)
+    print("pretrain_bc: goes on where it was ended", file=sys.stderr)
     return pairs, log
 
 

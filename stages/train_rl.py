@@ -6,6 +6,7 @@ nothing else), models/rl/NAME/final/ (the last one), metrics/train_rl/NAME.json 
 plots/train_rl/NAME.csv. If it is killed, the next run goes on after the last update.
 """
 
+import sys
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -76,6 +77,8 @@ def train_one(
 ) -> None:
     """Train an agent and write it with its figures."""
     game, noise, rl = params.game, params.noise, params.train_rl
+    if checkpoint.has("state"):
+        print(f"train_rl {name}: goes on where it was ended", file=sys.stderr)
     make_deterministic(seed)
     selection = [
         episode_seed(Purpose.SELECTION, seed, index)

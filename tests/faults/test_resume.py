@@ -1,0 +1,182 @@
+"""A pipeline that is killed again and again ends in the bytes of one that is not."""
+
+import random
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from conftest import (  # pyright: ignore[reportMissingImports]
+    DVC,
+    ROOT,
+    begin,
+    contents,
+    error_line,
+    must,
+    run_in,
+)
+from ruamel.yaml import YAML
+
+KILLS = 25
+LAST = "train_rl@bc-1"
+
+SMALL = {
+    "game": {"height": 36, "width": 36, "frame_stack": 1},
+    "runs": {"init": ["bc"]},
+    "collect_demos": {"episodes": 2, "max_tries": 8},
+    "pretrain_bc": {
+        "held_out_share": 0.5,
+        "updates": 40,
+        "rounds": 4,
+        "round_episodes": 2,
+        "max_rescues": 1,
+        "round_updates": 40,
+        "final_updates": 40,
+    },
+    "train_rl": {
+        "agent_steps": 1024,
+        "envs": 2,
+        "rollout_steps": 64,
+        "batch_size": 64,
+        "epochs": 2,
+        "critic_warmup": 1,
+        "selection_interval": 2,
+        "selection_episodes": 2,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pipeline at small size, with its demonstrations. To be copied."""
+    folder = tmp_path_factory.mktemp("prepared") / "repo"
+    for name in ("stages", "warpzone", "data/recordings"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
+        shutil.copy(ROOT / name, folder / name)
+    yaml = YAML()
+    params = yaml.load(ROOT / "params.yaml")
+    for section, values in SMALL.items():
+        params[section].update(values)
+    yaml.dump(params, folder / "params.yaml")
+    must(folder, "git", "init", "-q")
+    must(folder, *DVC, "init", "-q")
+    done = run_in(folder, *DVC, "repro", "collect_demos", timeout=300)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def copy_of(prepared: Path, name: str) -> Path:
+    copy = prepared.parent / name
+    shutil.copytree(prepared, copy, symlinks=True)
+    return copy
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    found = {"dvc.lock": (folder / "dvc.lock").read_bytes()}
+    for part in ("models", "metrics", "plots"):
+        for name, content in contents(folder / part).items():
+            # Where a model was made first; no output.
+            if "provenance/" not in name and "costs/" not in name:
+                found[f"{part}/{name}"] = content
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(prepared: Path) -> dict[str, bytes]:
+    """What a run that nobody ends leaves."""
+    folder = copy_of(prepared, "whole")
+    done = run_in(folder, *DVC, "repro", LAST, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "goes on" not in done.stderr
+    found = results(folder)
+    assert "models/rl/bc-seed1/policy.safetensors" in found
+    return found
+
+
+@pytest.mark.slow
+def test_25_kills_change_no_byte(prepared: Path, whole: dict[str, bytes]) -> None:
+    rng = random.Random(5)
+    kills = ends = 0
+    folder = copy_of(prepared, "killed0")
+    while kills < KILLS or ends == 0:
+        running = begin(folder, *DVC, "repro", LAST)
+        until = time.monotonic() + rng.uniform(3, 14)
+        while running.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+        if running.poll() is None:
+            running.kill()
+            running.wait()
+            kills += 1
+            continue
+        assert running.returncode == 0
+        assert results(folder) == whole
+        # Nothing is left to go on from.
+        assert not list(folder.glob(".checkpoints/*/*"))
+        ends += 1
+        folder = copy_of(prepared, f"killed{ends}")
+
+
+@pytest.fixture
+def ended(prepared: Path, tmp_path: Path) -> Path:
+    """A pipeline that was killed after its first round of DAgger."""
+    folder = copy_of(prepared, tmp_path.name)
+    running = begin(folder, *DVC, "repro", "pretrain_bc")
+    while not list(folder.glob(".checkpoints/pretrain_bc-*/pairs-1.checkpoint")):
+        assert running.poll() is None
+        time.sleep(0.05)
+    running.kill()
+    running.wait()
+    return folder
+
+
+@pytest.mark.slow
+def test_only_what_was_lost_is_done_again(ended: Path, whole: dict[str, bytes]) -> None:
+    done = run_in(ended, *DVC, "repro", "pretrain_bc", timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "pretrain_bc: goes on where it was ended" in done.stderr
+    assert "DAgger, round 1" not in done.stderr
+    assert "DAgger, round 3" in done.stderr
+    model = "models/bc/policy.safetensors"
+    assert (ended / model).read_bytes() == whole[model]
+
+
+@pytest.mark.slow
+def test_other_params_begin_anew(ended: Path) -> None:
+    params = ended / "params.yaml"
+    text = params.read_text()
+    params.write_text(text.replace("rewind: [8, 30]", "rewind: [8, 29]"))
+    assert params.read_text() != text
+    done = run_in(ended, *DVC, "repro", "pretrain_bc", timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "goes on" not in done.stderr
+    # That of the old values is still there for whoever goes back to them.
+    assert len(list(ended.glob(".checkpoints/pretrain_bc-*"))) == 1
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_is_told_and_not_used(ended: Path) -> None:
+    [path] = ended.glob(".checkpoints/pretrain_bc-*/state.checkpoint")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+    done = run_in(ended, "python", "stages/pretrain_bc.py")
+    assert "state.checkpoint: is missing or damaged: delete" in error_line(done)
+
+
+@pytest.mark.slow
+def test_a_second_trainer_is_refused_and_told_the_first(prepared: Path) -> None:
+    folder = copy_of(prepared, "twice")
+    stage = ("python", "stages/pretrain_bc.py")
+    first = begin(folder, *stage)
+    lock = folder / ".checkpoints/pretrain_bc.lock"
+    while not (lock.exists() and lock.read_text()):
+        assert first.poll() is None
+        time.sleep(0.05)
+    try:
+        told = error_line(run_in(folder, *stage))
+        assert f"process {first.pid} is at work here" in told
+    finally:
+        first.kill()
+        first.wait()

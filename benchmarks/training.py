@@ -197,7 +197,6 @@ def train_sb3(
         gae_lambda=rl.gae_lambda,
         clip_range=rl.clip_range,
         ent_coef=rl.entropy_coefficient,
-        vf_coef=rl.value_coefficient,
         max_grad_norm=rl.max_grad_norm,
         seed=seed,
         device=device,

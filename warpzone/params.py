@@ -178,10 +178,12 @@ class TrainRLParams(Section):
     gae_lambda: Probability
     clip_range: Positive
     entropy_coefficient: NonNegative
-    value_coefficient: NonNegative
     max_grad_norm: Positive
     target_kl: Positive
     """An update ends early when it has moved the policy so far, in nats, times 1.5."""
+    critic_learning_rate: Positive
+    critic_epochs: Count
+    """Times that the critic reads a rollout."""
     critic_warmup: CountOrNone
     """Updates from a cloned policy that teach only the critic."""
     selection_interval: Count

@@ -98,8 +98,8 @@ def find_device(name: DeviceName) -> torch.device:
 def build_policy(game: GameParams) -> Policy:
     """Return a new policy: SB3's own, with the network of Mnih et al. 2015.
 
-    Actor and critic share its convolutions, as is SB3's default. The weights are drawn
-    from torch's generator, see `make_deterministic`.
+    Only its actor is used, see `without_values`. The weights are drawn from torch's
+    generator, see `make_deterministic`.
     """
     shape = (game.frame_stack, game.height, game.width)
     policy = ActorCriticCnnPolicy(
@@ -108,7 +108,18 @@ def build_policy(game: GameParams) -> Policy:
         lr_schedule=lambda _: 0.0,
     )
     policy.set_training_mode(False)
-    return fast_on_cpu(policy)
+    return fast_on_cpu(without_values(policy))
+
+
+def without_values(policy: Policy) -> Policy:
+    """Make the policy value every state at nothing, in place.
+
+    SB3 gives it a value head, which nobody needs: `warpzone.agents.critic` says why.
+    """
+    with torch.no_grad():
+        for parameter in policy.value_net.parameters():
+            parameter.zero_()
+    return policy
 
 
 def fast_on_cpu(policy: Policy) -> Policy:

@@ -12,6 +12,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
+from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 
 from warpzone.agents.checkpoints import (
@@ -22,12 +23,14 @@ from warpzone.agents.checkpoints import (
     with_prefix,
     without_prefix,
 )
+from warpzone.agents.critic import Critic
 from warpzone.agents.policy import (
     Policy,
     fast_on_cpu,
     set_weights,
     to_tensor,
     weights_of,
+    without_values,
 )
 from warpzone.game.env import EpisodeLog
 from warpzone.params import TrainRLParams
@@ -76,8 +79,9 @@ def train(
 ) -> Training:
     """Train a policy by PPO, Schulman et al. 2017, https://arxiv.org/abs/1707.06347.
 
-    The first ``params.critic_warmup`` updates from a given policy teach only the
-    critic: it knows nothing yet, and its noise would undo what the actor knows.
+    Values come from a `Critic`. The first ``params.critic_warmup`` updates from a given
+    policy teach only that: it knows nothing yet, and its noise would undo what the
+    actor knows.
 
     Args:
         envs: ``params.envs`` environments, each a `warpzone.game.env.MarioEnv`.
@@ -101,16 +105,20 @@ def train(
         gae_lambda=params.gae_lambda,
         clip_range=params.clip_range,
         ent_coef=params.entropy_coefficient,
-        vf_coef=params.value_coefficient,
+        # The actor's network learns nothing from values, see `Critic`.
+        vf_coef=0.0,
         max_grad_norm=params.max_grad_norm,
         target_kl=params.target_kl,
         seed=seed,
         device=device,
         rollout_buffer_class=_RolloutBuffer,
     )
+    model.critic = Critic(params.critic_learning_rate, device)
+    model.critic_epochs = params.critic_epochs
     if start is not None:
         model.policy.load_state_dict(start.state_dict())
         model.critic_warmup = params.critic_warmup
+    without_values(model.policy)
     fast_on_cpu(model.policy)
     # SB3's own logger would leave an empty folder in the temporary one.
     model.set_logger(Logger(folder=None, output_formats=[]))
@@ -158,10 +166,14 @@ class _RolloutBuffer(RolloutBuffer):
 
 
 class _PPO(stable_baselines3.PPO):
-    """SB3's PPO, whose first updates can be kept to the critic's own weights."""
+    """SB3's PPO, whose values come from a critic that reads RAM."""
 
+    critic: Critic
+    critic_epochs: int
     critic_warmup = 0
     """Updates that teach only the critic."""
+    ram: list[np.ndarray]
+    """At the rollout's start and after each of its steps, ``(envs, 2048)``, uint8."""
 
     @property
     def updates(self) -> int:
@@ -169,10 +181,20 @@ class _PPO(stable_baselines3.PPO):
         return self.num_timesteps // (self.n_steps * self.n_envs)
 
     def train(self) -> None:
-        everything = self.updates > self.critic_warmup
-        for name, parameter in self.policy.named_parameters():
-            parameter.requires_grad_(everything or name.startswith("value_net."))
-        super().train()
+        buffer = self.rollout_buffer
+        ram = np.stack(self.ram)
+        *values, last_values = self.critic.values(ram)
+        buffer.values[:] = values
+        # Where an episode ends for want of time or progress it ends for good: what
+        # might have followed is no part of its return.
+        starts = np.asarray(self._last_episode_starts)
+        buffer.compute_returns_and_advantage(torch.from_numpy(last_values), starts)
+        explained = explained_variance(buffer.values.ravel(), buffer.returns.ravel())
+        loss = self.critic.fit(ram[:-1], buffer.returns, self.critic_epochs)
+        if self.updates > self.critic_warmup:
+            super().train()
+        self.logger.record("train/value_loss", loss)
+        self.logger.record("train/explained_variance", explained)
 
 
 class _Recorder(BaseCallback):
@@ -207,6 +229,7 @@ class _Recorder(BaseCallback):
         set_weights(model.policy, without_prefix("policy", tensors))
         optimizer = without_prefix("optimizer", tensors)
         restore_optimizer(model.policy.optimizer, optimizer)
+        model.critic.restore(without_prefix("critic", tensors))
         self.best_weights = without_prefix("best", tensors)
         self.rows = state["rows"]
         self.best_update = state["best_update"]
@@ -233,6 +256,7 @@ class _Recorder(BaseCallback):
         tensors = {
             **with_prefix("policy", weights_of(policy)),
             **with_prefix("best", self.best_weights),
+            **with_prefix("critic", self.model.critic.tensors()),
             **with_prefix("optimizer", optimizer_tensors(policy.optimizer)),
             "torch_rng": torch.get_rng_state(),
         }
@@ -254,12 +278,12 @@ class _Recorder(BaseCallback):
 
     # SB3 has no event for the end of an update; the next rollout follows at once.
     def _on_rollout_start(self) -> None:
-        if self.rows and self.rows[-1]["update"] == self.model.updates:
-            # This is where a training that was killed goes on.
-            return
-        self._record()
-        if self._checkpoint is not None:
-            self._keep(self._checkpoint)
+        # Not again where a training that was killed goes on.
+        if not self.rows or self.rows[-1]["update"] < self.model.updates:
+            self._record()
+            if self._checkpoint is not None:
+                self._keep(self._checkpoint)
+        self.model.ram = [_ram(self.training_env)]
 
     def _on_training_end(self) -> None:
         if self.ended_by is None:
@@ -270,6 +294,7 @@ class _Recorder(BaseCallback):
             return False
         dones, infos = self.locals["dones"], self.locals["infos"]
         self._ended += [info for done, info in zip(dones, infos, strict=True) if done]
+        self.model.ram.append(_ram(self.training_env))
         self._on_agent_steps(len(dones))
         return True
 
@@ -327,3 +352,8 @@ class _Recorder(BaseCallback):
 def _frames(envs: VecEnv) -> int:
     """Emulated in all environments since they were made."""
     return sum(play.emulator_frames for play in envs.get_attr("play"))
+
+
+def _ram(envs: VecEnv) -> np.ndarray:
+    """Return a copy of every console's memory, shape ``(N, 2048)``, uint8."""
+    return np.stack([play.ram for play in envs.get_attr("play")])

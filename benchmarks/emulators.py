@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.evaluate import EPISODES, load_agent
+from stages.evaluate import EPISODES, folder_of
 from warpzone.agents.agent import Agent
-from warpzone.agents.policy import make_deterministic
+from warpzone.agents.policy import load_agent, make_deterministic
 from warpzone.demos.recording import read_recordings
 from warpzone.evaluation import agent_names, play_episodes, read_episodes
 from warpzone.files import write_json, write_text
@@ -128,7 +128,8 @@ def all_agents(params: Params) -> Iterable[tuple[str, Agent]]:
     make_deterministic(params.seed)
     for name in agent_names(params.runs):
         if (EPISODES / f"{name}.csv").is_file():
-            yield name, load_agent(name, params)
+            folder, temperature = folder_of(name), params.evaluate.temperature
+            yield name, load_agent(folder, params.game, temperature)
 
 
 def play_again(name: str, agent: Agent, params: Params) -> dict[str, float]:

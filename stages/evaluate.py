@@ -9,14 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from warpzone.agents.agent import Agent, RandomAgent
-from warpzone.agents.policy import PolicyAgent, load_policy, make_deterministic
+from warpzone.agents.policy import load_agent, make_deterministic
 from warpzone.errors import InputError
 from warpzone.evaluation import agent_names, play_episodes, read_episodes, summarise
 from warpzone.files import write_csv, write_json, write_lines
-from warpzone.game.actions import ACTION_SETS
 from warpzone.game.consoles import JUDGE
-from warpzone.params import Params, load_params
+from warpzone.params import load_params
 from warpzone.progress import progress_bar
 from warpzone.seeds import Purpose, episode_seed
 from warpzone.stage import argument_parser, run_stage
@@ -40,7 +38,7 @@ def main() -> None:
         raise InputError(f"no agent {name!r}: {PARAMS} knows {', '.join(known)}")
 
     make_deterministic(params.seed)
-    agent = load_agent(name, params)
+    agent = load_agent(folder_of(name), params.game, params.evaluate.temperature)
     episodes, envs = params.evaluate.episodes, params.evaluate.envs
     seeds = [
         episode_seed(Purpose.EVALUATION, params.seed, index)
@@ -62,11 +60,11 @@ def main() -> None:
     write_json(METRICS / f"{name}.json", summarise(table, BOOTSTRAP_SAMPLES, rng))
 
 
-def load_agent(name: str, params: Params) -> Agent:
+def folder_of(name: str) -> Path | None:
+    """Return where an agent is stored; random play is not."""
     if name == "random":
-        return RandomAgent(len(ACTION_SETS[params.game.action_set]))
-    folder = CLONE if name == "bc" else TRAINED / name
-    return PolicyAgent(load_policy(folder, params.game), params.evaluate.temperature)
+        return None
+    return CLONE if name == "bc" else TRAINED / name
 
 
 if __name__ == "__main__":

@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from warpzone.agents.agent import Agent, RandomAgent
-from warpzone.agents.policy import PolicyAgent, load_policy, make_deterministic
+from warpzone.agents.policy import load_agent, make_deterministic
 from warpzone.evaluation import play_episodes
 from warpzone.figures import robustness_figure
 from warpzone.files import write_bytes, write_csv, write_json
-from warpzone.game.actions import ACTION_SETS
 from warpzone.params import NoiseParams, Params, load_params
 from warpzone.progress import progress_bar
 from warpzone.seeds import Purpose, episode_seed
@@ -38,7 +36,12 @@ def main() -> None:
         episode_seed(Purpose.EVALUATION, params.seed, first + index)
         for index in range(episodes)
     ]
-    agents = load_agents(params)
+    shown = params.record_video.agent
+    folders = {"random": None, "bc": CLONE, shown: TRAINED / shown}
+    agents = {
+        name: load_agent(folder, params.game, params.evaluate.temperature)
+        for name, folder in folders.items()
+    }
     noises = noises_around(params)
     rows = []
     total = len(agents) * len(noises) * episodes
@@ -76,18 +79,6 @@ def main() -> None:
         }
         | {"episodes": episodes},
     )
-
-
-def load_agents(params: Params) -> dict[str, Agent]:
-    """Return random play, the clone and the agent that is shown."""
-    trained = params.record_video.agent
-    agents: dict[str, Agent] = {
-        "random": RandomAgent(len(ACTION_SETS[params.game.action_set]))
-    }
-    for name, folder in (("bc", CLONE), (trained, TRAINED / trained)):
-        policy = load_policy(folder, params.game)
-        agents[name] = PolicyAgent(policy, params.evaluate.temperature)
-    return agents
 
 
 def noises_around(params: Params) -> list[NoiseParams]:

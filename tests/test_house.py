@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "files": {"errors"},
     "progress": set(),
     "seeds": set(),
-    "stage": {"errors"},
+    "stage": {"errors", "files"},
     "params": {"errors"},
     "provenance": {"errors", "files"},
     "game": {"errors", "params"},

@@ -1,5 +1,6 @@
 """The pipeline as a whole: what DVC does with our stages and parameters."""
 
+import json
 import os
 import runpy
 import shutil
@@ -143,3 +144,15 @@ def test_a_missing_input_is_named_in_one_line(
     assert error.startswith(message)
     assert len(error.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+
+
+def test_a_stage_that_dvc_runs_notes_its_cost(workspace: Path) -> None:
+    done = run(workspace, *DVC, "repro", "check_params")
+    assert done.returncode == 0, done.stderr
+    [path] = (workspace / "metrics/costs").iterdir()
+    assert path.name == "check_params.json"
+    cost = json.loads(path.read_text())
+    assert cost["cpu_seconds"] > 0
+    assert 0 < cost["seconds"] < 600
+    # It is never the same, so DVC must not know it.
+    assert "costs" not in (workspace / "dvc.lock").read_text()

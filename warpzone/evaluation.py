@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from warpzone.agents.agent import Agent
+from warpzone.agents.agent import Agent, action_rng
 from warpzone.demos.recording import Recording
 from warpzone.errors import InputError
 from warpzone.game.env import MarioEnv
@@ -98,9 +98,7 @@ def play_episodes(
         def begin(slot: int) -> None:
             seed = seeds[playing[slot]]
             observations[slot], _ = consoles[slot].reset(seed=seed)
-            # Not default_rng(seed): the environment draws its noise from that stream.
-            [stream] = np.random.SeedSequence(seed).spawn(1)
-            rngs[slot] = np.random.default_rng(stream)
+            rngs[slot] = action_rng(seed)
 
         def step(slot: int, action: int) -> dict[str, Any] | None:
             step_result = consoles[slot].step(action)

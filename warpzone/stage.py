@@ -8,10 +8,15 @@ import time
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import psutil
 
 from warpzone.errors import InputError
+from warpzone.files import write_json
+
+COSTS = Path("metrics/costs")
+"""One file a stage; git keeps them, DVC does not know them."""
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 
@@ -26,10 +31,13 @@ def argument_parser(docstring: str | None) -> ArgumentParser:
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage. Bad input or a full disk ends it with one line and exit code 1."""
     # Set by who runs the pipeline. A stage that a person runs may outlive the terminal.
-    if "DVC_STAGE" in os.environ:
+    stage = os.environ.get("DVC_STAGE")
+    if stage is not None:
         _end_with(_runners())
     try:
         main()
+        if stage is not None:
+            _write_cost(stage)
     except InputError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
@@ -40,6 +48,21 @@ def run_stage(main: Callable[[], None]) -> None:
         sys.exit(f"error: {where}{error.strerror}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _write_cost(stage: str) -> None:
+    """Note what a stage took, which no output may hold: it is never the same.
+
+    Of a stage that was killed and went on, only the last part.
+    """
+    write_json(
+        COSTS / f"{stage.replace(':', '-')}.json",
+        {
+            "cpu_seconds": round(time.process_time(), 1),
+            "seconds": round(time.time() - psutil.Process().create_time(), 1),
+            "cores": os.process_cpu_count(),
+        },
+    )
 
 
 def _runners() -> list[psutil.Process]:

@@ -37,3 +37,12 @@ class RandomAgent:
         self, observations: np.ndarray, rngs: Sequence[np.random.Generator]
     ) -> np.ndarray:
         return np.array([rng.integers(self._actions) for rng in rngs], np.int64)
+
+
+def action_rng(seed: int) -> np.random.Generator:
+    """Return what an agent draws from in the episode with a seed.
+
+    Not ``default_rng(seed)``: the environment draws its noise from that stream.
+    """
+    [stream] = np.random.SeedSequence(seed).spawn(1)
+    return np.random.default_rng(stream)

@@ -84,12 +84,16 @@ def checkpointed(
         inputs: Files and folders that decide it too. The library's own code is added.
 
     Raises:
-        InputError: If the stage runs elsewhere; the message names the process.
+        InputError: If an input cannot be read, or if the stage is running already; the
+            message names the process.
     """
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for path in sorted(_files_in([*inputs, _LIBRARY])):
         name = path.relative_to(_LIBRARY) if path.is_relative_to(_LIBRARY) else path
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        try:
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
         digest.update(f"{name.as_posix()} {content}\n".encode())
     with locked(root / f"{stage}.lock"):
         checkpoint = Checkpoint(root / f"{stage}-{digest.hexdigest()[:16]}")

@@ -17,7 +17,7 @@ from enum import Enum, auto
 
 import numpy as np
 
-from warpzone.agents.agent import Agent
+from warpzone.agents.agent import Agent, action_rng
 from warpzone.agents.cloning import Demonstration
 from warpzone.demos.planner import Planner
 from warpzone.game.env import EnvSnapshot, MarioEnv
@@ -143,9 +143,7 @@ class _Seat:
     def begin(self, seed: int) -> None:
         self.observation, _ = self.env.reset(seed=seed)
         self.planner.forget()
-        # Not default_rng(seed): the environment draws its noise from that stream.
-        [stream] = np.random.SeedSequence(seed).spawn(1)
-        self.rng = np.random.default_rng(stream)
+        self.rng = action_rng(seed)
         self._past: deque[EnvSnapshot] = deque(maxlen=MEMORY)
         self._shown: list[tuple[np.ndarray, int]] = []
         self._deaths = 0

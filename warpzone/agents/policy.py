@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
 
+from warpzone.agents.agent import Agent, RandomAgent
 from warpzone.errors import InputError
 from warpzone.files import write_bytes, write_json
 from warpzone.game.actions import ACTION_SETS
@@ -260,6 +261,17 @@ def load_policy(folder: Path, game: GameParams) -> Policy:
             )
     set_weights(policy, tensors)
     return policy
+
+
+def load_agent(folder: Path | None, game: GameParams, temperature: float) -> Agent:
+    """Return the agent that a folder holds; without one, random play.
+
+    Raises:
+        InputError: As `load_policy` does.
+    """
+    if folder is None:
+        return RandomAgent(len(ACTION_SETS[game.action_set]))
+    return PolicyAgent(load_policy(folder, game), temperature)
 
 
 def _architecture(policy: Policy) -> dict[str, Any]:

@@ -178,6 +178,8 @@ class TrainRLParams(Section):
     gae_lambda: Probability
     clip_range: Positive
     entropy_coefficient: NonNegative
+    anchor_coefficient: NonNegative
+    """How strongly a policy is held by the clone that it began as."""
     max_grad_norm: Positive
     target_kl: Positive
     """An update ends early when it has moved the policy so far, in nats, times 1.5."""

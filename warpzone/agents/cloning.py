@@ -20,6 +20,7 @@ from warpzone.agents.checkpoints import (
 from warpzone.agents.policy import (
     Policy,
     action_logits,
+    log_probs_of,
     set_weights,
     to_tensor,
     weights_of,
@@ -130,8 +131,7 @@ class Cloner:
             batch = np.sort(self._rng.integers(len(pairs), size=size))
             observations = to_tensor(pairs.observations[batch], self._policy.device)
             actions = torch.from_numpy(pairs.actions[batch]).to(self._policy.device)
-            distribution = self._policy.get_distribution(observations).distribution
-            logits = distribution.logits  # pyright: ignore[reportAttributeAccessIssue]
+            logits = log_probs_of(self._policy, observations)
             loss = cross_entropy(logits, actions)
             self._optimizer.zero_grad()
             loss.backward()

@@ -152,6 +152,12 @@ def to_tensor(observations: np.ndarray, device: torch.device) -> torch.Tensor:
     return tensor.to(memory_format=torch.channels_last)
 
 
+def log_probs_of(policy: Policy, pictures: torch.Tensor) -> torch.Tensor:
+    """Return the log-probability of every action, shape ``(N, actions)``."""
+    distribution = policy.get_distribution(pictures).distribution
+    return distribution.logits  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def action_logits(policy: Policy, observations: np.ndarray) -> np.ndarray:
     """Log-probabilities of every action, shape ``(N, actions)``, float32.
 
@@ -162,7 +168,7 @@ def action_logits(policy: Policy, observations: np.ndarray) -> np.ndarray:
     padded[:rows] = observations
     with torch.inference_mode():
         parts = [
-            policy.get_distribution(part).distribution.logits  # pyright: ignore[reportAttributeAccessIssue]
+            log_probs_of(policy, part)
             for part in to_tensor(padded, policy.device).split(_ROWS)
         ]
     return torch.cat(parts).cpu().numpy()[:rows]

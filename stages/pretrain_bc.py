@@ -53,7 +53,10 @@ CONFUSION = Path("plots/pretrain_bc/confusion.csv")
 CHECKPOINTS = Path(".checkpoints")
 
 # Sections of the parameters that decide the result.
-USED = {"pretrain_bc", "device", "game", "noise", "seed"}
+USED = {
+    **dict.fromkeys(("pretrain_bc", "device", "game", "noise", "seed"), True),
+    "evaluate": {"temperature"},
+}
 
 # Episodes of DAgger played side by side.
 SEATS = 16
@@ -162,7 +165,8 @@ def begin(params: Params, rng: np.random.Generator) -> tuple[Pairs, Log]:
 def teach(dagger: Dagger, policy: Policy, round_: int, params: Params) -> list[Lesson]:
     """Let the learner play the episodes of a round, with help where it dies."""
     bc = params.pretrain_bc
-    learner = PolicyAgent(policy, bc.temperature)
+    # As it is evaluated in the end.
+    learner = PolicyAgent(policy, bc.temperature * params.evaluate.temperature)
     first = (round_ - 1) * bc.round_episodes
     seeds = [
         episode_seed(Purpose.DAGGER, params.seed, first + index)

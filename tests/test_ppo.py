@@ -9,6 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributions import kl_divergence
 
 from warpzone.agents import policy as policies
+from warpzone.agents import ppo
 from warpzone.agents.checkpoints import Checkpoint
 from warpzone.agents.critic import Critic
 from warpzone.agents.policy import build_policy, log_probs_of, make_deterministic
@@ -257,6 +258,13 @@ def test_a_held_policy_stays_nearer_to_its_start(small, noise):
         distances.append((ours - rows.anchor).abs().mean().item())
     free, held = distances
     assert held < 0.5 * free
+
+
+def test_the_learning_rate_falls_in_a_straight_line(small, noise, monkeypatch):
+    rates = []
+    monkeypatch.setattr(ppo, "update_learning_rate", lambda _, rate: rates.append(rate))
+    run(small, noise, params(learning_rate=0.003))
+    assert rates == pytest.approx([0.003, 0.002, 0.001])
 
 
 def test_the_start_is_left_as_it_was(small, noise):

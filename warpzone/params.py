@@ -159,7 +159,7 @@ class PretrainBCParams(Section):
     final_updates: Count
     """At the end, with the learning rate falling to nothing."""
     temperature: Positive
-    """Divides the logits when the learner plays, and those of the finished clone."""
+    """Divides the clone's logits."""
 
 
 class TrainRLParams(Section):
@@ -173,6 +173,7 @@ class TrainRLParams(Section):
     batch_size: Annotated[int, Field(ge=2)]
     epochs: Count
     learning_rate: Positive
+    """At the beginning; it falls to nothing in a straight line."""
     gamma: Probability
     """Discount per agent step."""
     gae_lambda: Probability

@@ -10,7 +10,7 @@ import stable_baselines3
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.utils import explained_variance
+from stable_baselines3.common.utils import explained_variance, update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
 from warpzone.agents.checkpoints import (
@@ -208,6 +208,10 @@ class _PPO(stable_baselines3.PPO):
 
     def _train_actor(self, rows: _Rows) -> None:
         """Improve the actor, batch by batch."""
+        done = (self.updates - 1) * self.n_steps * self.n_envs
+        remaining = 1 - done / self.params.agent_steps
+        rate = self.params.learning_rate * remaining
+        update_learning_rate(self.policy.optimizer, rate)
         parameters = [*self.policy.parameters()]
         losses: list[_Loss] = []
         for _ in range(self.n_epochs):

@@ -2,18 +2,18 @@ import tempfile
 from contextlib import closing
 from functools import partial
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.buffers import RolloutBuffer
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.distributions import kl_divergence
 
 from warpzone.agents import policy as policies
-from warpzone.agents import ppo
 from warpzone.agents.checkpoints import Checkpoint
 from warpzone.agents.critic import Critic
-from warpzone.agents.policy import build_policy, log_probs_of, make_deterministic
-from warpzone.agents.ppo import Score, _actor_loss, _Rows, train
+from warpzone.agents.policy import build_policy, make_deterministic
+from warpzone.agents.ppo import Score, _RolloutBuffer, train
 from warpzone.game.env import MarioEnv
 from warpzone.game.vec_env import ThreadedVecEnv
 from warpzone.params import TrainRLParams
@@ -40,7 +40,6 @@ def params(**changes):
         "gae_lambda": 0.95,
         "clip_range": 0.2,
         "entropy_coefficient": 0.01,
-        "anchor_coefficient": 0.0,
         "max_grad_norm": 0.5,
         "target_kl": 0.5,
         "critic_learning_rate": 1e-3,
@@ -188,90 +187,34 @@ def test_a_policy_learns_to_run_to_the_right(small, no_noise):
     assert late > early + 30
 
 
-def rows_of(policy, count, device="cpu"):
-    """Return made-up rows of a rollout by a policy."""
-    generator = torch.Generator().manual_seed(0)
-    pictures = torch.randint(0, 256, (count, 1, 36, 36), generator=generator)
-    pictures = pictures.to(torch.uint8).to(device)
-    with torch.no_grad():
-        anchor = log_probs_of(policy, pictures)
-    actions = torch.arange(count, device=device) % 7
-    taken = anchor.gather(1, actions[:, None]).squeeze(1)
-    advantages = torch.ones(count, device=device)
-    return _Rows(pictures, actions, taken, advantages, anchor)
+def filled(kind):
+    """Return a rollout of 6 steps in 2 environments, full of different numbers."""
+    box = gym.spaces.Box(0, 255, (1, 36, 36), np.uint8)
+    buffer = kind(6, box, gym.spaces.Discrete(7), n_envs=2)
+    rng = np.random.default_rng(0)
+    for name, high in (("observations", 256), ("actions", 7)):
+        array = getattr(buffer, name)
+        array[:] = rng.integers(0, high, array.shape)
+    for name in ("values", "log_probs", "advantages", "returns"):
+        array = getattr(buffer, name)
+        array[:] = rng.normal(size=array.shape)
+    buffer.full = True
+    return buffer
 
 
-def decided_policy(game, seed):
-    """Return a new policy that is not nearly indifferent, as new ones are."""
-    policy = new_policy(game, seed)
-    for parameter in policy.action_net.parameters():
-        parameter.data *= 100
-    return policy
-
-
-def test_the_loss_is_that_of_sb3(small):
-    rl = params(entropy_coefficient=0.02, clip_range=0.1)
-    rows = rows_of(decided_policy(small, 1), 30)
-    generator = torch.Generator().manual_seed(2)
-    rows = rows._replace(advantages=torch.randn(30, generator=generator))
-    policy = decided_policy(small, 2)
-    loss = _actor_loss(policy, rows, rl)
-
-    _, log_probs, entropy = policy.evaluate_actions(rows.observations, rows.actions)
-    assert entropy is not None
-    ratio = torch.exp(log_probs - rows.log_probs)
-    first = rows.advantages * ratio
-    second = rows.advantages * torch.clamp(ratio, 0.9, 1.1)
-    expected = -torch.min(first, second).mean() - 0.02 * entropy.mean()
-    assert loss.total.item() == pytest.approx(expected.item(), rel=1e-5)
-    assert loss.entropy == pytest.approx(entropy.mean().item(), rel=1e-5)
-    outside = (torch.abs(ratio - 1) > 0.1).float().mean().item()
-    assert loss.clip_fraction == pytest.approx(outside)
-    assert loss.approx_kl > 0
-
-
-def test_the_anchor_pulls_by_the_divergence_from_it(small):
-    rows = rows_of(decided_policy(small, 1), 30)
-    policy = decided_policy(small, 2)
-    free, held = (
-        _actor_loss(policy, rows, params(anchor_coefficient=pull)).total.item()
-        for pull in (0.0, 0.5)
-    )
-    with torch.no_grad():
-        ours = torch.distributions.Categorical(
-            logits=log_probs_of(policy, rows.observations)
-        )
-    divergence = kl_divergence(
-        torch.distributions.Categorical(logits=rows.anchor), ours
-    )
-    assert held - free == pytest.approx(0.5 * divergence.mean().item(), rel=1e-3)
-
-
-def test_a_held_policy_stays_nearer_to_its_start(small, noise):
-    distances = []
-    for pull in (0.0, 10.0):
-        start = new_policy(small)
-        rl = params(anchor_coefficient=pull)
-        trained = run(small, noise, rl, start=start).policy
-        rows = rows_of(start, 64)
-        ours = log_probs_of(trained, rows.observations).detach()
-        distances.append((ours - rows.anchor).abs().mean().item())
-    free, held = distances
-    assert held < 0.5 * free
-
-
-def test_the_learning_rate_falls_in_a_straight_line(small, noise, monkeypatch):
-    rates = []
-    monkeypatch.setattr(ppo, "update_learning_rate", lambda _, rate: rates.append(rate))
-    run(small, noise, params(learning_rate=0.003))
-    assert rates == pytest.approx([0.003, 0.002, 0.001])
-
-
-def test_the_start_is_left_as_it_was(small, noise):
-    start = new_policy(small)
-    before = weights_of(start)
-    run(small, noise, params(), start=start)
-    assert are_equal(weights_of(start), before)
+def test_the_rollout_is_read_in_the_batches_that_sb3_makes():
+    batches = []
+    for kind in (RolloutBuffer, _RolloutBuffer):
+        np.random.seed(4)  # noqa: NPY002  # SB3 shuffles with it.
+        buffer = filled(kind)
+        # Every epoch reads it anew.
+        batches.append([*buffer.get(5), *buffer.get(5)])
+    expected, found = batches
+    assert [len(batch.returns) for batch in found] == [5, 5, 2, 5, 5, 2]
+    for one, other in zip(expected, found, strict=True):
+        for name, tensor in one._asdict().items():
+            assert torch.equal(tensor, getattr(other, name).to(tensor.dtype)), name
+    assert found[0].observations.dtype == torch.uint8
 
 
 def test_an_update_on_a_gpu_mixes_no_devices(small, monkeypatch):
@@ -279,13 +222,18 @@ def test_an_update_on_a_gpu_mixes_no_devices(small, monkeypatch):
     # cannot be laid out anew, and have no values to check.
     monkeypatch.setattr(policies, "fast_on_cpu", lambda policy: policy)
     monkeypatch.setattr(torch.distributions.Distribution, "_validate_args", False)
-    monkeypatch.setattr(torch.Tensor, "item", lambda _: 0.0)
     with FakeTensorMode():
         with torch.device("cuda"):
             policy = build_policy(small)
-            rows = rows_of(policy, 8, "cuda")
-        loss = _actor_loss(policy, rows, params(anchor_coefficient=0.1))
-        assert loss.total.device.type == "cuda"
+        buffer = filled(_RolloutBuffer)
+        buffer.device = torch.device("cuda")
+        for batch in buffer.get(4):
+            assert batch.observations.dtype == torch.uint8
+            values, log_probs, _ = policy.evaluate_actions(
+                batch.observations, batch.actions.long().flatten()
+            )
+            loss = (values.flatten() - batch.returns).mean() - log_probs.mean()
+            assert loss.device.type == "cuda"
 
 
 def test_training_ends_when_the_goal_is_surely_reached(small, noise):

@@ -173,14 +173,11 @@ class TrainRLParams(Section):
     batch_size: Annotated[int, Field(ge=2)]
     epochs: Count
     learning_rate: Positive
-    """At the beginning; it falls to nothing in a straight line."""
     gamma: Probability
     """Discount per agent step."""
     gae_lambda: Probability
     clip_range: Positive
     entropy_coefficient: NonNegative
-    anchor_coefficient: NonNegative
-    """How strongly a policy is held by the clone that it began as."""
     max_grad_norm: Positive
     target_kl: Positive
     """An update ends early when it has moved the policy so far, in nats, times 1.5."""

@@ -1,6 +1,6 @@
 """Proximal policy optimisation (SB3's) from a given policy or from scratch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import stable_baselines3
 import torch
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.utils import explained_variance, update_learning_rate
+from stable_baselines3.common.type_aliases import RolloutBufferSamples
+from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 
 from warpzone.agents.checkpoints import (
@@ -25,7 +27,6 @@ from warpzone.agents.critic import Critic
 from warpzone.agents.policy import (
     Policy,
     fast_on_cpu,
-    log_probs_of,
     set_weights,
     to_tensor,
     weights_of,
@@ -80,10 +81,7 @@ def train(
 
     Values come from a `Critic`. The first ``params.critic_warmup`` updates from a given
     policy teach only that: it knows nothing yet, and its noise would undo what the
-    actor knows. From then on the actor is held by the policy that it began as, by the
-    divergence from it (kickstarting, Schmitt et al. 2018,
-    https://arxiv.org/abs/1803.03835): most of what that does is right, and what the
-    rollout says of most agent steps is noise.
+    actor knows.
 
     Args:
         envs: ``params.envs`` environments, each a `warpzone.game.env.MarioEnv`.
@@ -105,15 +103,21 @@ def train(
         n_epochs=params.epochs,
         gamma=params.gamma,
         gae_lambda=params.gae_lambda,
+        clip_range=params.clip_range,
+        ent_coef=params.entropy_coefficient,
+        # The actor's network learns nothing from values, see `Critic`.
+        vf_coef=0.0,
         max_grad_norm=params.max_grad_norm,
+        target_kl=params.target_kl,
         seed=seed,
         device=device,
+        rollout_buffer_class=_RolloutBuffer,
     )
-    model.params = params
     model.critic = Critic(params.critic_learning_rate, device)
+    model.critic_epochs = params.critic_epochs
     if start is not None:
-        set_weights(model.policy, weights_of(start))
-        model.anchor = start.to(device)
+        model.policy.load_state_dict(start.state_dict())
+        model.critic_warmup = params.critic_warmup
     without_values(model.policy)
     fast_on_cpu(model.policy)
     # SB3's own logger would leave an empty folder in the temporary one.
@@ -133,38 +137,41 @@ def train(
     )
 
 
-class _Rows(NamedTuple):
-    """Agent steps of a rollout."""
+class _RolloutBuffer(RolloutBuffer):
+    """SB3's buffer, moved to the device once a rollout instead of batch by batch."""
 
-    observations: torch.Tensor
-    """Shape ``(N, frame_stack, height, width)``, uint8."""
-    actions: torch.Tensor
-    log_probs: torch.Tensor
-    """Of the actions, when they were taken."""
-    advantages: torch.Tensor
-    """Mean 0, standard deviation 1 over the rollout."""
-    anchor: torch.Tensor
-    """What the policy that training began with would do: log-probabilities of all
-    actions, shape ``(N, actions)``. Zero columns where there is none."""
-
-
-class _Loss(NamedTuple):
-    """Of the actor, over a batch."""
-
-    total: torch.Tensor
-    entropy: float
-    approx_kl: float
-    """From the policy that made the rollout, in nats."""
-    clip_fraction: float
+    def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples]:
+        """Yield the rollout in shuffled batches, pictures as uint8."""
+        if not self.generator_ready:
+            self._tensors = [
+                to_tensor(self.swap_and_flatten(self.observations), self.device)
+            ]
+            for array in (
+                self.actions,
+                self.values,
+                self.log_probs,
+                self.advantages,
+                self.returns,
+            ):
+                flat = torch.from_numpy(self.swap_and_flatten(array))
+                self._tensors.append(flat.to(self.device))
+            self.generator_ready = True
+        rows = len(self._tensors[0])
+        # SB3's own source of randomness.
+        order = torch.from_numpy(np.random.permutation(rows)).to(self.device)  # noqa: NPY002
+        for batch in order.split(batch_size or rows):
+            observations, actions, *columns = (t[batch] for t in self._tensors)
+            vectors = (column.flatten() for column in columns)
+            yield RolloutBufferSamples(observations, actions, *vectors)
 
 
 class _PPO(stable_baselines3.PPO):
-    """SB3's PPO with a critic that reads RAM and an actor that its start holds."""
+    """SB3's PPO, whose values come from a critic that reads RAM."""
 
-    params: TrainRLParams
     critic: Critic
-    anchor: Policy | None = None
-    """What the actor must not stray from without a reason."""
+    critic_epochs: int
+    critic_warmup = 0
+    """Updates that teach only the critic."""
     ram: list[np.ndarray]
     """At the rollout's start and after each of its steps, ``(envs, 2048)``, uint8."""
 
@@ -183,77 +190,11 @@ class _PPO(stable_baselines3.PPO):
         starts = np.asarray(self._last_episode_starts)
         buffer.compute_returns_and_advantage(torch.from_numpy(last_values), starts)
         explained = explained_variance(buffer.values.ravel(), buffer.returns.ravel())
-        loss = self.critic.fit(ram[:-1], buffer.returns, self.params.critic_epochs)
+        loss = self.critic.fit(ram[:-1], buffer.returns, self.critic_epochs)
+        if self.updates > self.critic_warmup:
+            super().train()
         self.logger.record("train/value_loss", loss)
         self.logger.record("train/explained_variance", explained)
-        if self.anchor is None or self.updates > self.params.critic_warmup:
-            self._train_actor(self._rows())
-
-    def _rows(self) -> _Rows:
-        """Return the rollout, on the device."""
-        buffer = self.rollout_buffer
-        advantages = buffer.advantages
-        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-        pictures = to_tensor(buffer.swap_and_flatten(buffer.observations), self.device)
-        actions, log_probs, advantages = (
-            torch.from_numpy(buffer.swap_and_flatten(array)).flatten().to(self.device)
-            for array in (buffer.actions, buffer.log_probs, advantages)
-        )
-        anchor = torch.zeros(len(pictures), 0, device=self.device)
-        if self.anchor is not None:
-            with torch.no_grad():
-                parts = pictures.split(self.batch_size)
-                anchor = torch.cat([log_probs_of(self.anchor, part) for part in parts])
-        return _Rows(pictures, actions.long(), log_probs, advantages, anchor)
-
-    def _train_actor(self, rows: _Rows) -> None:
-        """Improve the actor, batch by batch."""
-        done = (self.updates - 1) * self.n_steps * self.n_envs
-        remaining = 1 - done / self.params.agent_steps
-        rate = self.params.learning_rate * remaining
-        update_learning_rate(self.policy.optimizer, rate)
-        parameters = [*self.policy.parameters()]
-        losses: list[_Loss] = []
-        for _ in range(self.n_epochs):
-            # SB3's own source of randomness.
-            order = torch.from_numpy(np.random.permutation(len(rows.actions)))  # noqa: NPY002
-            for batch in order.to(self.device).split(self.batch_size):
-                part = _Rows(*(column[batch] for column in rows))
-                losses.append(_actor_loss(self.policy, part, self.params))
-                if losses[-1].approx_kl > 1.5 * self.params.target_kl:
-                    break
-                self.policy.optimizer.zero_grad()
-                losses[-1].total.backward()
-                torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
-                self.policy.optimizer.step()
-            else:
-                continue
-            break
-        for name in ("entropy", "approx_kl", "clip_fraction"):
-            mean = float(np.mean([getattr(loss, name) for loss in losses]))
-            self.logger.record(f"train/{name}", mean)
-
-
-def _actor_loss(policy: Policy, rows: _Rows, params: TrainRLParams) -> _Loss:
-    """Return PPO's clipped loss, with the pull of entropy and of the anchor."""
-    all_log_probs = log_probs_of(policy, rows.observations)
-    entropy = -(all_log_probs.exp() * all_log_probs).sum(dim=1).mean()
-    log_probs = all_log_probs.gather(1, rows.actions[:, None]).squeeze(1)
-    log_ratio = log_probs - rows.log_probs
-    ratio = log_ratio.exp()
-    low, high = 1 - params.clip_range, 1 + params.clip_range
-    gain = torch.min(
-        ratio * rows.advantages, ratio.clamp(low, high) * rows.advantages
-    ).mean()
-    total = -gain - params.entropy_coefficient * entropy
-    if rows.anchor.shape[1]:
-        straying = rows.anchor.exp() * (rows.anchor - all_log_probs)
-        total = total + params.anchor_coefficient * straying.sum(dim=1).mean()
-    with torch.no_grad():
-        # http://joschu.net/blog/kl-approx.html
-        approx_kl = (ratio - 1 - log_ratio).mean().item()
-        clip_fraction = ((ratio - 1).abs() > params.clip_range).float().mean().item()
-    return _Loss(total, entropy.item(), approx_kl, clip_fraction)
 
 
 class _Recorder(BaseCallback):
@@ -366,6 +307,7 @@ class _Recorder(BaseCallback):
             value = self.logger.name_to_value.get(f"train/{name}")
             return None if value is None else float(value)
 
+        entropy_loss = figure("entropy_loss")
         row = {
             "update": update,
             "agent_steps": self.num_timesteps,
@@ -374,7 +316,7 @@ class _Recorder(BaseCallback):
             "episode_return": played["reward"].mean(),
             "x_pos_max": played["x_pos_max"].mean(),
             "clear_rate": played["flag_get"].mean(),
-            "entropy": figure("entropy"),
+            "entropy": None if entropy_loss is None else -entropy_loss,
             "approx_kl": figure("approx_kl"),
             "clip_fraction": figure("clip_fraction"),
             "value_loss": figure("value_loss"),

@@ -2,8 +2,8 @@
 # Kept to what GNU Make 3.81 understands, which is what macOS ships.
 
 .DEFAULT_GOAL := help
-.PHONY: help repro pull push verify s3 test test-all lint bench smoke verify-repro lock \
-  venv clean
+.PHONY: help repro queue pull push verify s3 test test-all lint bench smoke \
+  verify-repro lock venv clean
 
 BIN := .venv/bin
 # Stages are run as `python stages/NAME.py`: that python must be the venv's.
@@ -19,6 +19,9 @@ help: ## list these targets
 
 repro: venv ## run the pipeline, only what changed (dvc repro), and check the cache
 	@$(WITH_VENV) $(BIN)/python -m tools.repro
+
+queue: venv ## run the queued experiments, tell which have no result
+	@$(WITH_VENV) $(BIN)/python -m tools.experiments $(ARGS)
 
 pull: venv ## fetch models, demonstrations and videos, verify them, check them out
 	@$(WITH_VENV) $(BIN)/python -m tools.storage pull $(ARGS)

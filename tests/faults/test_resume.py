@@ -2,9 +2,11 @@
 
 import random
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import (  # pyright: ignore[reportMissingImports]
     DVC,
@@ -73,6 +75,15 @@ def copy_of(prepared: Path, name: str) -> Path:
     return copy
 
 
+def kill(dvc: subprocess.Popen) -> None:
+    """Kill dvc and wait for its stage to end, too, which it does by itself."""
+    below = psutil.Process(dvc.pid).children(recursive=True)
+    dvc.kill()
+    dvc.wait()
+    _, alive = psutil.wait_procs(below, timeout=60)
+    assert not alive
+
+
 def results(folder: Path) -> dict[str, bytes]:
     found = {"dvc.lock": (folder / "dvc.lock").read_bytes()}
     for part in ("models", "metrics", "plots"):
@@ -106,8 +117,7 @@ def test_25_kills_change_no_byte(prepared: Path, whole: dict[str, bytes]) -> Non
         while running.poll() is None and time.monotonic() < until:
             time.sleep(0.01)
         if running.poll() is None:
-            running.kill()
-            running.wait()
+            kill(running)
             kills += 1
             continue
         assert running.returncode == 0
@@ -126,8 +136,7 @@ def ended(prepared: Path, tmp_path: Path) -> Path:
     while not list(folder.glob(".checkpoints/pretrain_bc-*/pairs-1.checkpoint")):
         assert running.poll() is None
         time.sleep(0.05)
-    running.kill()
-    running.wait()
+    kill(running)
     return folder
 
 

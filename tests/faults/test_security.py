@@ -1,5 +1,6 @@
 """Nothing that is read can run code: canaries that would sing if it did."""
 
+import hashlib
 import io
 import json
 import pickle
@@ -20,6 +21,7 @@ from conftest import (  # pyright: ignore[reportMissingImports]
     run_in,
 )
 
+from warpzone.agents.checkpoints import Checkpoint
 from warpzone.agents.policy import load_policy
 from warpzone.demos.recording import read_recordings
 from warpzone.errors import InputError
@@ -114,8 +116,6 @@ def test_a_reader_runs_no_code(reader, payload, sings: Path, tmp_path: Path) -> 
 def test_a_model_runs_no_code(
     name: str, payload, sings: Path, tmp_path: Path, game: GameParams
 ) -> None:
-    from hashlib import sha256
-
     folder = tmp_path / "model"
     folder.mkdir()
     content = payload(sings)
@@ -131,12 +131,26 @@ def test_a_model_runs_no_code(
         },
         "game": game.model_dump(mode="json"),
         "origin": {},
-        "weights_sha256": sha256(content).hexdigest(),
+        "weights_sha256": hashlib.sha256(content).hexdigest(),
     }
     (folder / "policy.json").write_text(json.dumps(spec))
     (folder / name).write_bytes(content)
     with pytest.raises(InputError, match="safetensors" if name[7] == "s" else "json"):
         load_policy(folder, game)
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize("has_digest", [False, True])
+def test_a_checkpoint_runs_no_code(
+    payload, has_digest: bool, sings: Path, tmp_path: Path
+) -> None:
+    content = payload(sings)
+    digest = hashlib.sha256(content).digest() if has_digest else bytes(32)
+    (tmp_path / "state.checkpoint").write_bytes(digest + content)
+    # The second where whoever put it there has made the checksum right, too.
+    with pytest.raises((InputError, ValueError)):
+        Checkpoint(tmp_path).load("state")
+    assert not sings.exists()
     assert not sings.exists()
 
 

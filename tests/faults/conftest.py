@@ -1,6 +1,7 @@
 """A small DVC repository to break, and a real S3 server to break it with."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -78,6 +79,8 @@ def begin(folder: Path, *command: str, **more: str) -> subprocess.Popen:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        # A shell has its background jobs ignore it, and these tests may be in one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

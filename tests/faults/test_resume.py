@@ -75,6 +75,12 @@ def copy_of(prepared: Path, name: str) -> Path:
     return copy
 
 
+def is_at_work(folder: Path) -> bool:
+    """Whether a stage holds the lock of its checkpoints."""
+    holders = [lock.read_text() for lock in folder.glob(".checkpoints/*.lock")]
+    return any(psutil.pid_exists(int(holder)) for holder in holders if holder.strip())
+
+
 def kill(dvc: subprocess.Popen) -> None:
     """Kill dvc and wait for its stage to end, too, which it does by itself."""
     below = psutil.Process(dvc.pid).children(recursive=True)
@@ -113,7 +119,10 @@ def test_25_kills_change_no_byte(prepared: Path, whole: dict[str, bytes]) -> Non
     folder = copy_of(prepared, "killed0")
     while kills < KILLS or ends == 0:
         running = begin(folder, *DVC, "repro", LAST)
-        until = time.monotonic() + rng.uniform(3, 14)
+        # It takes a while to import what it needs, and nothing can be lost by then.
+        while running.poll() is None and not is_at_work(folder):
+            time.sleep(0.02)
+        until = time.monotonic() + rng.uniform(0, 10)
         while running.poll() is None and time.monotonic() < until:
             time.sleep(0.01)
         if running.poll() is None:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from botocore.exceptions import EndpointConnectionError
 from botocore.session import get_session
-from s3fs import S3FileSystem
 
 from tools.s3 import BUCKET, Server, free_port
 
@@ -125,17 +124,6 @@ def make_bucket(server: Server, folder: Path) -> None:
     log = folder / "client.admin.log"
     text = log.read_text(errors="replace")[-2000:] if log.exists() else "no log"
     raise RuntimeError(f"radosgw did not start: {text}")
-
-
-def file_system(server: Server) -> S3FileSystem:
-    """Open a server's buckets, for looking into and for damaging them."""
-    return S3FileSystem(
-        key=server.key,
-        secret=server.secret,
-        client_kwargs={"endpoint_url": server.url, "region_name": "us-east-1"},
-        use_listings_cache=False,
-        skip_instance_cache=True,
-    )
 
 
 def end(process: subprocess.Popen) -> None:

@@ -1,14 +1,17 @@
 """A small DVC repository to break, and a real S3 server to break it with."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sized
 from pathlib import Path
 from typing import Any
 
 import pytest
+from s3fs import S3FileSystem
 
 from tools.s3 import BUCKET, Server, serve
 
@@ -84,6 +87,16 @@ def begin(folder: Path, *command: str, **more: str) -> subprocess.Popen:
     )
 
 
+def written_pid(path: Path, writer: subprocess.Popen | None = None) -> int:
+    """Wait for a process to write its pid; one below ``writer``, if that is given."""
+    until = time.monotonic() + 60
+    while not (path.exists() and path.read_text()):
+        assert time.monotonic() < until
+        assert writer is None or writer.poll() is None
+        time.sleep(0.05)
+    return int(path.read_text())
+
+
 def must(folder: Path, *command: str) -> str:
     done = run_in(folder, *command)
     assert done.returncode == 0, done.stderr
@@ -117,6 +130,60 @@ def use_server(
         region="us-east-1",
         **(secrets if keys else {}),
     )
+
+
+def file_system(server: Server) -> S3FileSystem:
+    """Open a server's buckets, for looking into and for damaging them."""
+    return S3FileSystem(
+        key=server.key,
+        secret=server.secret,
+        client_kwargs={"endpoint_url": server.url, "region_name": "us-east-1"},
+        use_listings_cache=False,
+        skip_instance_cache=True,
+    )
+
+
+def kill_pushes(repo: Path, times: int, stored: Callable[[], Sized]) -> None:
+    """Begin to push 40 more files, again and again, and kill it half way.
+
+    Args:
+        repo: Its remote is set.
+        times: Pushes to begin.
+        stored: Lists what the remote holds.
+    """
+    rng = random.Random(4)
+    for number in range(40):
+        (repo / f"models/more{number}.bin").write_bytes(rng.randbytes(300_000))
+    must(repo, *DVC, "commit", "-q", "-f")
+    must(repo, "git", "commit", "-qam", "More")
+    interrupted = 0
+    for _ in range(times):
+        # Killed as soon as a few more objects have arrived.
+        sent = len(stored()) + rng.randint(1, 8)
+        pushing = begin(repo, *STORAGE, "push")
+        while pushing.poll() is None and len(stored()) < sent:
+            time.sleep(0.005)
+        interrupted += pushing.poll() is None
+        pushing.kill()
+        pushing.wait()
+    assert interrupted
+
+
+def refuses_credentials(repo: Path, server: Server, wrong: str) -> None:
+    """Check what a push says when the key or the secret is wrong."""
+    use_server(repo, server._replace(**{wrong: "topsecret" * 3}))
+    done = run_in(repo, *STORAGE, "push")
+    assert "the server refuses these credentials" in error_line(done)
+    for secret in ("topsecret", server.secret):
+        assert secret not in done.stdout + done.stderr
+
+
+def misses_its_bucket(repo: Path, server: Server) -> None:
+    """Check what a push says when there is no such bucket."""
+    use_server(repo, server, bucket="nowhere")
+    done = run_in(repo, *STORAGE, "push")
+    assert "there is no bucket 'nowhere'" in error_line(done)
+    assert server.secret not in done.stdout + done.stderr
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -1,23 +1,23 @@
 """Push and pull against Ceph's S3 server, where it is installed (Debian: radosgw)."""
 
-import random
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from ceph import (  # pyright: ignore[reportMissingImports]
-    file_system,
     missing_programs,
     serve_ceph,
 )
 from conftest import (  # pyright: ignore[reportMissingImports]
     DVC,
     STORAGE,
-    begin,
     error_line,
+    file_system,
+    kill_pushes,
+    misses_its_bucket,
     must,
     outputs,
+    refuses_credentials,
     run_in,
     use_server,
 )
@@ -63,22 +63,7 @@ def test_a_push_to_ceph_that_was_killed_ends_whole(
     repo: Path, ceph: Server, fresh: Callable
 ) -> None:
     use_server(repo, ceph)
-    rng = random.Random(4)
-    for number in range(40):
-        (repo / f"models/more{number}.bin").write_bytes(rng.randbytes(300_000))
-    must(repo, *DVC, "commit", "-q", "-f")
-    must(repo, "git", "commit", "-qam", "More")
-    interrupted = 0
-    for _ in range(4):
-        # Killed as soon as a few more objects have arrived.
-        sent = len(objects(ceph, repo)) + rng.randint(1, 8)
-        pushing = begin(repo, *STORAGE, "push")
-        while pushing.poll() is None and len(objects(ceph, repo)) < sent:
-            time.sleep(0.005)
-        interrupted += pushing.poll() is None
-        pushing.kill()
-        pushing.wait()
-    assert interrupted
+    kill_pushes(repo, 4, lambda: objects(ceph, repo))
     must(repo, *STORAGE, "push")
     clone = fresh()
     must(clone, *STORAGE, "pull")
@@ -89,20 +74,13 @@ def test_a_push_to_ceph_that_was_killed_ends_whole(
 def test_wrong_credentials_for_ceph_end_in_one_line_without_a_secret(
     repo: Path, ceph: Server, wrong: str
 ) -> None:
-    use_server(repo, ceph._replace(**{wrong: "topsecret" * 3}))
-    done = run_in(repo, *STORAGE, "push")
-    assert "the server refuses these credentials" in error_line(done)
-    for secret in ("topsecret", ceph.secret):
-        assert secret not in done.stdout + done.stderr
+    refuses_credentials(repo, ceph, wrong)
 
 
 def test_a_bucket_that_ceph_lacks_ends_in_one_line_without_a_secret(
     repo: Path, ceph: Server
 ) -> None:
-    use_server(repo, ceph, bucket="nowhere")
-    done = run_in(repo, *STORAGE, "push")
-    assert "there is no bucket 'nowhere'" in error_line(done)
-    assert ceph.secret not in done.stdout + done.stderr
+    misses_its_bucket(repo, ceph)
 
 
 def test_a_flipped_byte_in_ceph_is_detected_and_replaced(

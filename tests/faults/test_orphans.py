@@ -16,6 +16,7 @@ from conftest import (  # pyright: ignore[reportMissingImports]
     environment,
     must,
     run_in,
+    written_pid,
 )
 
 from warpzone.errors import InputError
@@ -52,16 +53,6 @@ def start(folder: Path, shell: str) -> tuple[subprocess.Popen, int]:
     """Start the pipeline; return it, and the pid of its stage."""
     running = begin(folder, *DVC, "repro", SHELL=shell)
     return running, written_pid(folder / "pid", running)
-
-
-def written_pid(path: Path, writer: subprocess.Popen) -> int:
-    """Wait for a process below ``writer`` to write its pid."""
-    until = time.monotonic() + 60
-    while not (path.exists() and path.read_text()):
-        assert time.monotonic() < until
-        assert writer.poll() is None
-        time.sleep(0.05)
-    return int(path.read_text())
 
 
 def is_gone(pid: int, seconds: float) -> bool:

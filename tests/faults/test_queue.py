@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from conftest import (  # pyright: ignore[reportMissingImports]
     error_line,
     must,
     run_in,
+    written_pid,
 )
 
 QUEUE = (sys.executable, "-m", "tools.experiments")
@@ -69,12 +69,7 @@ def start(repo: Path) -> subprocess.Popen[str]:
 
 def wait_for_stage(repo: Path) -> psutil.Process:
     """Return the stage that sleeps."""
-    path = repo.parent / "pids/sleep"
-    until = time.monotonic() + 60
-    while not (path.exists() and path.read_text()):
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    return psutil.Process(int(path.read_text()))
+    return psutil.Process(written_pid(repo.parent / "pids/sleep"))
 
 
 def above(process: psutil.Process, word: str) -> psutil.Process:

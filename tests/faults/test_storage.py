@@ -17,17 +17,19 @@ import pytest
 from conftest import (  # pyright: ignore[reportMissingImports]
     DVC,
     STORAGE,
-    begin,
     contents,
     environment,
     error_line,
+    file_system,
+    kill_pushes,
+    misses_its_bucket,
     must,
     outputs,
+    refuses_credentials,
     run_in,
     set_remote,
     use_server,
 )
-from s3fs import S3FileSystem
 
 from tools.s3 import BUCKET, Server, serve
 from tools.storage import CHECKSUMS, StorageError, parse_listing, run
@@ -363,11 +365,7 @@ def test_250_random_faults_on_the_remote_are_detected(
     clone = fresh()
     monkeypatch.chdir(clone)
     # Through the server: what it says of an object fits what it sends.
-    far = S3FileSystem(
-        key=server.key,
-        secret=server.secret,
-        client_kwargs={"endpoint_url": server.url, "region_name": "us-east-1"},
-    )
+    far = file_system(server)
     run(["pull"])
     rng = random.Random(2)
     names = sorted(
@@ -576,22 +574,7 @@ def test_a_server_that_fails_half_way_is_given_up_and_the_rest_follows(
 def test_a_push_that_was_killed_ten_times_ends_whole(
     repo: Path, remote: Path, fresh: Callable
 ) -> None:
-    rng = random.Random(4)
-    for number in range(40):
-        (repo / f"models/more{number}.bin").write_bytes(rng.randbytes(300_000))
-    must(repo, *DVC, "commit", "-q", "-f")
-    must(repo, "git", "commit", "-qam", "More")
-    interrupted = 0
-    for _ in range(10):
-        # Killed as soon as a few more objects have arrived.
-        sent = len(objects(remote)) + rng.randint(1, 8)
-        pushing = begin(repo, *STORAGE, "push")
-        while pushing.poll() is None and len(objects(remote)) < sent:
-            time.sleep(0.005)
-        interrupted += pushing.poll() is None
-        pushing.kill()
-        pushing.wait()
-    assert interrupted
+    kill_pushes(repo, 10, lambda: objects(remote))
     said(repo, "push")
     clone = fresh()
     said(clone, "pull")
@@ -605,11 +588,7 @@ def test_a_push_that_was_killed_ten_times_ends_whole(
 def test_wrong_credentials_end_in_one_line_without_a_secret(
     repo: Path, server: Server, wrong: str
 ) -> None:
-    use_server(repo, server._replace(**{wrong: "topsecret" * 3}))
-    done = run_in(repo, *STORAGE, "push")
-    assert "the server refuses these credentials" in error_line(done)
-    for secret in ("topsecret", server.secret):
-        assert secret not in done.stdout + done.stderr
+    refuses_credentials(repo, server, wrong)
 
 
 def test_no_credentials_end_in_one_line(repo: Path, server: Server) -> None:
@@ -620,10 +599,7 @@ def test_no_credentials_end_in_one_line(repo: Path, server: Server) -> None:
 def test_a_missing_bucket_ends_in_one_line_without_a_secret(
     repo: Path, server: Server
 ) -> None:
-    use_server(repo, server, bucket="nowhere")
-    done = run_in(repo, *STORAGE, "push")
-    assert "there is no bucket 'nowhere'" in error_line(done)
-    assert server.secret not in done.stdout + done.stderr
+    misses_its_bucket(repo, server)
 
 
 def test_credentials_may_come_from_the_environment(repo: Path, server: Server) -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import EngFormatter, PercentFormatter
 
 # Okabe and Ito's palette, which colour-blind people can tell apart,
 # https://jfly.uni-koeln.de/color/.
@@ -161,7 +161,7 @@ def learning_figure(curves: Mapping[str, pd.DataFrame]) -> bytes:
                     linewidth=2,
                 )
             axes.set(xlabel="agent steps of training")
-            axes.xaxis.set_major_formatter("{x:,.0f}")
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         left.set(title="Mean distance in training (pixels)", ylim=(0, None))
         left.yaxis.set_major_formatter("{x:,.0f}")
         right.set(title="Clear rate in selection episodes", ylim=(-0.02, 1.02))

@@ -154,7 +154,7 @@ def test_a_restored_episode_goes_on_as_it_did(make: Callable[..., MarioEnv]) -> 
     snapshot = env.snapshot()
     first = [env.step(4) for _ in range(12)]
     log, decisions = bytes(env.frame_buttons), bytes(env.decisions)
-    assert np.array_equal(env.restore(snapshot), snapshot.pictures)
+    assert np.array_equal(env.restore(snapshot), snapshot.observation)
     second = [env.step(4) for _ in range(12)]
     for one, other in zip(first, second, strict=True):
         assert np.array_equal(one[0], other[0])
@@ -445,6 +445,34 @@ def test_an_unknown_action_is_an_error(
     message = f"no action {action}: the set 'simple' has 7 actions, from 0"
     with pytest.raises(ValueError, match=message):
         env.step(action)
+
+
+def test_observations_of_ram_are_the_memory_after_each_step(
+    game: GameParams, noise: NoiseParams
+) -> None:
+    env = MarioEnv(game, noise, obs_type="ram")
+    check_env_for_sb3(env)
+    seeing = MarioEnv(game, noise)
+    observation, _ = env.reset(seed=3)
+    seeing.reset(seed=3)
+    kept = [observation]
+    for action in (WALK, RUN_AND_JUMP, RUN_AND_JUMP, WALK):
+        snapshot = env.snapshot()
+        observation, *_ = env.step(action)
+        seeing.step(action)
+        assert env.observation_space.contains(observation)
+        assert bytes(observation) == bytes(seeing.play.ram)
+        kept.append(observation)
+    # Each is a copy.
+    assert len({bytes(observation) for observation in kept}) == 5
+    assert bytes(env.restore(snapshot)) == bytes(kept[3])
+
+
+def test_an_unknown_type_of_observations_is_an_error(
+    game: GameParams, noise: NoiseParams
+) -> None:
+    with pytest.raises(ValueError, match="must be pictures or ram, got 'grey'"):
+        MarioEnv(game, noise, obs_type="grey")  # pyright: ignore[reportArgumentType]
 
 
 def test_an_unknown_render_mode_is_an_error(make: Callable[..., MarioEnv]) -> None:

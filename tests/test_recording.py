@@ -128,6 +128,18 @@ def test_watching_shows_what_the_environment_returned(
     np.testing.assert_array_equal(taken, actions)
 
 
+def test_the_memory_can_be_watched_too(
+    env: MarioEnv, episode: tuple[Recording, np.ndarray, np.ndarray]
+) -> None:
+    recording, _, actions = episode
+    seeing_ram = MarioEnv(env.game, env.noise, obs_type="ram")
+    observations = [seeing_ram.reset(seed=SEED)[0]]
+    observations += [seeing_ram.step(action)[0] for action in actions]
+    seen, taken = watch(recording, env.game, "demo", "ram")
+    np.testing.assert_array_equal(seen, np.stack(observations[:-1]))
+    np.testing.assert_array_equal(taken, actions)
+
+
 def test_watching_an_episode_that_ends_in_the_middle_of_a_step(
     env: MarioEnv, death: Recording
 ) -> None:

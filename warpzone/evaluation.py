@@ -15,6 +15,7 @@ from warpzone.agents.agent import Agent, action_rng
 from warpzone.demos.recording import Recording
 from warpzone.errors import InputError
 from warpzone.game.env import MarioEnv
+from warpzone.game.observation import ObsType
 from warpzone.game.state import is_cleared, is_dead, is_in_pit, read_time
 from warpzone.params import GameParams, NoiseParams, RunsParams
 from warpzone.statistics import bootstrap_difference, bootstrap_mean, newcombe, wilson
@@ -64,6 +65,7 @@ def play_episodes(
     seeds: Sequence[int],
     envs: int,
     progress: Callable[[], object] | None = None,
+    obs_type: ObsType = "pictures",
 ) -> tuple[pd.DataFrame, list[Recording]]:
     """Play one episode a seed.
 
@@ -77,23 +79,25 @@ def play_episodes(
         seeds: One an episode.
         envs: Episodes played side by side.
         progress: Called after each episode.
+        obs_type: What the agent sees, as `MarioEnv` has it.
 
     Returns:
         The table, with all of `COLUMNS` but the agent's name, and the recordings. Both
         follow the seeds.
     """
     count = min(envs, len(seeds))
-    observations = np.empty(
-        (count, game.frame_stack, game.height, game.width), np.uint8
-    )
     rngs: dict[int, np.random.Generator] = {}
     waiting = deque(range(len(seeds)))
     playing: dict[int, int] = {}
     episodes: dict[int, tuple[dict[str, Any], Recording]] = {}
 
     with ExitStack() as stack, ThreadPoolExecutor(os.process_cpu_count()) as pool:
-        made = pool.map(lambda _: MarioEnv(game, noise), range(count))
+        made = pool.map(
+            lambda _: MarioEnv(game, noise, obs_type=obs_type), range(count)
+        )
         consoles = [stack.enter_context(closing(env)) for env in made]
+        shape = consoles[0].observation_space.shape or ()
+        observations = np.empty((count, *shape), np.uint8)
 
         def begin(slot: int) -> None:
             seed = seeds[playing[slot]]

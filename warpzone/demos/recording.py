@@ -31,7 +31,7 @@ from warpzone.game.consoles import (
 from warpzone.game.emulator import rom_sha256
 from warpzone.game.env import MarioEnv
 from warpzone.game.level import LevelPlay
-from warpzone.game.observation import PictureStack
+from warpzone.game.observation import ObsType, make_view
 from warpzone.game.state import is_cleared, is_dead
 from warpzone.params import GameParams, Level
 
@@ -243,7 +243,7 @@ def read_recordings(path: Path) -> list[Recording]:
 
 
 def watch(
-    recording: Recording, game: GameParams, source: str
+    recording: Recording, game: GameParams, source: str, obs_type: ObsType = "pictures"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Replay a recording and see what its player saw.
 
@@ -251,11 +251,12 @@ def watch(
         recording: What to play.
         game: How agents see the game and what they may press.
         source: Where the recording comes from, for the message.
+        obs_type: As `MarioEnv` has it.
 
     Returns:
-        Observations, shape ``(T, frame_stack, height, width)``, uint8, and actions,
-        shape ``(T,)``, int64, indices into the action set; row ``t`` of the first
-        precedes action ``t``.
+        Observations, shape ``(T, frame_stack, height, width)`` or ``(T, 2048)``, uint8,
+        and actions, shape ``(T,)``, int64, indices into the action set; row ``t`` of
+        the first precedes action ``t``.
 
     Raises:
         InputError: If the replay fails, or the recording does not fit the game.
@@ -275,17 +276,17 @@ def watch(
                 f"{game.action_set!r} lacks"
             )
     play = recording.new_play()
-    stack = PictureStack(game)
+    view = make_view(game, obs_type)
     held = bytes([NO_BUTTONS]) + recording.frame_buttons
     observations = []
     for frames in replay(recording, play, source):
         since_first = frames - recording.no_ops
         if since_first >= 0 and since_first % recording.frame_skip == 0:
             if since_first == 0:
-                stack.fill(play.emulator, held[frames])
+                view.fill(play.emulator, held[frames])
             else:
-                stack.push(play.emulator, held[frames])
-            observations.append(stack.pictures.copy())
+                view.push(play.emulator, held[frames])
+            observations.append(view.observation.copy())
     actions = np.array([indices[mask] for mask in decided], np.int64)
     # The screen after the last step precedes no action.
     return np.stack(observations[: len(actions)]), actions

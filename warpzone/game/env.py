@@ -10,7 +10,7 @@ import numpy as np
 from warpzone.game.actions import ACTION_SETS, NO_BUTTONS
 from warpzone.game.consoles import make_emulator
 from warpzone.game.level import LevelPlay, PlaySnapshot
-from warpzone.game.observation import PictureStack
+from warpzone.game.observation import ObsType, make_view
 from warpzone.game.rewards import Ledger, reward
 from warpzone.game.state import GameState, read_state
 from warpzone.params import GameParams, NoiseParams
@@ -21,7 +21,7 @@ class EnvSnapshot:
     """A state of a `MarioEnv` in mid-episode, all but its source of noise."""
 
     play: PlaySnapshot
-    pictures: np.ndarray
+    observation: np.ndarray
     frame_buttons: bytes
     decisions: bytes
     ledger: Ledger
@@ -62,6 +62,8 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
             drawn from the environment's own generator, which ``reset(seed=...)`` seeds;
             how many numbers are drawn does not depend on the actions.
         render_mode: ``rgb_array`` or nothing.
+        obs_type: ``ram`` makes observations of the console's memory instead: shape
+            ``(2048,)``, uint8.
 
     Attributes:
         play: The level and its console.
@@ -76,7 +78,11 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
     }
 
     def __init__(
-        self, game: GameParams, noise: NoiseParams, render_mode: str | None = None
+        self,
+        game: GameParams,
+        noise: NoiseParams,
+        render_mode: str | None = None,
+        obs_type: ObsType = "pictures",
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode must be rgb_array, got {render_mode!r}")
@@ -84,11 +90,10 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
         self.noise = noise
         self.render_mode = render_mode
         self.buttons = ACTION_SETS[game.action_set]
-        shape = (game.frame_stack, game.height, game.width)
+        self._view = make_view(game, obs_type)
         self.action_space = gym.spaces.Discrete(len(self.buttons))
-        self.observation_space = gym.spaces.Box(0, 255, shape, np.uint8)
+        self.observation_space = gym.spaces.Box(0, 255, self._view.shape, np.uint8)
         self.play = LevelPlay(make_emulator(game.emulator), game.level)
-        self._stack = PictureStack(game)
         self._ended = True
 
     def reset(
@@ -106,8 +111,8 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
         self._idle_steps = 0
         self._ended = False
         self._before = self._ledger(state := read_state(self.play.ram))
-        self._stack.fill(self.play.emulator, self.held)
-        return self._stack.pictures.copy(), self._info(state)
+        self._view.fill(self.play.emulator, self.held)
+        return self._view.observation.copy(), self._info(state)
 
     def step(
         self, action: int | np.integer
@@ -137,15 +142,15 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
         terminated = state.dead or state.flag_get
         truncated = not terminated and self._is_out_of_time()
         self._ended = terminated or truncated
-        self._stack.push(self.play.emulator, self.held)
-        observation = self._stack.pictures.copy()
+        self._view.push(self.play.emulator, self.held)
+        observation = self._view.observation.copy()
         return observation, step_reward, terminated, truncated, self._info(state)
 
     def snapshot(self) -> EnvSnapshot:
         """Return the state of the episode. It is valid for this environment only."""
         return EnvSnapshot(
             play=self.play.snapshot(),
-            pictures=self._stack.pictures.copy(),
+            observation=self._view.observation.copy(),
             frame_buttons=bytes(self.frame_buttons),
             decisions=bytes(self.decisions),
             ledger=self._before,
@@ -159,14 +164,14 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
         The noise is not wound back: what comes next is drawn anew.
         """
         self.play.restore(snapshot.play)
-        self._stack.restore(snapshot.pictures)
+        self._view.restore(snapshot.observation)
         self.frame_buttons = bytearray(snapshot.frame_buttons)
         self.decisions = bytearray(snapshot.decisions)
         self._before = snapshot.ledger
         self._episode_reward = snapshot.episode_reward
         self._idle_steps = snapshot.idle_steps
         self._ended = False
-        return snapshot.pictures.copy()
+        return snapshot.observation.copy()
 
     def log(self) -> EpisodeLog:
         """Return what leads here again. There must have been an episode."""

@@ -1,11 +1,16 @@
-"""What an agent sees: the last few screens, grey and small."""
+"""What an agent sees: the last few screens, grey and small; or the memory."""
+
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
 
 from warpzone.game.actions import LEFT, RIGHT, A, B
-from warpzone.game.emulator import SCREEN_SHAPE, Emulator
+from warpzone.game.emulator import RAM_SIZE, SCREEN_SHAPE, Emulator
 from warpzone.params import GameParams
+
+ObsType = Literal["pictures", "ram"]
+"""What observations are: what players see, or all that the console knows."""
 
 HUD_ROWS = 32
 """Rows of the screen that show score, coins, world and time."""
@@ -34,6 +39,7 @@ class PictureStack:
     """
 
     def __init__(self, game: GameParams) -> None:
+        self.shape = (game.frame_stack, game.height, game.width)
         self._depth = game.frame_stack
         self._show_buttons = game.show_buttons
         # The stack is a view, which moves on by one picture a push.
@@ -48,7 +54,7 @@ class PictureStack:
             self._halvings.append(np.empty((rows, columns), np.uint8))
 
     @property
-    def pictures(self) -> np.ndarray:
+    def observation(self) -> np.ndarray:
         """Shape ``(frame_stack, height, width)``, uint8, oldest first.
 
         A view, good until the next call.
@@ -69,11 +75,11 @@ class PictureStack:
         self._draw(emulator, held, self._roll[self._end])
         self._end += 1
 
-    def restore(self, pictures: np.ndarray) -> None:
-        """Show what `pictures` showed before."""
+    def restore(self, observation: np.ndarray) -> None:
+        """Show what `observation` showed before."""
         self._make_room(self._depth)
         self._end += self._depth
-        self.pictures[:] = pictures
+        self.observation[:] = observation
 
     def _make_room(self, pictures: int) -> None:
         if self._end + pictures > _ROLL:
@@ -94,3 +100,38 @@ class PictureStack:
             for index, button in enumerate(_LAMPS):
                 left = index * _LAMP
                 picture[:_LAMP, left : left + _LAMP] = 255 if held & button else 0
+
+
+class Memory:
+    """The console's memory as it is, in place of pictures."""
+
+    shape = (RAM_SIZE,)
+
+    def __init__(self) -> None:
+        self._ram = np.empty(self.shape, np.uint8)
+
+    @property
+    def observation(self) -> np.ndarray:
+        """Shape ``(2048,)``, uint8. A view, good until the next call."""
+        return self._ram
+
+    def push(self, emulator: Emulator, held: int) -> None:
+        """Take note of what the memory holds now, ``held`` too."""
+        self._ram[:] = emulator.ram
+
+    fill = push
+
+    def restore(self, observation: np.ndarray) -> None:
+        """Hold what `observation` was before."""
+        self._ram[:] = observation
+
+
+def make_view(game: GameParams, obs_type: ObsType) -> PictureStack | Memory:
+    """Return what turns a console's state into observations.
+
+    Raises:
+        ValueError: If there is no such type of observations.
+    """
+    if obs_type not in get_args(ObsType):
+        raise ValueError(f"obs_type must be pictures or ram, got {obs_type!r}")
+    return PictureStack(game) if obs_type == "pictures" else Memory()

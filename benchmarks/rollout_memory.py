@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from stable_baselines3.common.utils import LinearSchedule
 
 from benchmarks.memory import peak_megabytes
-from warpzone.agents.policy import make_deterministic
-from warpzone.agents.ppo import Score, train
+from warpzone.agents.policy import build_policy, make_deterministic
+from warpzone.agents.ppo import Kickstart, Score, train
 from warpzone.game.env import MarioEnv
 from warpzone.game.vec_env import ThreadedVecEnv
 from warpzone.params import load_params
@@ -36,7 +37,9 @@ def main() -> None:
                 "epochs": 1,
             }
             rl = params.train_rl.model_copy(update=changes)
-            train(envs, None, rl, 0, lambda _: Score(0.0, 0.0), torch.device("cpu"))
+            kickstart = Kickstart(build_policy(game, "ram"), LinearSchedule(1, 1, 1))
+            cpu = torch.device("cpu")
+            train(envs, None, rl, 0, lambda _: Score(0.0, 0.0), cpu, kickstart)
             peaks.append(peak_megabytes())
     print(1_000 * (peaks[1] - peaks[0]) / (ENVS * (MANY - FEW)))
 

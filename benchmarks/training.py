@@ -10,6 +10,7 @@ import stable_baselines3
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch.nn.functional import cross_entropy
 
@@ -32,7 +33,7 @@ from benchmarks.stepping import (
 )
 from warpzone.agents.cloning import Cloner, Demonstration
 from warpzone.agents.policy import Policy, build_policy, find_device
-from warpzone.agents.ppo import Score, train
+from warpzone.agents.ppo import Kickstart, Score, train
 from warpzone.demos.planner import Planner
 from warpzone.game.actions import ACTION_SETS
 from warpzone.game.vec_env import ThreadedVecEnv
@@ -81,7 +82,7 @@ def compare_training(
     with closing(logged_envs(game, params.noise, size.envs)) as envs:
 
         def ours() -> TrainedRound:
-            rate, frames_per_step = train_ours(envs, rl, params.seed, device)
+            rate, frames_per_step = train_ours(envs, game, rl, params.seed, device)
             limit = consoles.replay(logs_of(envs), THREADS)
             training = training_seconds(policy, game, rl.batch_size, size)
             return TrainedRound(
@@ -148,7 +149,11 @@ def short_training(rl: TrainRLParams, size: Size) -> TrainRLParams:
 
 
 def train_ours(
-    envs: ThreadedVecEnv, rl: TrainRLParams, seed: int, device: torch.device
+    envs: ThreadedVecEnv,
+    game: GameParams,
+    rl: TrainRLParams,
+    seed: int,
+    device: torch.device,
 ) -> tuple[float, float]:
     """Return agent steps a second and emulator frames for each of them.
 
@@ -161,8 +166,10 @@ def train_ours(
         began.append((time.perf_counter(), frames_of(envs)))
         return Score(clear_rate=0.0, x_pos_max=0.0)
 
+    teacher = build_policy(game, "ram").to(device)
     envs.env_method("forget")
-    train(envs, None, rl, seed, score, device)
+    kickstart = Kickstart(teacher, LinearSchedule(1.0, 1.0, end_fraction=1.0))
+    train(envs, None, rl, seed, score, device, kickstart)
     seconds, frames = began[0]
     seconds, frames = time.perf_counter() - seconds, frames_of(envs) - frames
     return rl.agent_steps / seconds, frames / rl.agent_steps

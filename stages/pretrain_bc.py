@@ -59,7 +59,7 @@ USED = {
 }
 
 # Episodes of DAgger played side by side.
-SEATS = 16
+SEATS = 24
 
 
 @dataclass
@@ -97,7 +97,7 @@ def pretrain(params: Params, origin: dict[str, Any], checkpoint: Checkpoint) -> 
     rng = np.random.default_rng(params.seed)
     untrained = build_policy(params.game).to(find_device(params.device))
     cloner = Cloner(untrained, bc, rng)
-    policy = cloner.averaged
+    policy = cloner.average.policy
     pairs, log = resume(checkpoint, cloner, rng) or begin(params, rng)
     dagger = Dagger(params.game, params.noise, bc, min(bc.round_episodes, SEATS))
     for round_ in range(len(log.rounds), bc.rounds + 1):
@@ -117,6 +117,7 @@ def pretrain(params: Params, origin: dict[str, Any], checkpoint: Checkpoint) -> 
         with progress_bar(updates, f"cloning, round {round_}", "update") as bar:
             fit = cloner.fit(join(pairs.train), updates, on_update=bar.update)
         measured, _ = measure(policy, join(pairs.held_out))
+        row["pairs"] = sum(map(len, pairs.train + pairs.held_out))
         log.rounds.append(row | figures(fit, measured))
         save(checkpoint, cloner, rng, pairs, log)
 

@@ -130,7 +130,7 @@ def test_a_clone_does_what_the_picture_says(small):
     held_out = readable(40, seed=2)
     updates = []
     cloner.fit(readable(96, seed=1), 300, on_update=lambda: updates.append(1))
-    fit, predictions = measure(cloner.averaged, held_out)
+    fit, predictions = measure(cloner.average.policy, held_out)
     assert predictions.tolist() == held_out.actions.tolist()
     assert fit.accuracy == 1
     assert fit.loss < 0.1
@@ -145,7 +145,7 @@ def test_the_loss_of_an_even_guess_among_seven_is_the_log_of_seven(small):
     pairs = readable(20, seed=1)
     still = cloner_of(policy, learning_rate=1e-12)
     fitted = still.fit(pairs, 5)
-    measured, predictions = measure(still.averaged, pairs)
+    measured, predictions = measure(still.average.policy, pairs)
     # ln 7; among equals the first action counts as the likeliest.
     assert fitted.loss == pytest.approx(1.94591, abs=1e-5)
     assert measured.loss == pytest.approx(1.94591, abs=1e-5)
@@ -159,10 +159,10 @@ def test_what_plays_is_a_moving_average_of_the_weights(small):
     pairs = readable(32, seed=1)
     cloner.fit(pairs, 1)
     first = weights_of(policy)
-    assert torch.equal(weights_of(cloner.averaged), first)
+    assert torch.equal(weights_of(cloner.average.policy), first)
     cloner.fit(pairs, 1)
     expected = 0.99 * first + 0.01 * weights_of(policy)
-    assert torch.allclose(weights_of(cloner.averaged), expected, atol=1e-7)
+    assert torch.allclose(weights_of(cloner.average.policy), expected, atol=1e-7)
 
 
 def test_an_annealed_learning_rate_falls_to_nothing(small):
@@ -192,7 +192,7 @@ def test_equal_seeds_clone_equal_bytes(small, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         cloner = cloner_of(new_policy(small), seed)
         cloner.fit(readable(32, seed=1), 4)
-        save_policy(cloner.averaged, tmp_path / name, small, {})
+        save_policy(cloner.average.policy, tmp_path / name, small, {})
     weights = [(tmp_path / n / "policy.safetensors").read_bytes() for n in "abc"]
     assert weights[0] == weights[1] != weights[2]
 

@@ -36,6 +36,7 @@ MAY_IMPORT = {
         "provenance",
     },
     "evaluation": {"errors", "params", "game", "demos", "agents", "statistics"},
+    "selection": {"params", "game", "agents", "evaluation", "seeds"},
     "statistics": set(),
     "figures": set(),
     "video": {"errors"},

@@ -18,6 +18,7 @@ from warpzone.agents.policy import (
     save_policy,
 )
 from warpzone.errors import InputError
+from warpzone.game.observation import ObsType
 
 
 @pytest.fixture(scope="module")
@@ -208,15 +209,33 @@ def test_another_architecture_is_refused_with_both(folder, game):
         load_policy(folder, game)
 
 
-def test_logits_do_not_depend_on_what_else_is_in_the_batch(policy, game):
+@pytest.mark.parametrize("obs_type", ["pictures", "ram"])
+def test_logits_do_not_depend_on_what_else_is_in_the_batch(game, obs_type: ObsType):
+    make_deterministic(seed=3)
+    policy = build_policy(game, obs_type)
     # Without padding, batches of 1, 2 and 3 are rounded differently.
     with torch.no_grad():
-        policy.action_net.weight.mul_(100)
-    seen = pictures(20, game)
+        policy.get_parameter("action_net.weight").mul_(100)
+    ram = np.random.default_rng(0).integers(0, 256, (20, 2048), np.uint8)
+    seen = {"pictures": pictures(20, game), "ram": ram}[obs_type]
     together = action_logits(policy, seen)
     for row in range(20):
         assert np.array_equal(action_logits(policy, seen[[row]])[0], together[row])
     assert np.array_equal(action_logits(policy, seen[::-1]), together[::-1])
+
+
+def test_a_policy_that_sees_ram_survives_its_folder(game, tmp_path):
+    make_deterministic(seed=3)
+    policy = build_policy(game, "ram")
+    save_policy(policy, tmp_path, game, {})
+    ram = np.random.default_rng(0).integers(0, 256, (5, 2048), np.uint8)
+    loaded = load_policy(tmp_path, game, "ram")
+    assert np.array_equal(action_logits(loaded, ram), action_logits(policy, ram))
+    values = [one.predict_values(torch.from_numpy(ram)) for one in (policy, loaded)]
+    assert torch.equal(*values)
+    # The game is the same, the network is not.
+    with pytest.raises(InputError, match=r"Surroundings.*this version builds"):
+        load_policy(tmp_path, game)
 
 
 def test_a_greedy_agent_takes_the_likeliest_action(policy, game):

@@ -2,21 +2,28 @@ import tempfile
 from contextlib import closing
 from functools import partial
 
-import gymnasium as gym
 import numpy as np
 import pytest
+import stable_baselines3
 import torch
-from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.utils import LinearSchedule
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from warpzone.agents import policy as policies
 from warpzone.agents.checkpoints import Checkpoint
 from warpzone.agents.critic import Critic
-from warpzone.agents.policy import build_policy, make_deterministic
-from warpzone.agents.ppo import Score, _RolloutBuffer, train
+from warpzone.agents.policy import (
+    build_policy,
+    log_probs_of,
+    make_deterministic,
+    set_weights,
+    to_tensor,
+)
+from warpzone.agents.ppo import _PPO, Kickstart, Score, _loss_terms, _Rollout, train
 from warpzone.game.env import MarioEnv
+from warpzone.game.observation import ObsType
 from warpzone.game.vec_env import ThreadedVecEnv
-from warpzone.params import TrainRLParams
+from warpzone.params import PPOParams
 
 EQUAL = Score(0.0, 0.0)
 
@@ -36,12 +43,14 @@ def params(**changes):
         "batch_size": 16,
         "epochs": 2,
         "learning_rate": 1e-3,
+        "final_learning_rate": 1e-3,
         "gamma": 0.9,
         "gae_lambda": 0.95,
         "clip_range": 0.2,
         "entropy_coefficient": 0.01,
         "max_grad_norm": 0.5,
         "target_kl": 0.5,
+        "average_decay": 0.5,
         "critic_learning_rate": 1e-3,
         "critic_epochs": 2,
         "critic_warmup": 0,
@@ -51,21 +60,37 @@ def params(**changes):
         "collapse_share": 0.0,
         "collapse_looks": 1,
     }
-    return TrainRLParams(**values | changes)
+    return PPOParams(**values | changes)
 
 
 def run(
-    game, noise, rl, *, seed=5, start=None, score=lambda _: EQUAL, threads=2, **more
+    game,
+    noise,
+    rl,
+    *,
+    seed=5,
+    start=None,
+    score=lambda _: EQUAL,
+    threads=2,
+    obs_type: ObsType = "pictures",
+    pull=0.0,
+    **more,
 ):
+    """Train; a policy that sees pictures with a teacher that pulls as told."""
+    kickstart = None
+    if obs_type == "pictures":
+        teacher = new_policy(game, obs_type="ram")
+        kickstart = Kickstart(teacher, LinearSchedule(pull, pull, 1.0))
     make_deterministic(seed)
-    env_fns = [partial(MarioEnv, game, noise)] * rl.envs
+    env_fns = [partial(MarioEnv, game, noise, obs_type=obs_type)] * rl.envs
     with closing(ThreadedVecEnv(env_fns, threads)) as envs:
-        return train(envs, start, rl, seed, score, torch.device("cpu"), **more)
+        cpu = torch.device("cpu")
+        return train(envs, start, rl, seed, score, cpu, kickstart, **more)
 
 
-def new_policy(game, seed=9):
+def new_policy(game, seed=9, obs_type: ObsType = "pictures"):
     make_deterministic(seed)
-    return build_policy(game)
+    return build_policy(game, obs_type)
 
 
 def weights_of(policy):
@@ -109,15 +134,17 @@ def test_the_entropy_of_a_new_policy_is_nearly_that_of_an_even_choice(small, noi
 
 
 def test_the_warm_up_moves_the_critic_only(small, noise):
-    start = new_policy(small)
+    start = new_policy(small, obs_type="ram")
     before = weights_of(start)
-    trained = run(small, noise, params(critic_warmup=3), start=start)
+    rl = params(agent_steps=320, critic_warmup=10)
+    trained = run(small, noise, rl, start=start, obs_type="ram")
     after = weights_of(trained.policy)
-    assert are_equal(after, before)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {name for name in before if "value_net" in name}
     # There was no update of the actor that could have diverged.
-    assert trained.curve["approx_kl"].tolist() == [None] * 4
+    assert trained.curve["approx_kl"].tolist() == [None] * 11
     losses = trained.curve["value_loss"].tolist()[1:]
-    assert losses[-1] < losses[0]
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
 
 
 def test_after_the_warm_up_all_of_the_actor_moves(small, noise):
@@ -127,6 +154,55 @@ def test_after_the_warm_up_all_of_the_actor_moves(small, noise):
     after = weights_of(trained.policy)
     same = {name for name in before if torch.equal(before[name], after[name])}
     assert same == {"value_net.weight", "value_net.bias"}
+    assert trained.curve["teacher_kl"].notna().tolist() == [False, False, False, True]
+
+
+def test_a_teacher_pulls_the_policy_towards_itself(small, noise):
+    free, pulled = (
+        run(small, noise, params(agent_steps=640), pull=pull).curve["teacher_kl"]
+        for pull in (0.0, 10.0)
+    )
+    assert pulled.iloc[-1] < 0.5 * pulled.iloc[1]
+    assert pulled.iloc[-1] < 0.5 * free.iloc[-1]
+
+
+def test_the_pull_falls_with_the_agent_steps_that_are_left(small, noise, monkeypatch):
+    asked = []
+
+    class Noted(LinearSchedule):
+        def __call__(self, progress_remaining):
+            asked.append(super().__call__(progress_remaining))
+            return asked[-1]
+
+    monkeypatch.setattr(Kickstart, "coefficient", Noted(1.0, 0.1, 1.0))
+    run(small, noise, params())
+    # A third, two thirds and all of the agent steps are taken.
+    assert asked == pytest.approx([0.7, 0.4, 0.1])
+
+
+def test_an_update_without_a_teacher_is_that_of_sb3(small, noise, monkeypatch):
+    ours = _PPO._update_policy
+    compared = []
+
+    def both(model, ram):
+        model.kickstart = None
+        model.vf_coef = 0.0
+        before = weights_of(model.policy)
+        state = np.random.get_state()  # noqa: NPY002  # SB3 shuffles with it.
+        ours(model, ram)
+        found = weights_of(model.policy)
+        set_weights(model.policy, before)
+        model.policy.optimizer.state.clear()
+        np.random.set_state(state)  # noqa: NPY002
+        stable_baselines3.PPO.train(model)
+        expected = weights_of(model.policy)
+        for name, weight in expected.items():
+            assert torch.allclose(found[name], weight, atol=1e-5), name
+        compared.append(not are_equal(before, found))
+
+    monkeypatch.setattr(_PPO, "_update_policy", both)
+    run(small, noise, params(agent_steps=32, entropy_coefficient=0.1))
+    assert compared == [True]
 
 
 def test_a_policy_from_scratch_needs_no_warm_up(small, noise):
@@ -187,34 +263,27 @@ def test_a_policy_learns_to_run_to_the_right(small, no_noise):
     assert late > early + 30
 
 
-def filled(kind):
-    """Return a rollout of 6 steps in 2 environments, full of different numbers."""
-    box = gym.spaces.Box(0, 255, (1, 36, 36), np.uint8)
-    buffer = kind(6, box, gym.spaces.Discrete(7), n_envs=2)
-    rng = np.random.default_rng(0)
-    for name, high in (("observations", 256), ("actions", 7)):
-        array = getattr(buffer, name)
-        array[:] = rng.integers(0, high, array.shape)
-    for name in ("values", "log_probs", "advantages", "returns"):
-        array = getattr(buffer, name)
-        array[:] = rng.normal(size=array.shape)
-    buffer.full = True
-    return buffer
-
-
-def test_the_rollout_is_read_in_the_batches_that_sb3_makes():
-    batches = []
-    for kind in (RolloutBuffer, _RolloutBuffer):
-        np.random.seed(4)  # noqa: NPY002  # SB3 shuffles with it.
-        buffer = filled(kind)
-        # Every epoch reads it anew.
-        batches.append([*buffer.get(5), *buffer.get(5)])
-    expected, found = batches
-    assert [len(batch.returns) for batch in found] == [5, 5, 2, 5, 5, 2]
-    for one, other in zip(expected, found, strict=True):
-        for name, tensor in one._asdict().items():
-            assert torch.equal(tensor, getattr(other, name).to(tensor.dtype)), name
-    assert found[0].observations.dtype == torch.uint8
+def test_the_terms_of_the_loss_are_what_the_papers_say():
+    probabilities = torch.tensor([[0.5, 0.5], [0.2, 0.8], [0.9, 0.1]])
+    batch = _Rollout(
+        actions=torch.tensor([[0], [1], [0]]),
+        # Ratios 2, 1 and 0.9.
+        log_probs=torch.tensor([[0.25], [0.8], [1.0]]).log(),
+        advantages=torch.tensor([[1.0], [0.0], [-1.0]]),
+        teacher_log_probs=torch.tensor([[0.5, 0.5], [0.5, 0.5], [0.9, 0.1]]).log(),
+    )
+    terms = _loss_terms(probabilities.log(), batch, clip_range=0.2)
+    # Of 1, 0 and -1 the standard deviation is 1. The first ratio is clipped to 1.2.
+    assert terms["policy_loss"].item() == pytest.approx(-(1.2 + 0 - 0.9) / 3)
+    # ln 2, 0.500402 and 0.325083 nats.
+    entropy = (0.693147 + 0.500402 + 0.325083) / 3
+    assert terms["entropy"].item() == pytest.approx(entropy)
+    # 1 - ln 2, 0 and -0.1 - ln 0.9.
+    approx_kl = (0.306853 + 0 + 0.005361) / 3
+    assert terms["approx_kl"].item() == pytest.approx(approx_kl, abs=1e-6)
+    assert terms["clip_fraction"].item() == pytest.approx(1 / 3)
+    # 0.5 ln (0.5 / 0.2) + 0.5 ln (0.5 / 0.8)
+    assert terms["teacher_kl"].item() == pytest.approx(0.223144 / 3, abs=1e-6)
 
 
 def test_an_update_on_a_gpu_mixes_no_devices(small, monkeypatch):
@@ -223,17 +292,21 @@ def test_an_update_on_a_gpu_mixes_no_devices(small, monkeypatch):
     monkeypatch.setattr(policies, "fast_on_cpu", lambda policy: policy)
     monkeypatch.setattr(torch.distributions.Distribution, "_validate_args", False)
     with FakeTensorMode():
-        with torch.device("cuda"):
+        gpu = torch.device("cuda")
+        with gpu:
             policy = build_policy(small)
-        buffer = filled(_RolloutBuffer)
-        buffer.device = torch.device("cuda")
-        for batch in buffer.get(4):
-            assert batch.observations.dtype == torch.uint8
-            values, log_probs, _ = policy.evaluate_actions(
-                batch.observations, batch.actions.long().flatten()
-            )
-            loss = (values.flatten() - batch.returns).mean() - log_probs.mean()
-            assert loss.device.type == "cuda"
+        rows = np.ones((6, 1), np.float32)
+        rollout = _Rollout(
+            *(to_tensor(rows.astype(kind), gpu) for kind in (int, float, float)),
+            teacher_log_probs=to_tensor(np.ones((6, 7), np.float32), gpu),
+        )
+        observations = to_tensor(np.ones((6, 1, 36, 36), np.uint8), gpu)
+        batch = torch.from_numpy(np.arange(4)).to(gpu)
+        log_probs = log_probs_of(policy, observations[batch])
+        terms = _loss_terms(log_probs, rollout.take(batch), 0.2)
+        assert len(terms) == 5
+        for term in terms.values():
+            assert term.device.type == "cuda"
 
 
 def test_training_ends_when_the_goal_is_surely_reached(small, noise):
@@ -266,9 +339,32 @@ class Killed(BaseException):
     """Stands for SIGKILL, as far as one process can."""
 
 
+def test_what_is_scored_is_a_moving_average_of_the_policies(small, noise):
+    averages = {}
+    for decay in (0.0, 0.75):
+        seen = averages[decay] = []
+
+        def score(policy, seen=seen):
+            seen.append(weights_of(policy))
+            return EQUAL
+
+        run(small, noise, params(average_decay=decay), score=score)
+    policies = averages[0.0]
+    expected = policies[0]
+    for policy, average in zip(policies, averages[0.75], strict=True):
+        expected = {
+            name: 0.75 * expected[name] + 0.25 * weight
+            for name, weight in policy.items()
+        }
+        for name, weight in average.items():
+            assert torch.allclose(weight, expected[name], atol=1e-6), name
+    assert not are_equal(policies[3], policies[0])
+
+
+@pytest.mark.parametrize("obs_type", ["pictures", "ram"])
 @pytest.mark.parametrize("update", [0, 1, 2])
 def test_a_training_that_was_killed_goes_on_to_the_same_end(
-    small, noise, tmp_path, update
+    small, noise, tmp_path, update, obs_type
 ):
     # Episodes of 8 agent steps and rollouts of 12: killed in mid-episode.
     rl = params(agent_steps=96, rollout_steps=12, batch_size=12, selection_interval=2)
@@ -276,7 +372,8 @@ def test_a_training_that_was_killed_goes_on_to_the_same_end(
     def score(policy):
         return Score(0.0, policy.action_net.bias[0].item())
 
-    whole = run(small, noise, rl, score=score)
+    how = {"score": score, "obs_type": obs_type, "pull": 1.0}
+    whole = run(small, noise, rl, **how)
 
     checkpoint = Checkpoint(tmp_path / "kept")
     steps = 0
@@ -288,10 +385,10 @@ def test_a_training_that_was_killed_goes_on_to_the_same_end(
             raise Killed
 
     with pytest.raises(Killed):
-        run(small, noise, rl, score=score, checkpoint=checkpoint, on_agent_steps=kill)
+        run(small, noise, rl, checkpoint=checkpoint, on_agent_steps=kill, **how)
     said = []
     resumed = run(
-        small, noise, rl, score=score, checkpoint=checkpoint, on_agent_steps=said.append
+        small, noise, rl, checkpoint=checkpoint, on_agent_steps=said.append, **how
     )
     assert are_equal(weights_of(resumed.policy), weights_of(whole.policy))
     assert are_equal(resumed.best_weights, whole.best_weights)
@@ -301,13 +398,14 @@ def test_a_training_that_was_killed_goes_on_to_the_same_end(
     assert sum(said) == 96
 
 
-def test_the_critic_learns_returns_that_the_memory_tells():
-    make_deterministic(3)
+def test_the_critic_learns_returns_that_the_memory_tells(small):
     rng = np.random.default_rng(3)
-    ram = rng.integers(0, 256, (64, 4, 2048), np.uint8)
-    returns = (ram[..., 7] > 127).astype(np.float32)
-    ram[..., 8:] = 0
-    critic = Critic(1e-3, torch.device("cpu"))
+    # All that differs is how high Mario is.
+    height = 0xCE
+    ram = np.zeros((64, 4, 2048), np.uint8)
+    ram[..., height] = rng.integers(0, 256, (64, 4))
+    returns = (ram[..., height] > 127).astype(np.float32)
+    critic = Critic(new_policy(small, obs_type="ram"), 1e-3)
     assert critic.values(ram).shape == (64, 4)
     losses = [critic.fit(ram, returns, 10) for _ in range(30)]
     assert losses[-1] < 0.05 < losses[0]

@@ -162,7 +162,7 @@ class PretrainBCParams(Section):
     """Divides the clone's logits."""
 
 
-class TrainRLParams(Section):
+class PPOParams(Section):
     """Proximal policy optimisation, by the names of SB3's PPO."""
 
     agent_steps: Count
@@ -173,6 +173,8 @@ class TrainRLParams(Section):
     batch_size: Annotated[int, Field(ge=2)]
     epochs: Count
     learning_rate: Positive
+    final_learning_rate: NonNegative
+    """To which it falls, in a straight line, when all agent steps are taken."""
     gamma: Probability
     """Discount per agent step."""
     gae_lambda: Probability
@@ -181,11 +183,13 @@ class TrainRLParams(Section):
     max_grad_norm: Positive
     target_kl: Positive
     """An update ends early when it has moved the policy so far, in nats, times 1.5."""
+    average_decay: Probability
+    """What an update leaves of the average of the policies so far, which plays."""
     critic_learning_rate: Positive
     critic_epochs: Count
     """Times that the critic reads a rollout."""
     critic_warmup: CountOrNone
-    """Updates from a cloned policy that teach only the critic."""
+    """Updates from a given policy that teach only the critic."""
     selection_interval: Count
     """Updates between two looks at how well the policy plays."""
     selection_episodes: Count
@@ -205,6 +209,24 @@ class TrainRLParams(Section):
                 f"envs x rollout_steps = {rollout}"
             )
         return self
+
+
+class TrainTeacherParams(PPOParams):
+    """Training of a teacher that sees RAM."""
+
+    imitation_episodes: Annotated[int, Field(ge=1, le=10_000)]
+    """Played by the clone, for the teacher to clone before it is trained."""
+    imitation_updates: Count
+    """Batches of them, of ``pretrain_bc.batch_size``."""
+
+
+class TrainRLParams(PPOParams):
+    """Training of a policy that sees pictures, with the teacher's help."""
+
+    kickstart_coefficient: NonNegative
+    """Times the divergence of the policy from the teacher, in nats, in the loss."""
+    final_kickstart_coefficient: NonNegative
+    """To which it falls, in a straight line, when all agent steps are taken."""
 
 
 class EvaluateParams(Section):
@@ -252,6 +274,7 @@ class Params(Section):
     runs: RunsParams
     collect_demos: CollectDemosParams
     pretrain_bc: PretrainBCParams
+    train_teacher: TrainTeacherParams
     train_rl: TrainRLParams
     evaluate: EvaluateParams
     robustness: RobustnessParams

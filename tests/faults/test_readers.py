@@ -202,7 +202,7 @@ def test_models_of_any_description(
     tmp_path: Path, data: st.DataObject, game: GameParams
 ) -> None:
     spec = {
-        "architecture": {"class": "ActorCriticCnnPolicy", "net_arch": []},
+        "architecture": {"class": "ActorCriticPolicy", "net_arch": []},
         "game": game.model_dump(mode="json"),
         "origin": {"seed": 1},
         "weights_sha256": "0" * 64,

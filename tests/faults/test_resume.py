@@ -35,13 +35,24 @@ SMALL = {
         "round_updates": 40,
         "final_updates": 40,
     },
-    "train_rl": {
+    "train_teacher": {
+        "imitation_episodes": 2,
+        "imitation_updates": 20,
         "agent_steps": 1024,
         "envs": 2,
         "rollout_steps": 64,
         "batch_size": 64,
         "epochs": 2,
         "critic_warmup": 1,
+        "selection_interval": 2,
+        "selection_episodes": 2,
+    },
+    "train_rl": {
+        "agent_steps": 1024,
+        "envs": 2,
+        "rollout_steps": 64,
+        "batch_size": 64,
+        "epochs": 2,
         "selection_interval": 2,
         "selection_episodes": 2,
     },
@@ -186,6 +197,11 @@ def test_a_damaged_checkpoint_is_told_and_not_used(ended: Path) -> None:
 @pytest.mark.slow
 def test_a_second_trainer_is_refused_and_told_the_first(prepared: Path) -> None:
     folder = copy_of(prepared, "twice")
+    # The first one must still be at work when the second one has started.
+    params = folder / "params.yaml"
+    text = params.read_text()
+    params.write_text(text.replace("  updates: 40\n", "  updates: 100000\n"))
+    assert params.read_text() != text
     stage = ("python", "stages/pretrain_bc.py")
     first = begin(folder, *stage)
     lock = folder / ".checkpoints/pretrain_bc.lock"

@@ -123,7 +123,7 @@ def test_a_model_runs_no_code(
     # The checksum is right: whoever puts a file there can do that, too.
     spec = {
         "architecture": {
-            "class": "ActorCriticCnnPolicy",
+            "class": "ActorCriticPolicy",
             "features_extractor": "NatureCNN",
             "features_dim": 512,
             "net_arch": [],

@@ -7,7 +7,7 @@ its result, so a run with other parameters, inputs or code never finds them.
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -127,12 +127,12 @@ def restore_optimizer(
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def with_prefix(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+def with_prefix(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     """Put a name before every tensor's."""
     return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
 
 
-def without_prefix(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+def without_prefix(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     """Return the tensors that `with_prefix` named."""
     start = f"{prefix}/"
     return {

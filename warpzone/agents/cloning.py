@@ -4,13 +4,13 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from warpzone.agents.averaging import Average
 from warpzone.agents.checkpoints import (
     optimizer_tensors,
     restore_optimizer,
@@ -27,6 +27,7 @@ from warpzone.agents.policy import (
 )
 from warpzone.demos.recording import Recording, watch
 from warpzone.errors import InputError
+from warpzone.game.observation import ObsType
 from warpzone.params import GameParams, PretrainBCParams
 
 
@@ -35,7 +36,8 @@ class Demonstration:
     """One or more episodes as the policy would have seen them."""
 
     observations: np.ndarray
-    """Shape ``(T, frame_stack, height, width)``, uint8; row t precedes action t."""
+    """Shape ``(T, frame_stack, height, width)`` or, of RAM, ``(T, 2048)``, uint8; row t
+    precedes action t."""
     actions: np.ndarray
     """Shape ``(T,)``, int64, indices into the action set."""
 
@@ -62,9 +64,6 @@ class Fit(NamedTuple):
 class Cloner:
     """Fits a policy's actor to demonstrations by cross-entropy. The critic stays.
 
-    What plays is a moving average of the weights: single batches push the weights to
-    and fro, and a level full of obstacles shows it.
-
     The pictures are never shifted or flipped: where things are on the screen is when
     to jump.
 
@@ -74,7 +73,7 @@ class Cloner:
         rng: Draws the batches.
 
     Attributes:
-        averaged: The policy with the averaged weights.
+        average: Of the policy's weights, over some hundred updates. It is what plays.
     """
 
     def __init__(
@@ -83,10 +82,7 @@ class Cloner:
         self._policy = policy
         self._params = params
         self._rng = rng
-        self._average = AveragedModel(
-            policy, multi_avg_fn=get_ema_multi_avg_fn(_DECAY), use_buffers=False
-        )
-        self.averaged = cast(Policy, self._average.module)
+        self.average = Average(policy, _DECAY)
         self._optimizer = torch.optim.AdamW(
             policy.parameters(), params.learning_rate, weight_decay=params.weight_decay
         )
@@ -95,17 +91,15 @@ class Cloner:
         """Return all that training has changed so far; a view."""
         return {
             **with_prefix("policy", weights_of(self._policy)),
-            **with_prefix("averaged", weights_of(self.averaged)),
+            **with_prefix("average", self.average.tensors()),
             **with_prefix("optimizer", optimizer_tensors(self._optimizer)),
-            "averages": self._average.n_averaged,
         }
 
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
         """Go back to what `tensors` returned."""
         set_weights(self._policy, without_prefix("policy", tensors))
-        set_weights(self.averaged, without_prefix("averaged", tensors))
+        self.average.restore(without_prefix("average", tensors))
         restore_optimizer(self._optimizer, without_prefix("optimizer", tensors))
-        self._average.n_averaged.copy_(tensors["averages"])
 
     def fit(
         self,
@@ -136,7 +130,7 @@ class Cloner:
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()
-            self._average.update_parameters(self._policy)
+            self.average.update()
             loss_sum += loss.item()
             right += int((logits.argmax(dim=1) == actions).sum())
             on_update()
@@ -148,6 +142,7 @@ def watch_all(
     game: GameParams,
     source: str,
     on_episode: Callable[[], object] = lambda: None,
+    obs_type: ObsType = "pictures",
 ) -> list[Demonstration]:
     """Replay recordings side by side, each one checked, and see what was seen.
 
@@ -156,6 +151,7 @@ def watch_all(
         game: How agents see the game and what they may press.
         source: The file that the recordings come from, for messages.
         on_episode: Called after each recording.
+        obs_type: As `warpzone.game.env.MarioEnv` has it.
 
     Raises:
         InputError: If a replay fails or does not fit the game.
@@ -163,7 +159,7 @@ def watch_all(
 
     def watch_line(line: int) -> Demonstration:
         return Demonstration(
-            *watch(recordings[line], game, f"{source}, line {line + 1}")
+            *watch(recordings[line], game, f"{source}, line {line + 1}", obs_type)
         )
 
     demonstrations = []

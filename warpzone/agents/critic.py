@@ -8,7 +8,6 @@ to play.
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn.functional import mse_loss
 
 from warpzone.agents.checkpoints import (
@@ -17,30 +16,27 @@ from warpzone.agents.checkpoints import (
     with_prefix,
     without_prefix,
 )
+from warpzone.agents.policy import Policy
 
-RAM_BYTES = 2048
-_UNITS = 256
 _BATCH = 256
 
 
 class Critic:
-    """Predicts returns from RAM. Its weights are drawn from torch's generator.
+    """Predicts returns: the critic of a policy that reads RAM, its actor left alone.
 
     Args:
+        policy: Is trained in place.
         learning_rate: Of Adam.
-        device: Where it is trained.
     """
 
-    def __init__(self, learning_rate: float, device: torch.device) -> None:
-        self._device = device
-        self._network = nn.Sequential(
-            nn.Linear(RAM_BYTES, _UNITS),
-            nn.ReLU(),
-            nn.Linear(_UNITS, _UNITS),
-            nn.ReLU(),
-            nn.Linear(_UNITS, 1),
-        ).to(device)
-        self._optimizer = torch.optim.Adam(self._network.parameters(), learning_rate)
+    def __init__(self, policy: Policy, learning_rate: float) -> None:
+        self._policy = policy
+        self._weights = {
+            name: parameter
+            for name, parameter in policy.named_parameters()
+            if name.startswith(("mlp_extractor.value_net", "value_net"))
+        }
+        self._optimizer = torch.optim.Adam(self._weights.values(), learning_rate)
 
     def values(self, ram: np.ndarray) -> np.ndarray:
         """Predict the returns of states.
@@ -51,8 +47,9 @@ class Critic:
         Returns:
             Shape ``(...)``, float32.
         """
+        states = torch.from_numpy(ram.reshape(-1, ram.shape[-1]))
         with torch.inference_mode():
-            flat = self._predict(torch.from_numpy(ram.reshape(-1, RAM_BYTES)))
+            flat = self._policy.predict_values(states.to(self._policy.device))
         return flat.cpu().numpy().reshape(ram.shape[:-1])
 
     def fit(self, ram: np.ndarray, returns: np.ndarray, epochs: int) -> float:
@@ -66,15 +63,16 @@ class Critic:
         Returns:
             The mean squared error over all batches.
         """
-        states = torch.from_numpy(ram.reshape(-1, RAM_BYTES))
-        targets = torch.from_numpy(returns.reshape(-1))
+        device = self._policy.device
+        states = torch.from_numpy(ram.reshape(-1, ram.shape[-1])).to(device)
+        targets = torch.from_numpy(returns.reshape(-1)).to(device)
         losses = []
         for _ in range(epochs):
             # The source of randomness that SB3 uses.
             order = torch.from_numpy(np.random.permutation(len(states)))  # noqa: NPY002
             for batch in order.split(_BATCH):
-                goal = targets[batch].to(self._device)
-                loss = mse_loss(self._predict(states[batch]), goal)
+                predicted = self._policy.predict_values(states[batch]).squeeze(1)
+                loss = mse_loss(predicted, targets[batch])
                 self._optimizer.zero_grad()
                 loss.backward()
                 self._optimizer.step()
@@ -82,16 +80,16 @@ class Critic:
         return float(np.mean(losses))
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Return all that was learnt; a view."""
+        """Return all that was learnt; a copy, since the policy has it, too."""
+        weights = {n: p.detach().clone() for n, p in sorted(self._weights.items())}
         return {
-            **with_prefix("network", self._network.state_dict()),
+            **with_prefix("weights", weights),
             **with_prefix("optimizer", optimizer_tensors(self._optimizer)),
         }
 
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
         """Go back to what `tensors` returned."""
-        self._network.load_state_dict(without_prefix("network", tensors))
+        with torch.no_grad():
+            for name, weight in without_prefix("weights", tensors).items():
+                self._weights[name].copy_(weight)
         restore_optimizer(self._optimizer, without_prefix("optimizer", tensors))
-
-    def _predict(self, ram: torch.Tensor) -> torch.Tensor:
-        return self._network(ram.to(self._device).float() / 255).squeeze(1)

@@ -11,13 +11,16 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN
 
 from warpzone.agents.agent import Agent, RandomAgent
 from warpzone.errors import InputError
 from warpzone.files import write_bytes, write_json
 from warpzone.game.actions import ACTION_SETS
 from warpzone.game.emulator import rom_sha256
+from warpzone.game.observation import ObsType, make_view
+from warpzone.game.surroundings import SURROUNDINGS, read_surroundings
 from warpzone.params import DeviceName, GameParams, Section
 from warpzone.provenance import deciding_facts
 
@@ -44,6 +47,29 @@ _TORCH_THREADS = 2
 
 # Matrix products are rounded differently for each number of rows, so that is fixed too.
 _ROWS = 16
+
+
+class Surroundings(BaseFeaturesExtractor):
+    """What RAM says is around Mario, see `warpzone.game.surroundings`."""
+
+    def __init__(self, observation_space: gym.Space) -> None:
+        super().__init__(observation_space, features_dim=SURROUNDINGS)
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        # SB3 has made floats of the bytes.
+        ram = observations.cpu().numpy()
+        return torch.from_numpy(read_surroundings(ram)).to(observations.device)
+
+
+POLICY_KWARGS: dict[ObsType, dict[str, Any]] = {
+    "pictures": {"features_extractor_class": NatureCNN, "net_arch": []},
+    "ram": {
+        "features_extractor_class": Surroundings,
+        "net_arch": {"pi": [256, 256], "vf": [256, 256]},
+    },
+}
+"""What SB3's policy is built with. Pictures are read by the network of Mnih et al.
+2015, RAM by two tanh layers for the actor and two for the critic."""
 
 
 class PolicyAgent:
@@ -96,30 +122,31 @@ def find_device(name: DeviceName) -> torch.device:
     return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
 
 
-def build_policy(game: GameParams) -> Policy:
-    """Return a new policy: SB3's own, with the network of Mnih et al. 2015.
+def build_policy(game: GameParams, obs_type: ObsType = "pictures") -> Policy:
+    """Return a new policy: SB3's own, with the network that `POLICY_KWARGS` names.
 
-    Only its actor is used, see `without_values`. The weights are drawn from torch's
-    generator, see `make_deterministic`.
+    Only the actor of one that sees pictures is used, see `without_values`. The weights
+    are drawn from torch's generator, see `make_deterministic`.
     """
-    shape = (game.frame_stack, game.height, game.width)
-    policy = ActorCriticCnnPolicy(
-        gym.spaces.Box(0, 255, shape, np.uint8),
+    policy = ActorCriticPolicy(
+        gym.spaces.Box(0, 255, make_view(game, obs_type).shape, np.uint8),
         gym.spaces.Discrete(len(ACTION_SETS[game.action_set])),
         lr_schedule=lambda _: 0.0,
+        **POLICY_KWARGS[obs_type],
     )
     policy.set_training_mode(False)
     return fast_on_cpu(without_values(policy))
 
 
 def without_values(policy: Policy) -> Policy:
-    """Make the policy value every state at nothing, in place.
+    """Make a policy that sees pictures value every state at nothing, in place.
 
     SB3 gives it a value head, which nobody needs: `warpzone.agents.critic` says why.
     """
-    with torch.no_grad():
-        for parameter in policy.value_net.parameters():
-            parameter.zero_()
+    if not isinstance(policy.features_extractor, Surroundings):
+        with torch.no_grad():
+            for parameter in policy.value_net.parameters():
+                parameter.zero_()
     return policy
 
 
@@ -147,14 +174,15 @@ def set_weights(policy: Policy, weights: Mapping[str, torch.Tensor]) -> None:
 
 
 def to_tensor(observations: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Return pictures as the network reads them fastest, shape ``(N, ...)``, uint8."""
+    """Return observations as a network reads them fastest, ``(N, ...)``, uint8."""
     tensor = torch.from_numpy(observations).to(device)
-    return tensor.to(memory_format=torch.channels_last)
+    is_of_pictures = tensor.dim() == 4
+    return tensor.to(memory_format=torch.channels_last) if is_of_pictures else tensor
 
 
-def log_probs_of(policy: Policy, pictures: torch.Tensor) -> torch.Tensor:
+def log_probs_of(policy: Policy, observations: torch.Tensor) -> torch.Tensor:
     """Return the log-probability of every action, shape ``(N, actions)``."""
-    distribution = policy.get_distribution(pictures).distribution
+    distribution = policy.get_distribution(observations).distribution
     return distribution.logits  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -231,7 +259,9 @@ def save_policy(
     write_json(folder / SPEC, spec.model_dump(mode="json"))
 
 
-def load_policy(folder: Path, game: GameParams) -> Policy:
+def load_policy(
+    folder: Path, game: GameParams, obs_type: ObsType = "pictures"
+) -> Policy:
     """Read a policy that plays ``game``, ready to act.
 
     Raises:
@@ -246,7 +276,7 @@ def load_policy(folder: Path, game: GameParams) -> Policy:
                 f"{folder}: the policy was made for {name} {found!r}, "
                 f"params.yaml has {needed!r}: train it again"
             )
-    policy = build_policy(game)
+    policy = build_policy(game, obs_type)
     if spec.architecture != (needed := _architecture(policy)):
         raise InputError(
             f"{folder / SPEC}: the policy's architecture is {spec.architecture}, "

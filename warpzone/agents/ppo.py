@@ -1,4 +1,4 @@
-"""Proximal policy optimisation (SB3's) from a given policy or from scratch."""
+"""Proximal policy optimisation (SB3's), with a teacher or without."""
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -8,13 +8,15 @@ import numpy as np
 import pandas as pd
 import stable_baselines3
 import torch
-from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.type_aliases import RolloutBufferSamples
-from stable_baselines3.common.utils import explained_variance
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.utils import LinearSchedule, explained_variance
 from stable_baselines3.common.vec_env import VecEnv
+from torch.nn.functional import kl_div
+from torch.nn.utils import clip_grad_norm_
 
+from warpzone.agents.averaging import Average
 from warpzone.agents.checkpoints import (
     Checkpoint,
     Part,
@@ -25,15 +27,17 @@ from warpzone.agents.checkpoints import (
 )
 from warpzone.agents.critic import Critic
 from warpzone.agents.policy import (
+    POLICY_KWARGS,
     Policy,
     fast_on_cpu,
+    log_probs_of,
     set_weights,
     to_tensor,
     weights_of,
     without_values,
 )
 from warpzone.game.env import EpisodeLog
-from warpzone.params import TrainRLParams
+from warpzone.params import PPOParams
 from warpzone.statistics import wilson
 
 End = Literal["budget", "goal", "collapse"]
@@ -56,48 +60,91 @@ class Training:
     """One row an update; row 0 is the start. Counters are totals so far:
     ``agent_steps``, ``emulator_frames``. ``episodes`` ended in the update's rollout, in
     any environment; ``episode_return``, ``x_pos_max`` and ``clear_rate`` are their
-    means. Then SB3's figures of the update, ``entropy`` in nats, and
-    ``selection_clear_rate`` and ``selection_x_pos_max`` where they were measured."""
+    means. Then the update's figures, means over its batches, ``entropy`` and
+    divergences in nats, and ``selection_clear_rate`` and ``selection_x_pos_max`` where
+    they were measured."""
     policy: Policy
-    """As it was at the end."""
+    """The averaged one, as it was at the end."""
     best_weights: dict[str, torch.Tensor]
-    """Those of the policy that scored best, the start included."""
+    """Those of the averaged policy that scored best, the start included."""
     best_update: int
     """Its row in the curve."""
     ended_by: End
+
+    def summary(self) -> dict[str, Any]:
+        """Return what it took and how well the policy played, as metrics."""
+        at_start, best, last = (
+            self.curve.iloc[row] for row in (0, self.best_update, -1)
+        )
+        looks = {"start": at_start, "best": best, "final": last}
+        return {
+            "agent_steps": int(last["agent_steps"]),
+            "emulator_frames": int(last["emulator_frames"]),
+            "updates": int(last["update"]),
+            "best_update": self.best_update,
+            "ended_by": self.ended_by,
+            **{
+                f"selection_{figure}_{name}": round(look[f"selection_{figure}"], digits)
+                for figure, digits in (("clear_rate", 4), ("x_pos_max", 1))
+                for name, look in looks.items()
+            },
+        }
+
+
+class Kickstart(NamedTuple):
+    """A teacher that sees RAM, and how much its opinion counts.
+
+    Schmitt et al. 2018, https://arxiv.org/abs/1803.03835.
+    """
+
+    teacher: Policy
+    coefficient: LinearSchedule
+    """Times the divergence of the policy from the teacher, in nats; by the share of the
+    training that is to come."""
 
 
 def train(
     envs: VecEnv,
     start: Policy | None,
-    params: TrainRLParams,
+    params: PPOParams,
     seed: int,
     score: Callable[[Policy], Score],
     device: torch.device,
+    kickstart: Kickstart | None = None,
     checkpoint: Checkpoint | None = None,
     on_agent_steps: Callable[[int], object] = lambda _: None,
 ) -> Training:
     """Train a policy by PPO, Schulman et al. 2017, https://arxiv.org/abs/1707.06347.
 
-    Values come from a `Critic`. The first ``params.critic_warmup`` updates from a given
-    policy teach only that: it knows nothing yet, and its noise would undo what the
-    actor knows.
+    Without a teacher the policy sees RAM. With one it sees pictures, and each update
+    brings it closer to what the teacher would do where the policy has led.
+
+    Values come from a `Critic`: that of the policy that sees RAM. The first
+    ``params.critic_warmup`` updates from a given policy teach only that: where it knows
+    nothing yet, its noise would undo what the actor knows.
+
+    What is scored and returned is a moving average of the policy over the updates, as
+    in Hilton et al. 2022, https://arxiv.org/abs/2110.00641.
 
     Args:
-        envs: ``params.envs`` environments, each a `warpzone.game.env.MarioEnv`.
+        envs: ``params.envs`` environments, each a `warpzone.game.env.MarioEnv` whose
+            observations are what the policy sees.
         start: The policy to start from; a new one if not given.
         params: How to train.
         seed: Seeds torch, NumPy's global generator, which SB3 shuffles with, and the
             environments: ``seed``, ``seed + 1``, ...
         score: Plays a policy. It must not use the generators above.
         device: Where the policy is trained and the rollouts are kept.
+        kickstart: The teacher, on the device. Its critic goes on learning.
         checkpoint: Where each update is kept. What it holds goes on.
         on_agent_steps: Called with the number of agent steps just taken.
     """
     model = _PPO(
-        "CnnPolicy",
+        ActorCriticPolicy,
         envs,
-        learning_rate=params.learning_rate,
+        learning_rate=LinearSchedule(
+            params.learning_rate, params.final_learning_rate, end_fraction=1.0
+        ),
         n_steps=params.rollout_steps,
         batch_size=params.batch_size,
         n_epochs=params.epochs,
@@ -105,24 +152,25 @@ def train(
         gae_lambda=params.gae_lambda,
         clip_range=params.clip_range,
         ent_coef=params.entropy_coefficient,
-        # The actor's network learns nothing from values, see `Critic`.
-        vf_coef=0.0,
         max_grad_norm=params.max_grad_norm,
         target_kl=params.target_kl,
         seed=seed,
         device=device,
-        rollout_buffer_class=_RolloutBuffer,
+        policy_kwargs=POLICY_KWARGS["pictures" if kickstart else "ram"],
     )
-    model.critic = Critic(params.critic_learning_rate, device)
+    model.kickstart = kickstart
+    sees_ram = kickstart.teacher if kickstart else model.policy
     model.critic_epochs = params.critic_epochs
     if start is not None:
         model.policy.load_state_dict(start.state_dict())
         model.critic_warmup = params.critic_warmup
     without_values(model.policy)
     fast_on_cpu(model.policy)
+    model.critic = Critic(sees_ram, params.critic_learning_rate)
     # SB3's own logger would leave an empty folder in the temporary one.
     model.set_logger(Logger(folder=None, output_formats=[]))
-    recorder = _Recorder(params, score, checkpoint, on_agent_steps)
+    average = Average(model.policy, params.average_decay)
+    recorder = _Recorder(params, average, score, checkpoint, on_agent_steps)
     if checkpoint is not None and checkpoint.has("state"):
         recorder.restore(model, envs, checkpoint.load("state"))
         on_agent_steps(model.num_timesteps)
@@ -130,39 +178,56 @@ def train(
     model.learn(remaining, recorder, reset_num_timesteps=False)
     return Training(
         curve=pd.DataFrame(recorder.rows),
-        policy=model.policy,
+        policy=average.policy,
         best_weights=recorder.best_weights,
         best_update=recorder.best_update,
         ended_by=recorder.ended_by or "budget",
     )
 
 
-class _RolloutBuffer(RolloutBuffer):
-    """SB3's buffer, moved to the device once a rollout instead of batch by batch."""
+class _Rollout(NamedTuple):
+    """What an update is made from; a row an agent step."""
 
-    def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples]:
-        """Yield the rollout in shuffled batches, pictures as uint8."""
-        if not self.generator_ready:
-            self._tensors = [
-                to_tensor(self.swap_and_flatten(self.observations), self.device)
-            ]
-            for array in (
-                self.actions,
-                self.values,
-                self.log_probs,
-                self.advantages,
-                self.returns,
-            ):
-                flat = torch.from_numpy(self.swap_and_flatten(array))
-                self._tensors.append(flat.to(self.device))
-            self.generator_ready = True
-        rows = len(self._tensors[0])
-        # SB3's own source of randomness.
-        order = torch.from_numpy(np.random.permutation(rows)).to(self.device)  # noqa: NPY002
-        for batch in order.split(batch_size or rows):
-            observations, actions, *columns = (t[batch] for t in self._tensors)
-            vectors = (column.flatten() for column in columns)
-            yield RolloutBufferSamples(observations, actions, *vectors)
+    actions: torch.Tensor
+    """Shape ``(N, 1)``, int64."""
+    log_probs: torch.Tensor
+    """Of the actions when they were taken, shape ``(N, 1)``."""
+    advantages: torch.Tensor
+    """Shape ``(N, 1)``."""
+    teacher_log_probs: torch.Tensor | None
+    """Of all actions, shape ``(N, actions)``."""
+
+    def take(self, rows: torch.Tensor) -> "_Rollout":
+        return _Rollout(*(None if column is None else column[rows] for column in self))  # pyright: ignore[reportArgumentType]
+
+
+def _loss_terms(
+    log_probs: torch.Tensor, batch: _Rollout, clip_range: float
+) -> dict[str, torch.Tensor]:
+    """Return what the loss is made of, and how far the policy has moved.
+
+    Args:
+        log_probs: Of all actions by the policy as it is now, shape ``(N, actions)``.
+        batch: The same agent steps.
+        clip_range: Of the ratio of probabilities, around 1.
+    """
+    log_ratio = log_probs.gather(1, batch.actions) - batch.log_probs
+    ratio = log_ratio.exp()
+    advantages = batch.advantages - batch.advantages.mean()
+    advantages = advantages / (batch.advantages.std() + 1e-8)
+    clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
+    terms = {
+        "policy_loss": -torch.min(advantages * ratio, advantages * clipped).mean(),
+        "entropy": -(log_probs.exp() * log_probs).sum(dim=1).mean(),
+        # Schulman's estimate, http://joschu.net/blog/kl-approx.html
+        "approx_kl": (ratio - 1 - log_ratio).mean(),
+        "clip_fraction": ((ratio - 1).abs() > clip_range).float().mean(),
+    }
+    if batch.teacher_log_probs is not None:
+        terms["teacher_kl"] = kl_div(
+            log_probs, batch.teacher_log_probs, reduction="batchmean", log_target=True
+        )
+    return terms
 
 
 class _PPO(stable_baselines3.PPO):
@@ -172,6 +237,7 @@ class _PPO(stable_baselines3.PPO):
     critic_epochs: int
     critic_warmup = 0
     """Updates that teach only the critic."""
+    kickstart: Kickstart | None = None
     ram: list[np.ndarray]
     """At the rollout's start and after each of its steps, ``(envs, 2048)``, uint8."""
 
@@ -192,9 +258,61 @@ class _PPO(stable_baselines3.PPO):
         explained = explained_variance(buffer.values.ravel(), buffer.returns.ravel())
         loss = self.critic.fit(ram[:-1], buffer.returns, self.critic_epochs)
         if self.updates > self.critic_warmup:
-            super().train()
+            self._update_policy(ram[:-1])
         self.logger.record("train/value_loss", loss)
         self.logger.record("train/explained_variance", explained)
+
+    def _update_policy(self, ram: np.ndarray) -> None:
+        """Do what SB3's PPO does, without a value loss and with a teacher's."""
+        buffer = self.rollout_buffer
+        flat = buffer.swap_and_flatten
+        observations = to_tensor(flat(buffer.observations), self.device)
+        rollout = _Rollout(
+            *(
+                to_tensor(flat(array), self.device)
+                for array in (
+                    buffer.actions.astype(np.int64),
+                    buffer.log_probs[..., None],
+                    buffer.advantages[..., None],
+                )
+            ),
+            teacher_log_probs=None,
+        )
+        progress_remaining = self._current_progress_remaining
+        coefficient = 0.0
+        if self.kickstart is not None:
+            coefficient = self.kickstart.coefficient(progress_remaining)
+            with torch.no_grad():
+                by_teacher = log_probs_of(
+                    self.kickstart.teacher, to_tensor(flat(ram), self.device)
+                )
+            rollout = rollout._replace(teacher_log_probs=by_teacher)
+        clip_range: float = self.clip_range(progress_remaining)  # pyright: ignore[reportCallIssue]
+        optimizer = self.policy.optimizer
+        self._update_learning_rate(optimizer)
+        seen: list[dict[str, float]] = []
+        for batch in self._batches(len(observations)):
+            log_probs = log_probs_of(self.policy, observations[batch])
+            terms = _loss_terms(log_probs, rollout.take(batch), clip_range)
+            seen.append({name: term.item() for name, term in terms.items()})
+            if self.target_kl and seen[-1]["approx_kl"] > 1.5 * self.target_kl:
+                break
+            loss = terms["policy_loss"] - self.ent_coef * terms["entropy"]
+            if "teacher_kl" in terms:
+                loss = loss + coefficient * terms["teacher_kl"]
+            optimizer.zero_grad()
+            loss.backward()
+            clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+            optimizer.step()
+        for name, mean in pd.DataFrame(seen).mean().items():
+            self.logger.record(f"train/{name}", float(mean))
+
+    def _batches(self, rows: int) -> Generator[torch.Tensor]:
+        """Shuffle the rollout for each epoch and cut it into batches."""
+        for _ in range(self.n_epochs):
+            # SB3's own source of randomness.
+            order = torch.from_numpy(np.random.permutation(rows))  # noqa: NPY002
+            yield from order.to(self.device).split(self.batch_size)
 
 
 class _Recorder(BaseCallback):
@@ -204,7 +322,8 @@ class _Recorder(BaseCallback):
 
     def __init__(
         self,
-        params: TrainRLParams,
+        params: PPOParams,
+        average: Average,
         score: Callable[[Policy], Score],
         checkpoint: Checkpoint | None,
         on_agent_steps: Callable[[int], object],
@@ -217,6 +336,7 @@ class _Recorder(BaseCallback):
         self._best_score = Score(-1.0, -1.0)
         self._bad_looks = 0
         self._params = params
+        self._average = average
         self._score = score
         self._checkpoint = checkpoint
         self._on_agent_steps = on_agent_steps
@@ -230,6 +350,7 @@ class _Recorder(BaseCallback):
         optimizer = without_prefix("optimizer", tensors)
         restore_optimizer(model.policy.optimizer, optimizer)
         model.critic.restore(without_prefix("critic", tensors))
+        self._average.restore(without_prefix("average", tensors))
         self.best_weights = without_prefix("best", tensors)
         self.rows = state["rows"]
         self.best_update = state["best_update"]
@@ -238,11 +359,11 @@ class _Recorder(BaseCallback):
         self._bad_looks = state["bad_looks"]
         model.num_timesteps = self.rows[-1]["agent_steps"]
         logs = [EpisodeLog(noise, bytes(d)) for noise, d in state["episodes"]]
-        pictures = [
+        observations = [
             envs.env_method("replay", log, indices=[index])
             for index, log in enumerate(logs)
         ]
-        model._last_obs = np.concatenate(pictures)
+        model._last_obs = np.concatenate(observations)
         model._last_episode_starts = np.array(state["episode_starts"])
         self._frames_before = self.rows[-1]["emulator_frames"] - _frames(envs)
         torch.set_rng_state(tensors["torch_rng"])
@@ -255,6 +376,7 @@ class _Recorder(BaseCallback):
         policy = self.model.policy
         tensors = {
             **with_prefix("policy", weights_of(policy)),
+            **with_prefix("average", self._average.tensors()),
             **with_prefix("best", self.best_weights),
             **with_prefix("critic", self.model.critic.tensors()),
             **with_prefix("optimizer", optimizer_tensors(policy.optimizer)),
@@ -300,6 +422,7 @@ class _Recorder(BaseCallback):
 
     def _record(self) -> None:
         update = self.model.updates
+        self._average.update()
         played = pd.DataFrame(self._ended, columns=["reward", "x_pos_max", "flag_get"])
         self._ended = []
 
@@ -307,7 +430,6 @@ class _Recorder(BaseCallback):
             value = self.logger.name_to_value.get(f"train/{name}")
             return None if value is None else float(value)
 
-        entropy_loss = figure("entropy_loss")
         row = {
             "update": update,
             "agent_steps": self.num_timesteps,
@@ -316,9 +438,10 @@ class _Recorder(BaseCallback):
             "episode_return": played["reward"].mean(),
             "x_pos_max": played["x_pos_max"].mean(),
             "clear_rate": played["flag_get"].mean(),
-            "entropy": None if entropy_loss is None else -entropy_loss,
+            "entropy": figure("entropy"),
             "approx_kl": figure("approx_kl"),
             "clip_fraction": figure("clip_fraction"),
+            "teacher_kl": figure("teacher_kl"),
             "value_loss": figure("value_loss"),
             "explained_variance": figure("explained_variance"),
             "selection_clear_rate": None,
@@ -326,14 +449,14 @@ class _Recorder(BaseCallback):
         }
         is_last = self.num_timesteps >= self._params.agent_steps
         if update % self._params.selection_interval == 0 or is_last:
-            score = self._score(self.model.policy)
+            score = self._score(self._average.policy)
             row["selection_clear_rate"], row["selection_x_pos_max"] = score
             if not is_last:
                 self.ended_by = self._judge(score)
             if score > self._best_score:
                 self._best_score = score
                 self.best_update = update
-                weights = weights_of(self.model.policy)
+                weights = weights_of(self._average.policy)
                 self.best_weights = {name: w.clone() for name, w in weights.items()}
         self.rows.append(row)
 

@@ -1,0 +1,138 @@
+"""Train a teacher, which sees the console's memory, by PPO.
+
+With NAME being INIT-seedN, it writes models/teacher/NAME/ (the policy that played best,
+chosen by episodes that are used for nothing else), metrics/train_teacher/NAME.json and
+plots/train_teacher/NAME.csv. If --init is bc it reads models/bc/, and the teacher first
+learns what that does. If it is killed, the next run goes on after the last update.
+"""
+
+import sys
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from warpzone.agents.checkpoints import Checkpoint, checkpointed
+from warpzone.agents.cloning import Cloner, join, watch_all
+from warpzone.agents.policy import (
+    Policy,
+    PolicyAgent,
+    build_policy,
+    describe_origin,
+    find_device,
+    load_policy,
+    make_deterministic,
+    save_policy,
+    set_weights,
+)
+from warpzone.agents.ppo import train
+from warpzone.evaluation import play_episodes
+from warpzone.files import write_csv, write_json
+from warpzone.game.env import MarioEnv
+from warpzone.game.vec_env import ThreadedVecEnv
+from warpzone.params import Init, Params, load_params
+from warpzone.progress import progress_bar
+from warpzone.seeds import SEEDS, Purpose, episode_seed
+from warpzone.selection import make_score
+from warpzone.stage import argument_parser, run_stage
+
+PARAMS = Path("params.yaml")
+CLONE = Path("models/bc")
+MODELS = Path("models/teacher")
+METRICS = Path("metrics/train_teacher")
+CURVES = Path("plots/train_teacher")
+CHECKPOINTS = Path(".checkpoints")
+
+# Sections of the parameters that decide the result.
+USED = {
+    **dict.fromkeys(("train_teacher", "device", "game", "noise"), True),
+    "pretrain_bc": {"batch_size", "learning_rate", "weight_decay"},
+    "evaluate": {"temperature"},
+}
+
+
+def main() -> None:
+    parser = argument_parser(__doc__)
+    parser.add_argument("--init", choices=get_args(Init), required=True)
+    parser.add_argument("--seed", type=int, required=True, help=f"0 to {SEEDS - 1}")
+    arguments = parser.parse_args()
+    init, seed = arguments.init, arguments.seed
+    if not 0 <= seed < SEEDS:
+        parser.error(f"--seed must be 0 to {SEEDS - 1}, got {seed}")
+
+    params = load_params(PARAMS)
+    name = f"{init}-seed{seed}"
+    origin = describe_origin("train_teacher", params.train_teacher, seed)
+    origin |= {"init": init}
+    facts = [params.model_dump(mode="json", include=USED), origin]
+    inputs = [Path(__file__), *([CLONE] if init == "bc" else [])]
+    clone = load_policy(CLONE, params.game) if init == "bc" else None
+    with checkpointed(CHECKPOINTS, f"train_teacher-{name}", facts, inputs) as kept:
+        train_one(name, seed, clone, params, origin, kept)
+
+
+def train_one(
+    name: str,
+    seed: int,
+    clone: Policy | None,
+    params: Params,
+    origin: dict[str, Any],
+    checkpoint: Checkpoint,
+) -> None:
+    """Train a teacher and write it with its figures."""
+    game, noise, rl = params.game, params.noise, params.train_teacher
+    make_deterministic(seed)
+    start = None
+    if checkpoint.has("state"):
+        print(f"train_teacher {name}: goes on where it was ended", file=sys.stderr)
+    elif clone is not None:
+        start = imitate(clone, name, seed, params)
+    make_env = partial(MarioEnv, game, noise, obs_type="ram")
+    with (
+        closing(ThreadedVecEnv([make_env] * rl.envs)) as envs,
+        progress_bar(rl.agent_steps, f"teacher {name}", "agent step") as bar,
+    ):
+        training = train(
+            envs,
+            start,
+            rl,
+            episode_seed(Purpose.TRAINING, seed, 0),
+            make_score(params, rl, seed, "ram"),
+            find_device(params.device),
+            checkpoint=checkpoint,
+            on_agent_steps=bar.update,
+        )
+
+    set_weights(training.policy, training.best_weights)
+    save_policy(training.policy, MODELS / name, game, origin)
+    write_csv(CURVES / f"{name}.csv", training.curve)
+    selection_episodes = {"selection_episodes": rl.selection_episodes}
+    write_json(METRICS / f"{name}.json", training.summary() | selection_episodes)
+
+
+def imitate(clone: Policy, name: str, seed: int, params: Params) -> Policy:
+    """Return a policy that sees RAM and does about what the clone does."""
+    rl = params.train_teacher
+    agent = PolicyAgent(clone, params.evaluate.temperature)
+    seeds = [
+        episode_seed(Purpose.IMITATION, seed, index)
+        for index in range(rl.imitation_episodes)
+    ]
+    with progress_bar(len(seeds), "the clone plays", "episode") as bar:
+        _, recordings = play_episodes(
+            agent, params.game, params.noise, seeds, rl.envs, bar.update
+        )
+    source = f"the clone's play for {name}"
+    with progress_bar(len(seeds), "replaying", "episode") as bar:
+        shown = watch_all(recordings, params.game, source, bar.update, "ram")
+    policy = build_policy(params.game, "ram").to(find_device(params.device))
+    cloner = Cloner(policy, params.pretrain_bc, np.random.default_rng(seed))
+    with progress_bar(rl.imitation_updates, "imitating", "update") as bar:
+        cloner.fit(join(shown), rl.imitation_updates, on_update=bar.update)
+    return cloner.average.policy
+
+
+if __name__ == "__main__":
+    run_stage(main)

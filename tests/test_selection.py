@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from warpzone.agents.policy import build_policy, make_deterministic
+from warpzone.evaluation import play_episodes
+from warpzone.game.observation import ObsType
+from warpzone.params import GameParams, NoiseParams, load_params
+from warpzone.seeds import Purpose, episode_seed
+from warpzone.selection import make_score
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+# Of the set "simple".
+RIGHT = 1
+
+
+class Right:
+    def act(self, observations: np.ndarray, rngs: object) -> np.ndarray:
+        return np.full(len(observations), RIGHT)
+
+
+@pytest.mark.parametrize("obs_type", ["pictures", "ram"])
+def test_a_score_is_what_the_episodes_of_selection_give(
+    game: GameParams, noise: NoiseParams, obs_type: ObsType
+) -> None:
+    make_deterministic(1)
+    policy = build_policy(game, obs_type)
+    with torch.no_grad():
+        # It always walks to the right.
+        policy.get_parameter("action_net.bias")[RIGHT] = 1e6
+    params = load_params(PARAMS)
+    params = params.model_copy(update={"game": game, "noise": noise})
+    training = params.train_rl.model_copy(update={"selection_episodes": 3, "envs": 2})
+    score = make_score(params, training, 7, obs_type)(policy)
+    seeds = [episode_seed(Purpose.SELECTION, 7, index) for index in range(3)]
+    table, _ = play_episodes(Right(), game, noise, seeds, 3)
+    assert score.clear_rate == 0
+    assert score.x_pos_max == pytest.approx(table["x_pos_max"].mean())
+    assert score.x_pos_max > 250

@@ -1,10 +1,9 @@
 """Train the policy by PPO with a teacher, from the cloned one or from scratch.
 
-With NAME being INIT-seedN, it reads models/teacher/NAME/, and models/bc/ if --init is
-bc. It writes models/rl/NAME/ (the policy that played best, chosen by episodes that are
-used for nothing else), models/rl/NAME/final/ (the last one), metrics/train_rl/NAME.json
-and plots/train_rl/NAME.csv. If it is killed, the next run goes on after the last
-update.
+Reads models/teacher/NAME/, NAME being INIT-seedN, and models/bc/ if --init is bc.
+Writes models/rl/NAME/ (the policy that played best, chosen by episodes that are used
+for nothing else), models/rl/NAME/final/ (the last one), metrics/train_rl/NAME.json and
+plots/train_rl/NAME.csv. If it is killed, the next run goes on after the last update.
 """
 
 import sys
@@ -18,6 +17,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from warpzone.agents.checkpoints import Checkpoint, checkpointed
 from warpzone.agents.policy import (
     Policy,
+    build_policy,
     describe_origin,
     find_device,
     load_policy,
@@ -29,6 +29,7 @@ from warpzone.agents.ppo import Kickstart, train
 from warpzone.files import write_csv, write_json
 from warpzone.game.env import MarioEnv
 from warpzone.game.vec_env import ThreadedVecEnv
+from warpzone.imitation import imitate, work
 from warpzone.params import Init, Params, load_params
 from warpzone.progress import progress_bar
 from warpzone.provenance import note
@@ -47,6 +48,7 @@ CHECKPOINTS = Path(".checkpoints")
 # Sections of the parameters that decide the result.
 USED = {
     **dict.fromkeys(("train_rl", "device", "game", "noise"), True),
+    "pretrain_bc": {"batch_size", "learning_rate", "weight_decay"},
     "evaluate": {"temperature"},
 }
 
@@ -86,9 +88,11 @@ def train_one(
         print(f"train_rl {name}: goes on where it was ended", file=sys.stderr)
     make_deterministic(seed)
     device = find_device(params.device)
-    coefficient = LinearSchedule(
-        rl.kickstart_coefficient, rl.final_kickstart_coefficient, end_fraction=1.0
-    )
+    teacher = teacher.to(device)
+    start = (start or build_policy(game)).to(device)
+    with progress_bar(work(rl), f"{name} imitates its teacher", "step") as bar:
+        cost = imitate(teacher, "ram", start, params, rl, seed, checkpoint, bar.update)
+    coefficient = LinearSchedule(rl.kickstart_coefficient, 0.0, rl.kickstart_share)
     with (
         closing(ThreadedVecEnv([partial(MarioEnv, game, noise)] * rl.envs)) as envs,
         progress_bar(rl.agent_steps, f"training {name}", "agent step") as bar,
@@ -100,7 +104,7 @@ def train_one(
             episode_seed(Purpose.TRAINING, seed, 0),
             make_score(params, rl, seed),
             device,
-            Kickstart(teacher.to(device), coefficient),
+            Kickstart(teacher, coefficient),
             checkpoint,
             bar.update,
         )
@@ -111,7 +115,7 @@ def train_one(
     note(MODELS / name, Path())
     write_csv(CURVES / f"{name}.csv", training.curve)
     selection_episodes = {"selection_episodes": rl.selection_episodes}
-    write_json(METRICS / f"{name}.json", training.summary() | selection_episodes)
+    write_json(METRICS / f"{name}.json", training.summary() | selection_episodes | cost)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Train a teacher, which sees the console's memory, by PPO.
 
-With NAME being INIT-seedN, it writes models/teacher/NAME/ (the policy that played best,
-chosen by episodes that are used for nothing else), metrics/train_teacher/NAME.json and
-plots/train_teacher/NAME.csv. If --init is bc it reads models/bc/, and the teacher first
-learns what that does. If it is killed, the next run goes on after the last update.
+Reads models/bc/ if --init is bc: the teacher first learns what that does. With NAME
+being INIT-seedN, it writes models/teacher/NAME/ (the policy that played best, chosen by
+episodes that are used for nothing else), metrics/train_teacher/NAME.json and
+plots/train_teacher/NAME.csv. If it is killed, the next run goes on after the last
+update.
 """
 
 import sys
@@ -12,13 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
-
 from warpzone.agents.checkpoints import Checkpoint, checkpointed
-from warpzone.agents.cloning import Cloner, join, watch_all
 from warpzone.agents.policy import (
     Policy,
-    PolicyAgent,
     build_policy,
     describe_origin,
     find_device,
@@ -28,12 +25,13 @@ from warpzone.agents.policy import (
     set_weights,
 )
 from warpzone.agents.ppo import train
-from warpzone.evaluation import play_episodes
 from warpzone.files import write_csv, write_json
 from warpzone.game.env import MarioEnv
 from warpzone.game.vec_env import ThreadedVecEnv
+from warpzone.imitation import imitate, work
 from warpzone.params import Init, Params, load_params
 from warpzone.progress import progress_bar
+from warpzone.provenance import note
 from warpzone.seeds import SEEDS, Purpose, episode_seed
 from warpzone.selection import make_score
 from warpzone.stage import argument_parser, run_stage
@@ -83,12 +81,16 @@ def train_one(
 ) -> None:
     """Train a teacher and write it with its figures."""
     game, noise, rl = params.game, params.noise, params.train_teacher
-    make_deterministic(seed)
-    start = None
     if checkpoint.has("state"):
         print(f"train_teacher {name}: goes on where it was ended", file=sys.stderr)
-    elif clone is not None:
-        start = imitate(clone, name, seed, params)
+    make_deterministic(seed)
+    start, cost = None, {}
+    if clone is not None:
+        start = build_policy(game, "ram").to(find_device(params.device))
+        with progress_bar(work(rl), f"{name} imitates the clone", "step") as bar:
+            cost = imitate(
+                clone, "pictures", start, params, rl, seed, checkpoint, bar.update
+            )
     make_env = partial(MarioEnv, game, noise, obs_type="ram")
     with (
         closing(ThreadedVecEnv([make_env] * rl.envs)) as envs,
@@ -107,31 +109,10 @@ def train_one(
 
     set_weights(training.policy, training.best_weights)
     save_policy(training.policy, MODELS / name, game, origin)
+    note(MODELS / name, Path())
     write_csv(CURVES / f"{name}.csv", training.curve)
     selection_episodes = {"selection_episodes": rl.selection_episodes}
-    write_json(METRICS / f"{name}.json", training.summary() | selection_episodes)
-
-
-def imitate(clone: Policy, name: str, seed: int, params: Params) -> Policy:
-    """Return a policy that sees RAM and does about what the clone does."""
-    rl = params.train_teacher
-    agent = PolicyAgent(clone, params.evaluate.temperature)
-    seeds = [
-        episode_seed(Purpose.IMITATION, seed, index)
-        for index in range(rl.imitation_episodes)
-    ]
-    with progress_bar(len(seeds), "the clone plays", "episode") as bar:
-        _, recordings = play_episodes(
-            agent, params.game, params.noise, seeds, rl.envs, bar.update
-        )
-    source = f"the clone's play for {name}"
-    with progress_bar(len(seeds), "replaying", "episode") as bar:
-        shown = watch_all(recordings, params.game, source, bar.update, "ram")
-    policy = build_policy(params.game, "ram").to(find_device(params.device))
-    cloner = Cloner(policy, params.pretrain_bc, np.random.default_rng(seed))
-    with progress_bar(rl.imitation_updates, "imitating", "update") as bar:
-        cloner.fit(join(shown), rl.imitation_updates, on_update=bar.update)
-    return cloner.average.policy
+    write_json(METRICS / f"{name}.json", training.summary() | selection_episodes | cost)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ MAY_IMPORT = {
         "provenance",
     },
     "evaluation": {"errors", "params", "game", "demos", "agents", "statistics"},
+    "imitation": {"params", "game", "agents", "evaluation", "seeds"},
     "selection": {"params", "game", "agents", "evaluation", "seeds"},
     "statistics": set(),
     "figures": set(),

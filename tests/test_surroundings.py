@@ -5,8 +5,8 @@ from warpzone.game.env import MarioEnv
 from warpzone.game.state import read_state
 from warpzone.game.surroundings import SURROUNDINGS, read_surroundings
 
-MARIO, ENEMIES = slice(0, 16), slice(16, 16 + 14 * 5)
-TILES = slice(16 + 14 * 5, None)
+MARIO, ENEMIES = slice(0, 12), slice(12, 12 + 14 * 5)
+TILES = slice(12 + 14 * 5, None)
 
 
 def memory(**cells):
@@ -44,7 +44,7 @@ def test_mario_is_where_he_is_and_moves_as_he_does():
     ram = memory(x6D=1, x86=40, xCE=176, x57=256 - 24, x9F=256 - 4, x0A=128, x33=1)
     [numbers] = read_surroundings(ram)
     assert numbers[MARIO] == pytest.approx(
-        [296 / 4096, 0.5, 0, 176 / 128, 0, -24 / 40, -4 / 5, 1, 0, 1, 1, 0, 0, 0, 0, 0]
+        [296 / 4096, 0.5, 0, 176 / 128, 0, -24 / 40, -4 / 5, 1, 0, 1, 1, 0]
     )
 
 

@@ -211,22 +211,26 @@ class PPOParams(Section):
         return self
 
 
-class TrainTeacherParams(PPOParams):
-    """Training of a teacher that sees RAM."""
+class ImitationParams(PPOParams):
+    """PPO after a policy that sees something else was imitated."""
 
     imitation_episodes: Annotated[int, Field(ge=1, le=10_000)]
-    """Played by the clone, for the teacher to clone before it is trained."""
+    """Played by the policy to be imitated."""
     imitation_updates: Count
-    """Batches of them, of ``pretrain_bc.batch_size``."""
+    """Batches of them, of ``pretrain_bc.batch_size``, the learning rate falling."""
 
 
-class TrainRLParams(PPOParams):
+class TrainTeacherParams(ImitationParams):
+    """Training of a teacher that sees RAM, from what the clone does."""
+
+
+class TrainRLParams(ImitationParams):
     """Training of a policy that sees pictures, with the teacher's help."""
 
     kickstart_coefficient: NonNegative
     """Times the divergence of the policy from the teacher, in nats, in the loss."""
-    final_kickstart_coefficient: NonNegative
-    """To which it falls, in a straight line, when all agent steps are taken."""
+    kickstart_share: Share
+    """Share of the agent steps in which it falls to nothing, in a straight line."""
 
 
 class EvaluateParams(Section):

@@ -48,6 +48,8 @@ SMALL = {
         "selection_episodes": 2,
     },
     "train_rl": {
+        "imitation_episodes": 2,
+        "imitation_updates": 20,
         "agent_steps": 1024,
         "envs": 2,
         "rollout_steps": 64,

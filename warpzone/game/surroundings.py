@@ -1,7 +1,9 @@
 """What is around Mario, read from RAM for many moments at once.
 
 The addresses are those of `warpzone.game.state`. It holds for every level: where tiles,
-enemies and Mario are, how they move, and nothing about what they mean.
+enemies and Mario are, how they move, and nothing about what they mean. There is nothing
+in it that a few pictures do not show, such as fractions of pixels: what is done because
+of it can be learnt from pictures.
 """
 
 import numpy as np
@@ -13,8 +15,6 @@ _Y_SPEED, _Y_PAGE, _Y_PIXEL = 0x9F, 0xB5, 0xCE
 _ENEMY_PRESENT, _ENEMY_TYPE = 0x0F, 0x16
 _FLOAT_STATE, _FACING, _SCREEN_X = 0x1D, 0x33, 0x3AD
 _BUTTONS_A_B, _BUTTONS_A_B_BEFORE = 0x0A, 0x0D
-_FRACTIONS = (0x400, 0x433, 0x705, 0x709)
-"""Of the position, of speeds, and the force of gravity."""
 _TILES, _ROWS, _COLUMNS = 0x500, 13, 16
 """Two screens' worth of tiles, which follow each other along the level by turns."""
 
@@ -23,7 +23,7 @@ _BEHIND, _AHEAD = 2, 12
 _FAR = 256
 """Pixels to an enemy that is not there."""
 
-SURROUNDINGS = 16 + _SLOTS * 14 + _ROWS * (_BEHIND + _AHEAD)
+SURROUNDINGS = 12 + _SLOTS * 14 + _ROWS * (_BEHIND + _AHEAD)
 """Numbers that describe a moment."""
 
 
@@ -55,7 +55,6 @@ def read_surroundings(ram: np.ndarray) -> np.ndarray:
         cells[:, _FACING] == 1,
         cells[:, _BUTTONS_A_B] >= 128,
         cells[:, _BUTTONS_A_B_BEFORE] >= 128,
-        *(cells[:, address] / 255 for address in _FRACTIONS),
     )
     ahead = x[:, 1:] - x[:, :1]
     below = y[:, 1:] - y[:, :1]

@@ -12,7 +12,7 @@ from stable_baselines3.common.utils import LinearSchedule
 
 from benchmarks.memory import peak_megabytes
 from warpzone.agents.policy import build_policy, make_deterministic
-from warpzone.agents.ppo import Kickstart, Score, train
+from warpzone.agents.ppo import Score, train
 from warpzone.game.env import MarioEnv
 from warpzone.game.vec_env import ThreadedVecEnv
 from warpzone.params import load_params
@@ -37,9 +37,16 @@ def main() -> None:
                 "epochs": 1,
             }
             rl = params.train_rl.model_copy(update=changes)
-            kickstart = Kickstart(build_policy(game, "ram"), LinearSchedule(1, 1, 1))
-            cpu = torch.device("cpu")
-            train(envs, None, rl, 0, lambda _: Score(0.0, 0.0), cpu, kickstart)
+            train(
+                envs,
+                build_policy(game),
+                rl,
+                seed=0,
+                score=lambda _: Score(0.0, 0.0),
+                device=torch.device("cpu"),
+                helper=build_policy(game, "ram"),
+                kickstart=LinearSchedule(1.0, 1.0, end_fraction=1.0),
+            )
             peaks.append(peak_megabytes())
     print(1_000 * (peaks[1] - peaks[0]) / (ENVS * (MANY - FEW)))
 

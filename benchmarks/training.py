@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 
 from benchmarks.measuring import (
     Figure,
@@ -33,7 +33,7 @@ from benchmarks.stepping import (
 )
 from warpzone.agents.cloning import Cloner, Demonstration
 from warpzone.agents.policy import Policy, build_policy, find_device
-from warpzone.agents.ppo import Kickstart, Score, train
+from warpzone.agents.ppo import Score, train
 from warpzone.demos.planner import Planner
 from warpzone.game.actions import ACTION_SETS
 from warpzone.game.vec_env import ThreadedVecEnv
@@ -166,10 +166,10 @@ def train_ours(
         began.append((time.perf_counter(), frames_of(envs)))
         return Score(clear_rate=0.0, x_pos_max=0.0)
 
-    teacher = build_policy(game, "ram").to(device)
+    start, teacher = (build_policy(game, o).to(device) for o in ("pictures", "ram"))
     envs.env_method("forget")
-    kickstart = Kickstart(teacher, LinearSchedule(1.0, 1.0, end_fraction=1.0))
-    train(envs, None, rl, seed, score, device, kickstart)
+    kickstart = LinearSchedule(1.0, 1.0, end_fraction=1.0)
+    train(envs, start, rl, seed, score, device, teacher, kickstart)
     seconds, frames = began[0]
     seconds, frames = time.perf_counter() - seconds, frames_of(envs) - frames
     return rl.agent_steps / seconds, frames / rl.agent_steps
@@ -267,12 +267,9 @@ def compare_cloning(params: Params, size: Size) -> list[Row]:
     cloning = params.pretrain_bc
     device = find_device(params.device)
     policy = build_policy(params.game).to(device)
-    pairs = Demonstration(
-        *(
-            tensor.cpu().numpy()
-            for tensor in random_pairs(params.game, size.pairs, device)
-        )
-    )
+    observations, actions = random_pairs(params.game, size.pairs, device)
+    certain = one_hot(actions, len(ACTION_SETS[params.game.action_set])).float()
+    pairs = Demonstration(observations.cpu().numpy(), certain.cpu().numpy())
     cloner = Cloner(policy, cloning, np.random.default_rng(0))
     updates = 2 * size.pairs // cloning.batch_size
 

@@ -1,18 +1,17 @@
-"""Fit the policy to the demonstrations, and go on with DAgger.
+"""Clone what the teacher does, and go on with DAgger.
 
-Reads data/demos.jsonl. Writes models/bc/, metrics/pretrain_bc.json and
+Reads models/teacher/. Writes models/bc/, metrics/pretrain_bc.json and
 plots/pretrain_bc/{rounds,confusion}.csv. If it is killed, the next run goes on after
 the last round.
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from warpzone.agents.checkpoints import Checkpoint, checkpointed
 from warpzone.agents.cloning import (
@@ -21,23 +20,24 @@ from warpzone.agents.cloning import (
     Fit,
     join,
     measure,
-    sharpen,
     split_episodes,
-    watch_all,
 )
-from warpzone.agents.dagger import Dagger, Lesson
+from warpzone.agents.dagger import ask_teacher
 from warpzone.agents.policy import (
     Policy,
     PolicyAgent,
     build_policy,
     describe_origin,
     find_device,
+    load_policy,
     make_deterministic,
     save_policy,
 )
-from warpzone.demos.recording import read_recordings
+from warpzone.demos.recording import Recording
+from warpzone.evaluation import play_episodes
 from warpzone.files import write_csv, write_json
 from warpzone.game.actions import ACTION_SETS, action_name
+from warpzone.game.observation import ObsType
 from warpzone.params import Params, load_params
 from warpzone.progress import progress_bar
 from warpzone.provenance import note
@@ -45,7 +45,7 @@ from warpzone.seeds import Purpose, episode_seed
 from warpzone.stage import argument_parser, run_stage
 
 PARAMS = Path("params.yaml")
-DEMOS = Path("data/demos.jsonl")
+TEACHER = Path("models/teacher")
 MODEL = Path("models/bc")
 METRICS = Path("metrics/pretrain_bc.json")
 ROUNDS = Path("plots/pretrain_bc/rounds.csv")
@@ -58,24 +58,14 @@ USED = {
     "evaluate": {"temperature"},
 }
 
-# Episodes of DAgger played side by side.
-SEATS = 24
-
-
-@dataclass
-class Pairs:
-    """All that there is to learn from, round by round."""
-
-    train: list[Demonstration]
-    held_out: list[Demonstration]
-
 
 @dataclass
 class Log:
     """What happened so far. JSON can say it."""
 
-    demonstrations: int
-    rounds: list[dict[str, Any]]
+    episodes: list[list[str]] = field(default_factory=list)
+    """Those of each round, as recordings."""
+    rounds: list[dict[str, Any]] = field(default_factory=list)
     """Rows of the table."""
     agent_steps: int = 0
     emulator_frames: int = 0
@@ -84,63 +74,65 @@ class Log:
 def main() -> None:
     argument_parser(__doc__).parse_args()
     params = load_params(PARAMS)
+    teacher = load_policy(TEACHER, params.game, "ram")
     origin = describe_origin("pretrain_bc", params.pretrain_bc, params.seed)
     facts = [params.model_dump(mode="json", include=USED), origin]
-    inputs = [DEMOS, Path(__file__)]
+    inputs = [TEACHER, Path(__file__)]
     with checkpointed(CHECKPOINTS, "pretrain_bc", facts, inputs) as checkpoint:
-        pretrain(params, origin, checkpoint)
+        pretrain(teacher, params, origin, checkpoint)
 
 
-def pretrain(params: Params, origin: dict[str, Any], checkpoint: Checkpoint) -> None:
+def pretrain(
+    teacher: Policy, params: Params, origin: dict[str, Any], checkpoint: Checkpoint
+) -> None:
     bc = params.pretrain_bc
     make_deterministic(params.seed)
+    device = find_device(params.device)
+    teacher = teacher.to(device)
     rng = np.random.default_rng(params.seed)
-    untrained = build_policy(params.game).to(find_device(params.device))
-    cloner = Cloner(untrained, bc, rng)
+    cloner = Cloner(build_policy(params.game).to(device), bc, rng)
     policy = cloner.average.policy
-    pairs, log = resume(checkpoint, cloner, rng) or begin(params, rng)
-    dagger = Dagger(params.game, params.noise, bc, min(bc.round_episodes, SEATS))
-    for round_ in range(len(log.rounds), bc.rounds + 1):
-        row: dict[str, Any] = {"round": round_, "deaths": None, "clear_rate": None}
-        if round_ > 0:
-            lessons = teach(dagger, policy, round_, params)
-            shown = [lesson.shown for lesson in lessons]
-            train, held_out = split_episodes(shown, bc.held_out_share, rng)
-            pairs.train.append(join(train))
-            pairs.held_out.append(join(held_out))
-            deaths = np.array([lesson.deaths for lesson in lessons])
-            row["deaths"] = float(deaths.mean())
-            row["clear_rate"] = float((deaths == 0).mean())
-            log.agent_steps += sum(lesson.agent_steps for lesson in lessons)
-            log.emulator_frames += sum(lesson.emulator_frames for lesson in lessons)
-        updates = bc.round_updates if round_ else bc.updates
-        with progress_bar(updates, f"cloning, round {round_}", "update") as bar:
-            fit = cloner.fit(join(pairs.train), updates, on_update=bar.update)
-        measured, _ = measure(policy, join(pairs.held_out))
-        row["pairs"] = sum(map(len, pairs.train + pairs.held_out))
-        log.rounds.append(row | figures(fit, measured))
-        save(checkpoint, cloner, rng, pairs, log)
+    log = resume(checkpoint, cloner, rng) or Log()
+    train: list[Demonstration] = []
+    held_out: list[Demonstration] = []
+    for round_ in range(bc.rounds + 1):
+        row: dict[str, Any] = {"round": round_}
+        is_new = round_ == len(log.rounds)
+        if is_new:
+            row |= play(teacher, policy, round_, params, log)
+        shown = ask(teacher, round_, params, log)
+        parts = split_episodes(shown, bc.held_out_share)
+        for kept, part in zip((train, held_out), parts, strict=True):
+            kept.append(join(part))
+        if is_new:
+            updates = bc.round_updates if round_ else bc.updates
+            with progress_bar(updates, f"cloning, round {round_}", "update") as bar:
+                fit = cloner.fit(join(train), updates, on_update=bar.update)
+            measured, _ = measure(policy, join(held_out))
+            row["pairs"] = sum(map(len, train + held_out))
+            log.rounds.append(row | figures(fit, measured))
+            state = {"log": vars(log), "rng": rng.bit_generator.state}
+            checkpoint.save("state", cloner.tensors(), state)
 
-    train, held_out = join(pairs.train), join(pairs.held_out)
+    pairs, unseen = join(train), join(held_out)
     with progress_bar(bc.final_updates, "cloning, at the end", "update") as bar:
-        fit = cloner.fit(train, bc.final_updates, True, bar.update)
-    measured, predictions = measure(policy, held_out)
+        fit = cloner.fit(pairs, bc.final_updates, True, bar.update)
+    measured, predictions = measure(policy, unseen)
     log.rounds[-1] |= figures(fit, measured)
-    sharpen(policy, bc.temperature)
 
     save_policy(policy, MODEL, params.game, origin)
     note(MODEL, Path())
-    majority_action = np.bincount(train.actions).argmax()
-    majority_accuracy = (held_out.actions == majority_action).mean()
+    majority_action = np.bincount(pairs.actions).argmax()
+    majority_accuracy = (unseen.actions == majority_action).mean()
     write_json(
         METRICS,
         {
-            "demonstrations": log.demonstrations,
+            "teacher_episodes": bc.episodes,
             "dagger_episodes": bc.rounds * bc.round_episodes,
             "agent_steps": log.agent_steps,
             "emulator_frames": log.emulator_frames,
-            "pairs": len(train) + len(held_out),
-            "held_out_pairs": len(held_out),
+            "pairs": len(pairs) + len(unseen),
+            "held_out_pairs": len(unseen),
             "held_out_loss": round(measured.loss, 4),
             "held_out_accuracy": round(measured.accuracy, 4),
             "majority_action_accuracy": round(float(majority_accuracy), 4),
@@ -150,31 +142,52 @@ def pretrain(params: Params, origin: dict[str, Any], checkpoint: Checkpoint) -> 
     names = np.array(
         [action_name(mask) for mask in ACTION_SETS[params.game.action_set]]
     )
-    confusion = {"actual": names[held_out.actions], "predicted": names[predictions]}
+    confusion = {"actual": names[unseen.actions], "predicted": names[predictions]}
     write_csv(CONFUSION, pd.DataFrame(confusion))
 
 
-def begin(params: Params, rng: np.random.Generator) -> tuple[Pairs, Log]:
-    """See what the demonstrations show."""
-    recordings = read_recordings(DEMOS)
-    with progress_bar(len(recordings), "replaying", "episode") as bar:
-        episodes = watch_all(recordings, params.game, str(DEMOS), bar.update)
-    train, held_out = split_episodes(episodes, params.pretrain_bc.held_out_share, rng)
-    return Pairs([join(train)], [join(held_out)]), Log(len(recordings), [])
-
-
-def teach(dagger: Dagger, policy: Policy, round_: int, params: Params) -> list[Lesson]:
-    """Let the learner play the episodes of a round, with help where it dies."""
+def play(
+    teacher: Policy, policy: Policy, round_: int, params: Params, log: Log
+) -> dict[str, Any]:
+    """Play the episodes of a round: first the teacher, then the clone."""
     bc = params.pretrain_bc
-    # As it is evaluated in the end.
-    learner = PolicyAgent(policy, bc.temperature * params.evaluate.temperature)
-    first = (round_ - 1) * bc.round_episodes
+    player, count, first = teacher, bc.episodes, 0
+    sees: ObsType = "ram"
+    if round_ > 0:
+        player, count, sees = policy, bc.round_episodes, "pictures"
+        first = bc.episodes + (round_ - 1) * count
     seeds = [
         episode_seed(Purpose.DAGGER, params.seed, first + index)
-        for index in range(bc.round_episodes)
+        for index in range(count)
     ]
-    with progress_bar(len(seeds), f"DAgger, round {round_}", "episode") as bar:
-        return dagger.play(learner, seeds, bar.update)
+    # As it is evaluated in the end.
+    agent = PolicyAgent(player, params.evaluate.temperature)
+    with progress_bar(count, f"playing, round {round_}", "episode") as bar:
+        table, recordings = play_episodes(
+            agent, params.game, params.noise, seeds, bc.envs, bar.update, sees
+        )
+    log.episodes.append([recording.to_json() for recording in recordings])
+    steps, frames = table[["agent_steps", "emulator_frames"]].sum()
+    log.agent_steps += int(steps)
+    # Once to play and once to see what was seen.
+    log.emulator_frames += 2 * int(frames)
+    cleared, x_pos_max = table[["cleared", "x_pos_max"]].mean()
+    return {
+        "round": round_,
+        "clear_rate": float(cleared),
+        "x_pos_max": float(x_pos_max),
+    }
+
+
+def ask(teacher: Policy, round_: int, params: Params, log: Log) -> list[Demonstration]:
+    """Ask the teacher what to do in every step of a round."""
+    source = f"round {round_}"
+    recordings = [Recording.parse(line, source) for line in log.episodes[round_]]
+    temperature = params.evaluate.temperature
+    with progress_bar(len(recordings), f"asking, {source}", "episode") as bar:
+        return ask_teacher(
+            teacher, temperature, recordings, params.game, params.noise, bar.update
+        )
 
 
 def figures(fit: Fit, measured: Fit) -> dict[str, float]:
@@ -186,45 +199,17 @@ def figures(fit: Fit, measured: Fit) -> dict[str, float]:
     }
 
 
-def save(
-    checkpoint: Checkpoint,
-    cloner: Cloner,
-    rng: np.random.Generator,
-    pairs: Pairs,
-    log: Log,
-) -> None:
-    """Keep a round: its pairs first, and then what says that it is over."""
-    round_ = len(log.rounds) - 1
-    tensors = {
-        f"{name}.{field}": torch.from_numpy(getattr(part[round_], field))
-        for name, part in vars(pairs).items()
-        for field in ("observations", "actions")
-    }
-    checkpoint.save(f"pairs-{round_}", tensors, None)
-    state = {"log": vars(log), "rng": rng.bit_generator.state}
-    checkpoint.save("state", cloner.tensors(), state)
-
-
 def resume(
     checkpoint: Checkpoint, cloner: Cloner, rng: np.random.Generator
-) -> tuple[Pairs, Log] | None:
+) -> Log | None:
     """Go back to the last round that was kept, if any."""
     if not checkpoint.has("state"):
         return None
     stored = checkpoint.load("state")
     cloner.restore(stored.tensors)
     rng.bit_generator.state = stored.state["rng"]
-    log = Log(**stored.state["log"])
-    pairs = Pairs([], [])
-    for round_ in range(len(log.rounds)):
-        tensors = checkpoint.load(f"pairs-{round_}").tensors
-        for name, part in vars(pairs).items():
-            arrays = (
-                tensors[f"{name}.{f}"].numpy() for f in ("observations", "actions")
-            )
-            part.append(Demonstration(*arrays))
     print("pretrain_bc: goes on where it was ended", file=sys.stderr)
-    return pairs, log
+    return Log(**stored.state["log"])
 
 
 if __name__ == "__main__":

@@ -1,118 +1,108 @@
-"""Train a teacher, which sees the console's memory, by PPO.
+"""Train a teacher, which sees the console's memory: by cloning, then by PPO.
 
-Reads models/bc/ if --init is bc: the teacher first learns what that does. With NAME
-being INIT-seedN, it writes models/teacher/NAME/ (the policy that played best, chosen by
-episodes that are used for nothing else), metrics/train_teacher/NAME.json and
-plots/train_teacher/NAME.csv. If it is killed, the next run goes on after the last
-update.
+Reads data/demos.jsonl. Writes models/teacher/ (the policy that played best, chosen by
+episodes that are used for nothing else), metrics/train_teacher.json and
+plots/train_teacher/curve.csv. If it is killed, the next run goes on after the last
+update of PPO.
 """
 
 import sys
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
+
+import numpy as np
 
 from warpzone.agents.checkpoints import Checkpoint, checkpointed
+from warpzone.agents.cloning import Cloner, join, watch_all
 from warpzone.agents.policy import (
     Policy,
     build_policy,
     describe_origin,
     find_device,
-    load_policy,
     make_deterministic,
     save_policy,
     set_weights,
 )
 from warpzone.agents.ppo import train
+from warpzone.demos.recording import read_recordings
 from warpzone.files import write_csv, write_json
 from warpzone.game.env import MarioEnv
 from warpzone.game.vec_env import ThreadedVecEnv
-from warpzone.imitation import imitate, work
-from warpzone.params import Init, Params, load_params
+from warpzone.params import Params, load_params
 from warpzone.progress import progress_bar
 from warpzone.provenance import note
-from warpzone.seeds import SEEDS, Purpose, episode_seed
+from warpzone.seeds import Purpose, episode_seed
 from warpzone.selection import make_score
 from warpzone.stage import argument_parser, run_stage
 
 PARAMS = Path("params.yaml")
-CLONE = Path("models/bc")
-MODELS = Path("models/teacher")
-METRICS = Path("metrics/train_teacher")
-CURVES = Path("plots/train_teacher")
+DEMOS = Path("data/demos.jsonl")
+MODEL = Path("models/teacher")
+METRICS = Path("metrics/train_teacher.json")
+CURVE = Path("plots/train_teacher/curve.csv")
 CHECKPOINTS = Path(".checkpoints")
 
 # Sections of the parameters that decide the result.
 USED = {
-    **dict.fromkeys(("train_teacher", "device", "game", "noise"), True),
-    "pretrain_bc": {"batch_size", "learning_rate", "weight_decay"},
+    **dict.fromkeys(("train_teacher", "device", "game", "noise", "seed"), True),
     "evaluate": {"temperature"},
 }
 
 
 def main() -> None:
-    parser = argument_parser(__doc__)
-    parser.add_argument("--init", choices=get_args(Init), required=True)
-    parser.add_argument("--seed", type=int, required=True, help=f"0 to {SEEDS - 1}")
-    arguments = parser.parse_args()
-    init, seed = arguments.init, arguments.seed
-    if not 0 <= seed < SEEDS:
-        parser.error(f"--seed must be 0 to {SEEDS - 1}, got {seed}")
-
+    argument_parser(__doc__).parse_args()
     params = load_params(PARAMS)
-    name = f"{init}-seed{seed}"
-    origin = describe_origin("train_teacher", params.train_teacher, seed)
-    origin |= {"init": init}
+    origin = describe_origin("train_teacher", params.train_teacher, params.seed)
     facts = [params.model_dump(mode="json", include=USED), origin]
-    inputs = [Path(__file__), *([CLONE] if init == "bc" else [])]
-    clone = load_policy(CLONE, params.game) if init == "bc" else None
-    with checkpointed(CHECKPOINTS, f"train_teacher-{name}", facts, inputs) as kept:
-        train_one(name, seed, clone, params, origin, kept)
+    inputs = [DEMOS, Path(__file__)]
+    with checkpointed(CHECKPOINTS, "train_teacher", facts, inputs) as checkpoint:
+        train_one(params, origin, checkpoint)
 
 
-def train_one(
-    name: str,
-    seed: int,
-    clone: Policy | None,
-    params: Params,
-    origin: dict[str, Any],
-    checkpoint: Checkpoint,
-) -> None:
-    """Train a teacher and write it with its figures."""
+def train_one(params: Params, origin: dict[str, Any], checkpoint: Checkpoint) -> None:
     game, noise, rl = params.game, params.noise, params.train_teacher
+    make_deterministic(params.seed)
+    device = find_device(params.device)
+    start = build_policy(game, "ram").to(device)
     if checkpoint.has("state"):
-        print(f"train_teacher {name}: goes on where it was ended", file=sys.stderr)
-    make_deterministic(seed)
-    start, cost = None, {}
-    if clone is not None:
-        start = build_policy(game, "ram").to(find_device(params.device))
-        with progress_bar(work(rl), f"{name} imitates the clone", "step") as bar:
-            cost = imitate(
-                clone, "pictures", start, params, rl, seed, checkpoint, bar.update
-            )
+        print("train_teacher: goes on where it was ended", file=sys.stderr)
+    else:
+        start = clone_demonstrations(start, params)
     make_env = partial(MarioEnv, game, noise, obs_type="ram")
     with (
         closing(ThreadedVecEnv([make_env] * rl.envs)) as envs,
-        progress_bar(rl.agent_steps, f"teacher {name}", "agent step") as bar,
+        progress_bar(rl.agent_steps, "training the teacher", "agent step") as bar,
     ):
         training = train(
             envs,
             start,
             rl,
-            episode_seed(Purpose.TRAINING, seed, 0),
-            make_score(params, rl, seed, "ram"),
-            find_device(params.device),
+            episode_seed(Purpose.TRAINING, params.seed, 0),
+            make_score(params, rl, params.seed, "ram"),
+            device,
             checkpoint=checkpoint,
             on_agent_steps=bar.update,
         )
 
     set_weights(training.policy, training.best_weights)
-    save_policy(training.policy, MODELS / name, game, origin)
-    note(MODELS / name, Path())
-    write_csv(CURVES / f"{name}.csv", training.curve)
-    selection_episodes = {"selection_episodes": rl.selection_episodes}
-    write_json(METRICS / f"{name}.json", training.summary() | selection_episodes | cost)
+    save_policy(training.policy, MODEL, game, origin)
+    note(MODEL, Path())
+    write_csv(CURVE, training.curve)
+    write_json(METRICS, training.summary())
+
+
+def clone_demonstrations(policy: Policy, params: Params) -> Policy:
+    """Do as the demonstrations do, with what the memory tells."""
+    cloning = params.train_teacher.cloning
+    recordings = read_recordings(DEMOS)
+    with progress_bar(len(recordings), "replaying", "episode") as bar:
+        shown = watch_all(recordings, params.game, str(DEMOS), bar.update, "ram")
+    cloner = Cloner(policy, cloning, np.random.default_rng(params.seed))
+    with progress_bar(cloning.updates, "cloning", "update") as bar:
+        cloner.fit(join(shown), cloning.updates, anneal=True, on_update=bar.update)
+    return cloner.average.policy
 
 
 if __name__ == "__main__":

@@ -36,7 +36,6 @@ MAY_IMPORT = {
         "provenance",
     },
     "evaluation": {"errors", "params", "game", "demos", "agents", "statistics"},
-    "imitation": {"params", "game", "agents", "evaluation", "seeds"},
     "selection": {"params", "game", "agents", "evaluation", "seeds"},
     "statistics": set(),
     "figures": set(),

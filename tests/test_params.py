@@ -103,22 +103,6 @@ def test_the_bounds_themselves_are_allowed(
     parse_params(put(document, key, value), "params.yaml")
 
 
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        ([9, 8], "pretrain_bc.rewind: [9, 8] must be [least, most]"),
-        (
-            [0, 8],
-            "pretrain_bc.rewind.0 = 0: input should be greater than or equal to 1",
-        ),
-    ],
-)
-def test_an_impossible_range_is_named(
-    document: dict[str, Any], value: Any, message: str
-) -> None:
-    assert refusal(put(document, "pretrain_bc.rewind", value)) == message
-
-
 def test_a_typo_shows_both_halves(document: dict[str, Any]) -> None:
     section = document["pretrain_bc"]
     section["update"] = section.pop("updates")

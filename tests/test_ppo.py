@@ -19,7 +19,7 @@ from warpzone.agents.policy import (
     set_weights,
     to_tensor,
 )
-from warpzone.agents.ppo import _PPO, Kickstart, Score, _loss_terms, _Rollout, train
+from warpzone.agents.ppo import _PPO, Score, _loss_terms, _Rollout, train
 from warpzone.game.env import MarioEnv
 from warpzone.game.observation import ObsType
 from warpzone.game.vec_env import ThreadedVecEnv
@@ -73,19 +73,21 @@ def run(
     score=lambda _: EQUAL,
     threads=2,
     obs_type: ObsType = "pictures",
-    pull=0.0,
+    kickstart: LinearSchedule | None = None,
     **more,
 ):
-    """Train; a policy that sees pictures with a teacher that pulls as told."""
-    kickstart = None
-    if obs_type == "pictures":
-        teacher = new_policy(game, obs_type="ram")
-        kickstart = Kickstart(teacher, LinearSchedule(pull, pull, 1.0))
+    """Train; a policy that sees pictures has a helper, which may pull."""
+    start = start or new_policy(game, obs_type=obs_type)
+    helper = new_policy(game, obs_type="ram") if obs_type == "pictures" else None
     make_deterministic(seed)
     env_fns = [partial(MarioEnv, game, noise, obs_type=obs_type)] * rl.envs
     with closing(ThreadedVecEnv(env_fns, threads)) as envs:
         cpu = torch.device("cpu")
-        return train(envs, start, rl, seed, score, cpu, kickstart, **more)
+        return train(envs, start, rl, seed, score, cpu, helper, kickstart, **more)
+
+
+def pulls(coefficient):
+    return LinearSchedule(coefficient, coefficient, 1.0)
 
 
 def new_policy(game, seed=9, obs_type: ObsType = "pictures"):
@@ -150,7 +152,9 @@ def test_the_warm_up_moves_the_critic_only(small, noise):
 def test_after_the_warm_up_all_of_the_actor_moves(small, noise):
     start = new_policy(small)
     before = weights_of(start)
-    trained = run(small, noise, params(critic_warmup=2), start=start)
+    trained = run(
+        small, noise, params(critic_warmup=2), start=start, kickstart=pulls(1.0)
+    )
     after = weights_of(trained.policy)
     same = {name for name in before if torch.equal(before[name], after[name])}
     assert same == {"value_net.weight", "value_net.bias"}
@@ -158,15 +162,16 @@ def test_after_the_warm_up_all_of_the_actor_moves(small, noise):
 
 
 def test_a_teacher_pulls_the_policy_towards_itself(small, noise):
+    rl = params(agent_steps=640)
     free, pulled = (
-        run(small, noise, params(agent_steps=640), pull=pull).curve["teacher_kl"]
-        for pull in (0.0, 10.0)
+        run(small, noise, rl, kickstart=pulls(coefficient)).curve["teacher_kl"]
+        for coefficient in (0.0, 10.0)
     )
     assert pulled.iloc[-1] < 0.5 * pulled.iloc[1]
     assert pulled.iloc[-1] < 0.5 * free.iloc[-1]
 
 
-def test_the_pull_falls_with_the_agent_steps_that_are_left(small, noise, monkeypatch):
+def test_the_pull_falls_with_the_agent_steps_that_are_left(small, noise):
     asked = []
 
     class Noted(LinearSchedule):
@@ -174,10 +179,15 @@ def test_the_pull_falls_with_the_agent_steps_that_are_left(small, noise, monkeyp
             asked.append(super().__call__(progress_remaining))
             return asked[-1]
 
-    monkeypatch.setattr(Kickstart, "coefficient", Noted(1.0, 0.1, 1.0))
-    run(small, noise, params())
+    run(small, noise, params(), kickstart=Noted(1.0, 0.1, 1.0))
     # A third, two thirds and all of the agent steps are taken.
     assert asked == pytest.approx([0.7, 0.4, 0.1])
+
+
+def test_nobody_pulls_at_a_policy_that_learns_alone(small, noise):
+    curve = run(small, noise, params()).curve
+    assert curve["teacher_kl"].tolist() == [None] * 4
+    assert curve["value_loss"].notna().tolist() == [False, True, True, True]
 
 
 def test_an_update_without_a_teacher_is_that_of_sb3(small, noise, monkeypatch):
@@ -185,7 +195,6 @@ def test_an_update_without_a_teacher_is_that_of_sb3(small, noise, monkeypatch):
     compared = []
 
     def both(model, ram):
-        model.kickstart = None
         model.vf_coef = 0.0
         before = weights_of(model.policy)
         state = np.random.get_state()  # noqa: NPY002  # SB3 shuffles with it.
@@ -203,14 +212,6 @@ def test_an_update_without_a_teacher_is_that_of_sb3(small, noise, monkeypatch):
     monkeypatch.setattr(_PPO, "_update_policy", both)
     run(small, noise, params(agent_steps=32, entropy_coefficient=0.1))
     assert compared == [True]
-
-
-def test_a_policy_from_scratch_needs_no_warm_up(small, noise):
-    warm, cold = (
-        run(small, noise, params(agent_steps=32, critic_warmup=warmup))
-        for warmup in (3, 0)
-    )
-    assert are_equal(weights_of(warm.policy), weights_of(cold.policy))
 
 
 def test_the_start_is_a_candidate(small, noise):
@@ -372,7 +373,7 @@ def test_a_training_that_was_killed_goes_on_to_the_same_end(
     def score(policy):
         return Score(0.0, policy.action_net.bias[0].item())
 
-    how = {"score": score, "obs_type": obs_type, "pull": 1.0}
+    how = {"score": score, "obs_type": obs_type, "kickstart": pulls(1.0)}
     whole = run(small, noise, rl, **how)
 
     checkpoint = Checkpoint(tmp_path / "kept")
@@ -407,8 +408,10 @@ def test_the_critic_learns_returns_that_the_memory_tells(small):
     returns = (ram[..., height] > 127).astype(np.float32)
     critic = Critic(new_policy(small, obs_type="ram"), 1e-3)
     assert critic.values(ram).shape == (64, 4)
+    np.random.seed(3)  # noqa: NPY002  # It shuffles with it.
     losses = [critic.fit(ram, returns, 10) for _ in range(30)]
-    assert losses[-1] < 0.05 < losses[0]
+    # Knowing nothing leaves a quarter.
+    assert losses[-1] < 0.1 < losses[0]
     assert np.abs(critic.values(ram) - returns).mean() < 0.2
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -24,17 +23,6 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=1000)]
-
-
-def _check_range(bounds: tuple[int, int]) -> tuple[int, int]:
-    if bounds[0] > bounds[1]:
-        raise ValueError(f"{list(bounds)} must be [least, most]")
-    return bounds
-
-
-StepRange = Annotated[
-    tuple[Count, Count], Field(strict=False), AfterValidator(_check_range)
-]
 NoOpMax = Annotated[int, Field(ge=0, le=300)]
 StickyProbability = Annotated[float, Field(ge=0, lt=1)]
 Init = Literal["bc", "scratch"]
@@ -134,32 +122,33 @@ class CollectDemosParams(Section):
         return self
 
 
-class PretrainBCParams(Section):
-    """Behavioural cloning, and DAgger: the planner helps where the learner dies."""
+class CloningParams(Section):
+    """Behavioural cloning, see `warpzone.agents.cloning`."""
 
     batch_size: Count
     learning_rate: Positive
     weight_decay: NonNegative
+    updates: Count
+    """Batches to draw."""
+
+
+class PretrainBCParams(CloningParams):
+    """Cloning of the teacher, who is asked about where the clone has been (DAgger)."""
+
     held_out_share: Share
     """Share of the episodes that is not trained on."""
-    updates: Count
-    """On the demonstrations alone."""
-    rounds: CountOrNone
-    """Of DAgger; 0 clones the demonstrations only."""
-    round_episodes: Annotated[int, Field(ge=2)]
-    """Episodes played in a round."""
-    rewind: StepRange
-    """Agent steps before a death at which the planner takes over."""
-    beyond: StepRange
-    """Agent steps after it at which the learner goes on."""
-    max_rescues: Count
-    """Deaths of the learner after which an episode ends."""
+    envs: Annotated[int, Field(ge=1, le=256)]
+    """Episodes played side by side."""
+    episodes: Annotated[int, Field(ge=2, le=10_000)]
+    """Played by the teacher; ``updates`` are made on them."""
+    rounds: Annotated[int, Field(ge=0, le=100)]
+    """Of DAgger; 0 clones the teacher's play only."""
+    round_episodes: Annotated[int, Field(ge=2, le=900)]
+    """Played by the clone in a round."""
     round_updates: Count
     """After each round, on all pairs so far."""
     final_updates: Count
     """At the end, with the learning rate falling to nothing."""
-    temperature: Positive
-    """Divides the clone's logits."""
 
 
 class PPOParams(Section):
@@ -189,7 +178,7 @@ class PPOParams(Section):
     critic_epochs: Count
     """Times that the critic reads a rollout."""
     critic_warmup: CountOrNone
-    """Updates from a given policy that teach only the critic."""
+    """Updates at the start that teach only the critic."""
     selection_interval: Count
     """Updates between two looks at how well the policy plays."""
     selection_episodes: Count
@@ -211,21 +200,14 @@ class PPOParams(Section):
         return self
 
 
-class ImitationParams(PPOParams):
-    """PPO after a policy that sees something else was imitated."""
+class TrainTeacherParams(PPOParams):
+    """Training of a teacher that sees RAM, from a clone of the demonstrations."""
 
-    imitation_episodes: Annotated[int, Field(ge=1, le=10_000)]
-    """Played by the policy to be imitated."""
-    imitation_updates: Count
-    """Batches of them, of ``pretrain_bc.batch_size``, the learning rate falling."""
+    cloning: CloningParams
 
 
-class TrainTeacherParams(ImitationParams):
-    """Training of a teacher that sees RAM, from what the clone does."""
-
-
-class TrainRLParams(ImitationParams):
-    """Training of a policy that sees pictures, with the teacher's help."""
+class TrainRLParams(PPOParams):
+    """Training of a policy that sees pictures, with the teacher's help or alone."""
 
     kickstart_coefficient: NonNegative
     """Times the divergence of the policy from the teacher, in nats, in the loss."""
@@ -277,8 +259,8 @@ class Params(Section):
     noise: NoiseParams
     runs: RunsParams
     collect_demos: CollectDemosParams
-    pretrain_bc: PretrainBCParams
     train_teacher: TrainTeacherParams
+    pretrain_bc: PretrainBCParams
     train_rl: TrainRLParams
     evaluate: EvaluateParams
     robustness: RobustnessParams

@@ -16,7 +16,6 @@ class Purpose(Enum):
     SELECTION = 2
     EVALUATION = 3
     DAGGER = 4
-    IMITATION = 5
 
 
 def episode_seed(purpose: Purpose, seed: int, index: int) -> int:

@@ -27,8 +27,9 @@ from warpzone.agents.policy import (
 )
 from warpzone.demos.recording import Recording, watch
 from warpzone.errors import InputError
+from warpzone.game.actions import ACTION_SETS
 from warpzone.game.observation import ObsType
-from warpzone.params import GameParams, PretrainBCParams
+from warpzone.params import CloningParams, GameParams
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,17 @@ class Demonstration:
     observations: np.ndarray
     """Shape ``(T, frame_stack, height, width)`` or, of RAM, ``(T, 2048)``, uint8; row t
     precedes action t."""
-    actions: np.ndarray
-    """Shape ``(T,)``, int64, indices into the action set."""
+    probabilities: np.ndarray
+    """Of each action, shape ``(T, actions)``, float32; 0 and 1 where somebody was
+    watched."""
 
     def __len__(self) -> int:
-        return len(self.actions)
+        return len(self.observations)
+
+    @property
+    def actions(self) -> np.ndarray:
+        """The likeliest ones, shape ``(T,)``, int64."""
+        return self.probabilities.argmax(axis=1)
 
 
 # Of the average, per update.
@@ -77,7 +84,7 @@ class Cloner:
     """
 
     def __init__(
-        self, policy: Policy, params: PretrainBCParams, rng: np.random.Generator
+        self, policy: Policy, params: CloningParams, rng: np.random.Generator
     ) -> None:
         self._policy = policy
         self._params = params
@@ -124,15 +131,17 @@ class Cloner:
             # Sorted, to read memory in order.
             batch = np.sort(self._rng.integers(len(pairs), size=size))
             observations = to_tensor(pairs.observations[batch], self._policy.device)
-            actions = torch.from_numpy(pairs.actions[batch]).to(self._policy.device)
+            wanted = torch.from_numpy(pairs.probabilities[batch]).to(
+                self._policy.device
+            )
             logits = log_probs_of(self._policy, observations)
-            loss = cross_entropy(logits, actions)
+            loss = cross_entropy(logits, wanted)
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()
             self.average.update()
             loss_sum += loss.item()
-            right += int((logits.argmax(dim=1) == actions).sum())
+            right += int((logits.argmax(dim=1) == wanted.argmax(dim=1)).sum())
             on_update()
         return Fit(loss_sum / updates, right / (updates * size))
 
@@ -156,11 +165,13 @@ def watch_all(
     Raises:
         InputError: If a replay fails or does not fit the game.
     """
+    certain = np.eye(len(ACTION_SETS[game.action_set]), dtype=np.float32)
 
     def watch_line(line: int) -> Demonstration:
-        return Demonstration(
-            *watch(recordings[line], game, f"{source}, line {line + 1}", obs_type)
+        observations, actions = watch(
+            recordings[line], game, f"{source}, line {line + 1}", obs_type
         )
+        return Demonstration(observations, certain[actions])
 
     demonstrations = []
     with ThreadPoolExecutor(os.process_cpu_count()) as pool:
@@ -171,9 +182,9 @@ def watch_all(
 
 
 def split_episodes(
-    episodes: Sequence[Demonstration], held_out_share: float, rng: np.random.Generator
-) -> tuple[list[Demonstration], list[Demonstration]]:
-    """Divide whole episodes into those to train on and those to hold out.
+    episodes: Sequence[Demonstration], held_out_share: float
+) -> tuple[Sequence[Demonstration], Sequence[Demonstration]]:
+    """Divide whole episodes into those to train on and, the last ones, to hold out.
 
     Neighbouring frames are near-copies, so a split by transition would leak.
 
@@ -186,15 +197,14 @@ def split_episodes(
             f"got {len(episodes)}"
         )
     held_out = min(max(round(held_out_share * len(episodes)), 1), len(episodes) - 1)
-    shuffled = [episodes[index] for index in rng.permutation(len(episodes))]
-    return shuffled[held_out:], shuffled[:held_out]
+    return episodes[:-held_out], episodes[-held_out:]
 
 
 def join(episodes: Sequence[Demonstration]) -> Demonstration:
     """Put episodes one after another."""
     return Demonstration(
         np.concatenate([episode.observations for episode in episodes]),
-        np.concatenate([episode.actions for episode in episodes]),
+        np.concatenate([episode.probabilities for episode in episodes]),
     )
 
 
@@ -205,13 +215,6 @@ def measure(policy: Policy, pairs: Demonstration) -> tuple[Fit, np.ndarray]:
     """
     log_probs = action_logits(policy, pairs.observations)
     predictions = log_probs.argmax(axis=1)
-    chosen = log_probs[np.arange(len(pairs)), pairs.actions]
-    loss = -float(chosen.mean(dtype=np.float64))
-    return Fit(loss, float((predictions == pairs.actions).mean())), predictions
-
-
-def sharpen(policy: Policy, temperature: float) -> None:
-    """Divide the policy's logits by a temperature, in place, once and for all."""
-    with torch.no_grad():
-        for parameter in policy.action_net.parameters():
-            parameter /= temperature
+    losses = -(pairs.probabilities * log_probs).sum(axis=1)
+    right = predictions == pairs.actions
+    return Fit(float(losses.mean(dtype=np.float64)), float(right.mean())), predictions

@@ -63,15 +63,18 @@ class Critic:
         Returns:
             The mean squared error over all batches.
         """
-        device = self._policy.device
-        states = torch.from_numpy(ram.reshape(-1, ram.shape[-1])).to(device)
-        targets = torch.from_numpy(returns.reshape(-1)).to(device)
+        policy = self._policy
+        states = torch.from_numpy(ram.reshape(-1, ram.shape[-1])).to(policy.device)
+        targets = torch.from_numpy(returns.reshape(-1)).to(policy.device)
+        # Read once, not in every epoch.
+        features = policy.extract_features(states)
         losses = []
         for _ in range(epochs):
             # The source of randomness that SB3 uses.
             order = torch.from_numpy(np.random.permutation(len(states)))  # noqa: NPY002
             for batch in order.split(_BATCH):
-                predicted = self._policy.predict_values(states[batch]).squeeze(1)
+                latent = policy.mlp_extractor.forward_critic(features[batch])
+                predicted = policy.value_net(latent).squeeze(1)
                 loss = mse_loss(predicted, targets[batch])
                 self._optimizer.zero_grad()
                 loss.backward()

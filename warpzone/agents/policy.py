@@ -88,11 +88,7 @@ class PolicyAgent:
     def act(
         self, observations: np.ndarray, rngs: Sequence[np.random.Generator]
     ) -> np.ndarray:
-        logits = action_logits(self._policy, observations)
-        if self._temperature == 0:
-            return logits.argmax(axis=1)
-        below_best = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-        odds = np.exp(below_best / self._temperature)
+        odds = action_odds(self._policy, observations, self._temperature)
         cumulated = odds.cumsum(axis=1)
         drawn = np.array([rng.random() for rng in rngs]) * cumulated[:, -1]
         return (cumulated <= drawn[:, None]).sum(axis=1)
@@ -125,8 +121,9 @@ def find_device(name: DeviceName) -> torch.device:
 def build_policy(game: GameParams, obs_type: ObsType = "pictures") -> Policy:
     """Return a new policy: SB3's own, with the network that `POLICY_KWARGS` names.
 
-    Only the actor of one that sees pictures is used, see `without_values`. The weights
-    are drawn from torch's generator, see `make_deterministic`.
+    The weights are drawn from torch's generator, see `make_deterministic`. Only the
+    actor of one that sees pictures is used: the value head that SB3 gives it says 0.
+    `warpzone.agents.critic` says why.
     """
     policy = ActorCriticPolicy(
         gym.spaces.Box(0, 255, make_view(game, obs_type).shape, np.uint8),
@@ -135,19 +132,11 @@ def build_policy(game: GameParams, obs_type: ObsType = "pictures") -> Policy:
         **POLICY_KWARGS[obs_type],
     )
     policy.set_training_mode(False)
-    return fast_on_cpu(without_values(policy))
-
-
-def without_values(policy: Policy) -> Policy:
-    """Make a policy that sees pictures value every state at nothing, in place.
-
-    SB3 gives it a value head, which nobody needs: `warpzone.agents.critic` says why.
-    """
-    if not isinstance(policy.features_extractor, Surroundings):
+    if obs_type == "pictures":
         with torch.no_grad():
             for parameter in policy.value_net.parameters():
                 parameter.zero_()
-    return policy
+    return fast_on_cpu(policy)
 
 
 def fast_on_cpu(policy: Policy) -> Policy:
@@ -200,6 +189,26 @@ def action_logits(policy: Policy, observations: np.ndarray) -> np.ndarray:
             for part in to_tensor(padded, policy.device).split(_ROWS)
         ]
     return torch.cat(parts).cpu().numpy()[:rows]
+
+
+def action_odds(
+    policy: Policy, observations: np.ndarray, temperature: float
+) -> np.ndarray:
+    """How likely each action is when a policy plays, the likeliest one being 1.
+
+    Args:
+        policy: The network.
+        observations: Shape ``(N, ...)``, uint8.
+        temperature: As `PolicyAgent` has it.
+
+    Returns:
+        Shape ``(N, actions)``, float64.
+    """
+    logits = action_logits(policy, observations)
+    if temperature == 0:
+        return np.eye(logits.shape[1])[logits.argmax(axis=1)]
+    below_best = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    return np.exp(below_best / temperature)
 
 
 def describe_origin(stage: str, params: Section, seed: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Proximal policy optimisation (SB3's), with a teacher or without."""
+"""Proximal policy optimisation (SB3's), with a teacher's help or without."""
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -34,7 +34,6 @@ from warpzone.agents.policy import (
     set_weights,
     to_tensor,
     weights_of,
-    without_values,
 )
 from warpzone.game.env import EpisodeLog
 from warpzone.params import PPOParams
@@ -70,6 +69,7 @@ class Training:
     best_update: int
     """Its row in the curve."""
     ended_by: End
+    selection_episodes: int
 
     def summary(self) -> dict[str, Any]:
         """Return what it took and how well the policy played, as metrics."""
@@ -83,6 +83,7 @@ class Training:
             "updates": int(last["update"]),
             "best_update": self.best_update,
             "ended_by": self.ended_by,
+            "selection_episodes": self.selection_episodes,
             **{
                 f"selection_{figure}_{name}": round(look[f"selection_{figure}"], digits)
                 for figure, digits in (("clear_rate", 4), ("x_pos_max", 1))
@@ -91,37 +92,27 @@ class Training:
         }
 
 
-class Kickstart(NamedTuple):
-    """A teacher that sees RAM, and how much its opinion counts.
-
-    Schmitt et al. 2018, https://arxiv.org/abs/1803.03835.
-    """
-
-    teacher: Policy
-    coefficient: LinearSchedule
-    """Times the divergence of the policy from the teacher, in nats; by the share of the
-    training that is to come."""
-
-
 def train(
     envs: VecEnv,
-    start: Policy | None,
+    start: Policy,
     params: PPOParams,
     seed: int,
     score: Callable[[Policy], Score],
     device: torch.device,
-    kickstart: Kickstart | None = None,
+    helper: Policy | None = None,
+    kickstart: LinearSchedule | None = None,
     checkpoint: Checkpoint | None = None,
     on_agent_steps: Callable[[int], object] = lambda _: None,
 ) -> Training:
     """Train a policy by PPO, Schulman et al. 2017, https://arxiv.org/abs/1707.06347.
 
-    Without a teacher the policy sees RAM. With one it sees pictures, and each update
-    brings it closer to what the teacher would do where the policy has led.
+    The policy sees RAM, or pictures if it has a helper that sees RAM. Values come from
+    the `Critic` of the one that sees RAM. The first ``params.critic_warmup`` updates
+    teach only that: where it knows nothing yet, its noise would undo what the actor
+    knows.
 
-    Values come from a `Critic`: that of the policy that sees RAM. The first
-    ``params.critic_warmup`` updates from a given policy teach only that: where it knows
-    nothing yet, its noise would undo what the actor knows.
+    With a kickstart, each update brings the policy closer to what the helper would do
+    where the policy has led. Schmitt et al. 2018, https://arxiv.org/abs/1803.03835.
 
     What is scored and returned is a moving average of the policy over the updates, as
     in Hilton et al. 2022, https://arxiv.org/abs/2110.00641.
@@ -129,13 +120,15 @@ def train(
     Args:
         envs: ``params.envs`` environments, each a `warpzone.game.env.MarioEnv` whose
             observations are what the policy sees.
-        start: The policy to start from; a new one if not given.
+        start: The policy to start from.
         params: How to train.
         seed: Seeds torch, NumPy's global generator, which SB3 shuffles with, and the
             environments: ``seed``, ``seed + 1``, ...
         score: Plays a policy. It must not use the generators above.
         device: Where the policy is trained and the rollouts are kept.
-        kickstart: The teacher, on the device. Its critic goes on learning.
+        helper: On the device. Its critic goes on learning, its actor does not.
+        kickstart: Times the divergence of the policy from the helper, in nats, by the
+            share of the training that is to come.
         checkpoint: Where each update is kept. What it holds goes on.
         on_agent_steps: Called with the number of agent steps just taken.
     """
@@ -156,17 +149,15 @@ def train(
         target_kl=params.target_kl,
         seed=seed,
         device=device,
-        policy_kwargs=POLICY_KWARGS["pictures" if kickstart else "ram"],
+        policy_kwargs=POLICY_KWARGS["ram" if helper is None else "pictures"],
     )
-    model.kickstart = kickstart
-    sees_ram = kickstart.teacher if kickstart else model.policy
-    model.critic_epochs = params.critic_epochs
-    if start is not None:
-        model.policy.load_state_dict(start.state_dict())
-        model.critic_warmup = params.critic_warmup
-    without_values(model.policy)
+    model.policy.load_state_dict(start.state_dict())
     fast_on_cpu(model.policy)
-    model.critic = Critic(sees_ram, params.critic_learning_rate)
+    model.helper = helper
+    model.kickstart = kickstart
+    model.critic = Critic(helper or model.policy, params.critic_learning_rate)
+    model.critic_epochs = params.critic_epochs
+    model.critic_warmup = params.critic_warmup
     # SB3's own logger would leave an empty folder in the temporary one.
     model.set_logger(Logger(folder=None, output_formats=[]))
     average = Average(model.policy, params.average_decay)
@@ -182,6 +173,7 @@ def train(
         best_weights=recorder.best_weights,
         best_update=recorder.best_update,
         ended_by=recorder.ended_by or "budget",
+        selection_episodes=params.selection_episodes,
     )
 
 
@@ -235,9 +227,10 @@ class _PPO(stable_baselines3.PPO):
 
     critic: Critic
     critic_epochs: int
-    critic_warmup = 0
+    critic_warmup: int
     """Updates that teach only the critic."""
-    kickstart: Kickstart | None = None
+    helper: Policy | None
+    kickstart: LinearSchedule | None
     ram: list[np.ndarray]
     """At the rollout's start and after each of its steps, ``(envs, 2048)``, uint8."""
 
@@ -280,11 +273,11 @@ class _PPO(stable_baselines3.PPO):
         )
         progress_remaining = self._current_progress_remaining
         coefficient = 0.0
-        if self.kickstart is not None:
-            coefficient = self.kickstart.coefficient(progress_remaining)
+        if self.helper is not None and self.kickstart is not None:
+            coefficient = self.kickstart(progress_remaining)
             with torch.no_grad():
                 by_teacher = log_probs_of(
-                    self.kickstart.teacher, to_tensor(flat(ram), self.device)
+                    self.helper, to_tensor(flat(ram), self.device)
                 )
             rollout = rollout._replace(teacher_log_probs=by_teacher)
         clip_range: float = self.clip_range(progress_remaining)  # pyright: ignore[reportCallIssue]

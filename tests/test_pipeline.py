@@ -127,7 +127,8 @@ def test_every_stage_says_what_it_reads_and_writes(
 @pytest.mark.parametrize(
     ("stage", "arguments", "message"),
     [
-        ("pretrain_bc.py", [], "error: data/demos.jsonl: cannot be read:"),
+        ("train_teacher.py", [], "error: data/demos.jsonl: cannot be read:"),
+        ("pretrain_bc.py", [], "error: models/teacher/policy.json: cannot be read:"),
         ("record_video.py", [], "error: data/episodes/bc-seed1.csv"),
         ("compare.py", [], "error: data/episodes/random.csv"),
         ("train_rl.py", ["--init", "bc", "--seed", "1"], "error: models/bc"),

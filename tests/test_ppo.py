@@ -409,9 +409,8 @@ def test_the_critic_learns_returns_that_the_memory_tells(small):
     critic = Critic(new_policy(small, obs_type="ram"), 1e-3)
     assert critic.values(ram).shape == (64, 4)
     np.random.seed(3)  # noqa: NPY002  # It shuffles with it.
-    losses = [critic.fit(ram, returns, 10) for _ in range(30)]
-    # Knowing nothing leaves a quarter.
-    assert losses[-1] < 0.1 < losses[0]
+    losses = [critic.fit(ram, returns, 10) for _ in range(120)]
+    assert losses[-1] < 0.05 < losses[0]
     assert np.abs(critic.values(ram) - returns).mean() < 0.2
 
 

@@ -27,6 +27,12 @@ SMALL = {
     "runs": {"init": ["bc"]},
     "collect_demos": {"episodes": 2, "max_tries": 8},
     "train_teacher": {
+        "cloning": {
+            "batch_size": 64,
+            "learning_rate": 1e-3,
+            "weight_decay": 0.0,
+            "updates": 20,
+        },
         "agent_steps": 1024,
         "envs": 2,
         "rollout_steps": 64,
@@ -149,10 +155,10 @@ def test_25_kills_change_no_byte(prepared: Path, whole: dict[str, bytes]) -> Non
 
 @pytest.fixture
 def ended(prepared: Path, tmp_path: Path) -> Path:
-    """A pipeline that was killed after its first round of DAgger."""
+    """A pipeline that was killed after the first round of the clone."""
     folder = copy_of(prepared, tmp_path.name)
     running = begin(folder, *DVC, "repro", "pretrain_bc")
-    while not list(folder.glob(".checkpoints/pretrain_bc-*/pairs-1.checkpoint")):
+    while not list(folder.glob(".checkpoints/pretrain_bc-*/state.checkpoint")):
         assert running.poll() is None
         time.sleep(0.05)
     kill(running)
@@ -164,8 +170,8 @@ def test_only_what_was_lost_is_done_again(ended: Path, whole: dict[str, bytes]) 
     done = run_in(ended, *DVC, "repro", "pretrain_bc", timeout=300)
     assert done.returncode == 0, done.stderr
     assert "pretrain_bc: goes on where it was ended" in done.stderr
-    assert "DAgger, round 1" not in done.stderr
-    assert "DAgger, round 3" in done.stderr
+    assert "playing, round 0" not in done.stderr
+    assert "playing, round 4" in done.stderr
     model = "models/bc/policy.safetensors"
     assert (ended / model).read_bytes() == whole[model]
 
@@ -174,7 +180,7 @@ def test_only_what_was_lost_is_done_again(ended: Path, whole: dict[str, bytes]) 
 def test_other_params_begin_anew(ended: Path) -> None:
     params = ended / "params.yaml"
     text = params.read_text()
-    params.write_text(text.replace("rewind: [8, 30]", "rewind: [8, 29]"))
+    params.write_text(text.replace("final_updates: 40", "final_updates: 41"))
     assert params.read_text() != text
     done = run_in(ended, *DVC, "repro", "pretrain_bc", timeout=300)
     assert done.returncode == 0, done.stderr
@@ -199,11 +205,11 @@ def test_a_second_trainer_is_refused_and_told_the_first(prepared: Path) -> None:
     # The first one must still be at work when the second one has started.
     params = folder / "params.yaml"
     text = params.read_text()
-    params.write_text(text.replace("  updates: 40\n", "  updates: 100000\n"))
+    params.write_text(text.replace("    updates: 20\n", "    updates: 100000\n"))
     assert params.read_text() != text
-    stage = ("python", "stages/pretrain_bc.py")
+    stage = ("python", "stages/train_teacher.py")
     first = begin(folder, *stage)
-    lock = folder / ".checkpoints/pretrain_bc.lock"
+    lock = folder / ".checkpoints/train_teacher.lock"
     while not (lock.exists() and lock.read_text()):
         assert first.poll() is None
         time.sleep(0.05)

@@ -147,21 +147,6 @@ def test_the_lamps_show_what_is_held(make: Callable[..., MarioEnv]) -> None:
     assert (before[:8, 16:24] == 255).all()
 
 
-def test_a_restored_episode_goes_on_as_it_did(make: Callable[..., MarioEnv]) -> None:
-    env = make(emulator="fceumm")
-    env.reset(seed=1)
-    repeat(env, WALK, 30)
-    snapshot = env.snapshot()
-    first = [env.step(4) for _ in range(12)]
-    log, decisions = bytes(env.frame_buttons), bytes(env.decisions)
-    assert np.array_equal(env.restore(snapshot), snapshot.observation)
-    second = [env.step(4) for _ in range(12)]
-    for one, other in zip(first, second, strict=True):
-        assert np.array_equal(one[0], other[0])
-        assert one[1:] == other[1:]
-    assert (bytes(env.frame_buttons), bytes(env.decisions)) == (log, decisions)
-
-
 def test_the_hud_is_kept_when_asked_for(make: Callable[..., MarioEnv]) -> None:
     whole = {"height": 240, "width": 256, "crop_hud": False, "show_buttons": False}
     full = make(**whole).reset()[0][0]
@@ -457,7 +442,6 @@ def test_observations_of_ram_are_the_memory_after_each_step(
     seeing.reset(seed=3)
     kept = [observation]
     for action in (WALK, RUN_AND_JUMP, RUN_AND_JUMP, WALK):
-        snapshot = env.snapshot()
         observation, *_ = env.step(action)
         seeing.step(action)
         assert env.observation_space.contains(observation)
@@ -465,7 +449,6 @@ def test_observations_of_ram_are_the_memory_after_each_step(
         kept.append(observation)
     # Each is a copy.
     assert len({bytes(observation) for observation in kept}) == 5
-    assert bytes(env.restore(snapshot)) == bytes(kept[3])
 
 
 def test_an_unknown_type_of_observations_is_an_error(

@@ -108,11 +108,7 @@ class Planner:
         return Recording.of_episode(self._env, seed)
 
     def decide(self) -> int:
-        """Return the action, an index into the environment's action set.
-
-        Call `forget` before this if another action than the last one decided, or one in
-        another episode, has been played since.
-        """
+        """Return the action, an index into the environment's action set."""
         ram = bytes(self._env.play.ram)
         as_expected = bool(self._expected) and self._expected[0] == ram
         if not as_expected:

@@ -9,24 +9,11 @@ import numpy as np
 
 from warpzone.game.actions import ACTION_SETS, NO_BUTTONS
 from warpzone.game.consoles import make_emulator
-from warpzone.game.level import LevelPlay, PlaySnapshot
+from warpzone.game.level import LevelPlay
 from warpzone.game.observation import ObsType, make_view
 from warpzone.game.rewards import Ledger, reward
 from warpzone.game.state import GameState, read_state
 from warpzone.params import GameParams, NoiseParams
-
-
-@dataclass(frozen=True, slots=True)
-class EnvSnapshot:
-    """A state of a `MarioEnv` in mid-episode, all but its source of noise."""
-
-    play: PlaySnapshot
-    observation: np.ndarray
-    frame_buttons: bytes
-    decisions: bytes
-    ledger: Ledger
-    episode_reward: float
-    idle_steps: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,33 +132,6 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
         self._view.push(self.play.emulator, self.held)
         observation = self._view.observation.copy()
         return observation, step_reward, terminated, truncated, self._info(state)
-
-    def snapshot(self) -> EnvSnapshot:
-        """Return the state of the episode. It is valid for this environment only."""
-        return EnvSnapshot(
-            play=self.play.snapshot(),
-            observation=self._view.observation.copy(),
-            frame_buttons=bytes(self.frame_buttons),
-            decisions=bytes(self.decisions),
-            ledger=self._before,
-            episode_reward=self._episode_reward,
-            idle_steps=self._idle_steps,
-        )
-
-    def restore(self, snapshot: EnvSnapshot) -> np.ndarray:
-        """Go back to a state that `snapshot` returned and return its observation.
-
-        The noise is not wound back: what comes next is drawn anew.
-        """
-        self.play.restore(snapshot.play)
-        self._view.restore(snapshot.observation)
-        self.frame_buttons = bytearray(snapshot.frame_buttons)
-        self.decisions = bytearray(snapshot.decisions)
-        self._before = snapshot.ledger
-        self._episode_reward = snapshot.episode_reward
-        self._idle_steps = snapshot.idle_steps
-        self._ended = False
-        return snapshot.observation.copy()
 
     def log(self) -> EpisodeLog:
         """Return what leads here again. There must have been an episode."""

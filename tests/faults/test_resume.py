@@ -19,6 +19,8 @@ from conftest import (  # pyright: ignore[reportMissingImports]
 )
 from ruamel.yaml import YAML
 
+from tools.smoke import lay_over
+
 KILLS = 25
 LAST = "train_rl@bc-1"
 
@@ -27,12 +29,7 @@ SMALL = {
     "runs": {"init": ["bc"]},
     "collect_demos": {"episodes": 2, "max_tries": 8},
     "train_teacher": {
-        "cloning": {
-            "batch_size": 64,
-            "learning_rate": 1e-3,
-            "weight_decay": 0.0,
-            "updates": 20,
-        },
+        "cloning": {"updates": 20},
         "agent_steps": 1024,
         "envs": 2,
         "rollout_steps": 64,
@@ -75,8 +72,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / name, folder / name)
     yaml = YAML()
     params = yaml.load(ROOT / "params.yaml")
-    for section, values in SMALL.items():
-        params[section].update(values)
+    lay_over(params, SMALL)
     yaml.dump(params, folder / "params.yaml")
     must(folder, "git", "init", "-q")
     must(folder, *DVC, "init", "-q")

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -70,6 +72,32 @@ def test_a_teacher_without_temperature_is_certain(
     ram, _ = watch(recordings[0], short_game, "here", "ram")
     likeliest = action_logits(teacher, ram).argmax(axis=1)
     assert np.array_equal(first.probabilities, np.eye(7)[likeliest])
+
+
+def test_nobody_is_asked_about_standing_still(
+    teacher: Policy, short_game: GameParams, noise: NoiseParams
+) -> None:
+    game = short_game.model_copy(update={"stuck_limit": 6, "time_limit": 100})
+    _, recordings = play_episodes(Stops(), game, noise, SEEDS, len(SEEDS))
+    asked = ask_teacher(teacher, 0.5, recordings, game, noise)
+    for recording, demonstration in zip(recordings, asked, strict=True):
+        pictures, _ = watch(recording, game, "here")
+        assert len(pictures) < 30
+        assert np.array_equal(demonstration.observations, pictures[:-6])
+        assert len(demonstration.probabilities) == len(pictures) - 6
+
+
+class Stops:
+    """Runs to the right for ten agent steps."""
+
+    def __init__(self) -> None:
+        self._steps = 0
+
+    def act(
+        self, observations: np.ndarray, rngs: Sequence[np.random.Generator]
+    ) -> np.ndarray:
+        self._steps += 1
+        return np.full(len(observations), int(self._steps <= 10))
 
 
 def test_an_episode_of_other_noise_is_refused(

@@ -48,6 +48,7 @@ def params(**changes):
         "gae_lambda": 0.95,
         "clip_range": 0.2,
         "entropy_coefficient": 0.01,
+        "final_entropy_coefficient": 0.0,
         "max_grad_norm": 0.5,
         "target_kl": 0.5,
         "average_decay": 0.5,
@@ -190,6 +191,25 @@ def test_nobody_pulls_at_a_policy_that_learns_alone(small, noise):
     assert curve["value_loss"].notna().tolist() == [False, True, True, True]
 
 
+def test_a_pull_needs_somebody_who_pulls(small, noise):
+    with pytest.raises(ValueError, match="a kickstart needs a helper"):
+        run(small, noise, params(), obs_type="ram", kickstart=pulls(1.0))
+
+
+def test_the_entropy_coefficient_falls(small, noise, monkeypatch):
+    used = []
+    ours = _PPO._update_policy
+
+    def noted(model, ram):
+        ours(model, ram)
+        used.append(model.ent_coef)
+
+    monkeypatch.setattr(_PPO, "_update_policy", noted)
+    rl = params(entropy_coefficient=0.4, final_entropy_coefficient=0.1)
+    run(small, noise, rl)
+    assert used == pytest.approx([0.3, 0.2, 0.1])
+
+
 def test_an_update_without_a_teacher_is_that_of_sb3(small, noise, monkeypatch):
     ours = _PPO._update_policy
     compared = []
@@ -210,7 +230,8 @@ def test_an_update_without_a_teacher_is_that_of_sb3(small, noise, monkeypatch):
         compared.append(not are_equal(before, found))
 
     monkeypatch.setattr(_PPO, "_update_policy", both)
-    run(small, noise, params(agent_steps=32, entropy_coefficient=0.1))
+    rl = params(agent_steps=32, entropy_coefficient=0.1, final_entropy_coefficient=0.1)
+    run(small, noise, rl)
     assert compared == [True]
 
 
@@ -373,7 +394,8 @@ def test_a_training_that_was_killed_goes_on_to_the_same_end(
     def score(policy):
         return Score(0.0, policy.action_net.bias[0].item())
 
-    how = {"score": score, "obs_type": obs_type, "kickstart": pulls(1.0)}
+    pull = pulls(1.0) if obs_type == "pictures" else None
+    how = {"score": score, "obs_type": obs_type, "kickstart": pull}
     whole = run(small, noise, rl, **how)
 
     checkpoint = Checkpoint(tmp_path / "kept")

@@ -169,6 +169,8 @@ class PPOParams(Section):
     gae_lambda: Probability
     clip_range: Positive
     entropy_coefficient: NonNegative
+    final_entropy_coefficient: NonNegative
+    """To which it falls, in a straight line, as the learning rate does."""
     max_grad_norm: Positive
     target_kl: Positive
     """An update ends early when it has moved the policy so far, in nats, times 1.5."""

@@ -124,8 +124,8 @@ def test_a_model_runs_no_code(
     spec = {
         "architecture": {
             "class": "ActorCriticPolicy",
-            "features_extractor": "NatureCNN",
-            "features_dim": 512,
+            "features_extractor": "SmallCNN",
+            "features_dim": 256,
             "net_arch": [],
             "share_features_extractor": True,
         },

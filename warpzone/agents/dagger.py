@@ -37,7 +37,8 @@ def ask_teacher(
         on_episode: Called after each episode.
 
     Returns:
-        An episode each: what was to be seen, and how probable each action is.
+        An episode each: what was to be seen, and how probable each action is. Where an
+        episode ended for want of progress, up to where that stopped.
 
     Raises:
         RuntimeError: If an episode ends in another state than it did before.
@@ -76,4 +77,6 @@ def _replay(env: MarioEnv, recording: Recording) -> tuple[np.ndarray, np.ndarray
         observation, *_ = env.step(env.buttons.index(buttons))
     if Recording.of_episode(env, recording.seed) != recording:
         raise RuntimeError(f"the episode of seed {recording.seed} went another way")
-    return np.stack(pictures), np.stack(ram)
+    # Whoever is stuck is where the teacher hardly ever is: it does not know a way out.
+    known = max(1, len(ram) - (env.idle_steps if env.is_stuck else 0))
+    return np.stack(pictures)[:known], np.stack(ram)[:known]

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import nn
 
 from warpzone.agents.agent import Agent, RandomAgent
 from warpzone.errors import InputError
@@ -49,6 +50,30 @@ _TORCH_THREADS = 2
 _ROWS = 16
 
 
+class SmallCNN(BaseFeaturesExtractor):
+    """Reads pictures: the network of Mnih et al. 2013, https://arxiv.org/abs/1312.5602.
+
+    SB3's own, that of 2015, takes 2.4 times as long and learned this game no better.
+    """
+
+    def __init__(self, observation_space: gym.spaces.Box) -> None:
+        super().__init__(observation_space, features_dim=256)
+        frames, height, width = observation_space.shape
+        rows, columns = ((side // 4 - 1) // 2 - 1 for side in (height, width))
+        self.layers = nn.Sequential(
+            nn.Conv2d(frames, 16, kernel_size=8, stride=4),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, kernel_size=4, stride=2),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(32 * rows * columns, 256),
+            nn.ReLU(),
+        )
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        return self.layers(observations)
+
+
 class Surroundings(BaseFeaturesExtractor):
     """What RAM says is around Mario, see `warpzone.game.surroundings`."""
 
@@ -62,14 +87,14 @@ class Surroundings(BaseFeaturesExtractor):
 
 
 POLICY_KWARGS: dict[ObsType, dict[str, Any]] = {
-    "pictures": {"features_extractor_class": NatureCNN, "net_arch": []},
+    "pictures": {"features_extractor_class": SmallCNN, "net_arch": []},
     "ram": {
         "features_extractor_class": Surroundings,
         "net_arch": {"pi": [256, 256], "vf": [256, 256]},
     },
 }
-"""What SB3's policy is built with. Pictures are read by the network of Mnih et al.
-2015, RAM by two tanh layers for the actor and two for the critic."""
+"""What SB3's policy is built with. RAM is read by two tanh layers for the actor
+and two for the critic."""
 
 
 class PolicyAgent:

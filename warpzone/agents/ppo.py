@@ -131,7 +131,12 @@ def train(
             share of the training that is to come.
         checkpoint: Where each update is kept. What it holds goes on.
         on_agent_steps: Called with the number of agent steps just taken.
+
+    Raises:
+        ValueError: If there is a kickstart without a helper.
     """
+    if kickstart is not None and helper is None:
+        raise ValueError("a kickstart needs a helper to come closer to")
     model = _PPO(
         ActorCriticPolicy,
         envs,
@@ -144,7 +149,6 @@ def train(
         gamma=params.gamma,
         gae_lambda=params.gae_lambda,
         clip_range=params.clip_range,
-        ent_coef=params.entropy_coefficient,
         max_grad_norm=params.max_grad_norm,
         target_kl=params.target_kl,
         seed=seed,
@@ -155,6 +159,9 @@ def train(
     fast_on_cpu(model.policy)
     model.helper = helper
     model.kickstart = kickstart
+    model.entropy_coefficient = LinearSchedule(
+        params.entropy_coefficient, params.final_entropy_coefficient, end_fraction=1.0
+    )
     model.critic = Critic(helper or model.policy, params.critic_learning_rate)
     model.critic_epochs = params.critic_epochs
     model.critic_warmup = params.critic_warmup
@@ -229,6 +236,7 @@ class _PPO(stable_baselines3.PPO):
     critic_epochs: int
     critic_warmup: int
     """Updates that teach only the critic."""
+    entropy_coefficient: LinearSchedule
     helper: Policy | None
     kickstart: LinearSchedule | None
     ram: list[np.ndarray]
@@ -272,6 +280,7 @@ class _PPO(stable_baselines3.PPO):
             teacher_log_probs=None,
         )
         progress_remaining = self._current_progress_remaining
+        self.ent_coef = self.entropy_coefficient(progress_remaining)
         coefficient = 0.0
         if self.helper is not None and self.kickstart is not None:
             coefficient = self.kickstart(progress_remaining)

@@ -57,6 +57,7 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
         no_ops: Idle frames at the start of the episode.
         frame_buttons: What was held in each frame since the level's start.
         decisions: What each agent step asked for.
+        idle_steps: Agent steps since there was new ground.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012  # Gymnasium declares it so.
@@ -95,7 +96,7 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
         self.decisions = bytearray()
         self._play(bytes([NO_BUTTONS]) * self.no_ops)
         self._episode_reward = 0.0
-        self._idle_steps = 0
+        self.idle_steps = 0
         self._ended = False
         self._before = self._ledger(state := read_state(self.play.ram))
         self._view.fill(self.play.emulator, self.held)
@@ -125,7 +126,7 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
         step_reward = reward(before, self._before, self.game.reward)
         self._episode_reward += step_reward
         moved = self._before.progress > before.progress
-        self._idle_steps = 0 if moved else self._idle_steps + 1
+        self.idle_steps = 0 if moved else self.idle_steps + 1
         terminated = state.dead or state.flag_get
         truncated = not terminated and self._is_out_of_time()
         self._ended = terminated or truncated
@@ -163,6 +164,11 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
         """The buttons of the last frame."""
         return self.frame_buttons[-1] if self.frame_buttons else NO_BUTTONS
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether there has been no new ground for so long that the episode ends."""
+        return 0 < self.game.stuck_limit <= self.idle_steps
+
     def _with_noise(self, wanted: int) -> bytes:
         """What is held in each frame of an agent step that asks for ``wanted``."""
         held = self.frame_buttons[-1] if self.frame_buttons else wanted
@@ -173,9 +179,7 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
         self.frame_buttons += buttons[: self.play.run(buttons)]
 
     def _is_out_of_time(self) -> bool:
-        stuck_limit = self.game.stuck_limit
-        is_stuck = 0 < stuck_limit <= self._idle_steps
-        return is_stuck or len(self.decisions) >= self.game.time_limit
+        return self.is_stuck or len(self.decisions) >= self.game.time_limit
 
     def _ledger(self, state: GameState) -> Ledger:
         return Ledger(

@@ -78,6 +78,14 @@ def test_equal_seeds_build_equal_policies(game, tmp_path):
     assert content(tmp_path / "a") != content(tmp_path / "c")
 
 
+@pytest.mark.parametrize("height", [37, 38, 39, 60, 240])
+def test_a_policy_reads_pictures_of_any_size(game, height):
+    game = game.model_copy(update={"height": height, "width": 84, "frame_stack": 3})
+    logits = action_logits(build_policy(game), pictures(2, game))
+    assert logits.shape == (2, 7)
+    assert np.isfinite(logits).all()
+
+
 def test_a_new_policy_has_channels_last_weights(policy):
     first = policy.features_extractor.cnn[0].weight
     assert first.is_contiguous(memory_format=torch.channels_last)

@@ -32,7 +32,12 @@ from benchmarks.stepping import (
     logs_of,
 )
 from warpzone.agents.cloning import Cloner, Demonstration
-from warpzone.agents.policy import Policy, build_policy, find_device
+from warpzone.agents.policy import (
+    POLICY_KWARGS,
+    Policy,
+    build_policy,
+    find_device,
+)
 from warpzone.agents.ppo import Score, train
 from warpzone.demos.planner import Planner
 from warpzone.game.actions import ACTION_SETS
@@ -207,6 +212,7 @@ def train_sb3(
         max_grad_norm=rl.max_grad_norm,
         seed=seed,
         device=device,
+        policy_kwargs=POLICY_KWARGS["pictures"],
     )
     # Its own would leave an empty folder behind.
     model.set_logger(Logger(folder=None, output_formats=[]))

@@ -87,7 +87,7 @@ def test_a_policy_reads_pictures_of_any_size(game, height):
 
 
 def test_a_new_policy_has_channels_last_weights(policy):
-    first = policy.features_extractor.cnn[0].weight
+    first = policy.features_extractor.layers[0].weight
     assert first.is_contiguous(memory_format=torch.channels_last)
     assert not first.is_contiguous()
 
@@ -211,9 +211,9 @@ def test_a_description_without_its_game_is_refused(folder, game):
 
 def test_another_architecture_is_refused_with_both(folder, game):
     spec = json.loads((folder / "policy.json").read_text())
-    spec["architecture"]["features_dim"] = 256
+    spec["architecture"]["features_dim"] = 512
     (folder / "policy.json").write_text(json.dumps(spec))
-    with pytest.raises(InputError, match=r"'features_dim': 256.*'features_dim': 512"):
+    with pytest.raises(InputError, match=r"'features_dim': 512.*'features_dim': 256"):
         load_policy(folder, game)
 
 

@@ -32,12 +32,7 @@ from benchmarks.stepping import (
     logs_of,
 )
 from warpzone.agents.cloning import Cloner, Demonstration
-from warpzone.agents.policy import (
-    POLICY_KWARGS,
-    Policy,
-    build_policy,
-    find_device,
-)
+from warpzone.agents.policy import POLICY_KWARGS, Policy, build_policy, find_device
 from warpzone.agents.ppo import Score, train
 from warpzone.demos.planner import Planner
 from warpzone.game.actions import ACTION_SETS
@@ -131,7 +126,7 @@ def compare_training(
             contestant=name,
             baseline="SB3 PPO, SubprocVecEnv, nes-py",
             unit="agent steps/s",
-            words="SB3 as it comes, with the same hyperparameters",
+            words="SB3 as it comes, with the same network and hyperparameters",
             values=rates,
             baseline_values=sb3,
             target=2.0,

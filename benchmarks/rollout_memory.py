@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from stable_baselines3.common.utils import LinearSchedule
 
 from benchmarks.memory import peak_megabytes
 from warpzone.agents.policy import build_policy, make_deterministic
@@ -44,8 +43,7 @@ def main() -> None:
                 seed=0,
                 score=lambda _: Score(0.0, 0.0),
                 device=torch.device("cpu"),
-                helper=build_policy(game, "ram"),
-                kickstart=LinearSchedule(1.0, 1.0, end_fraction=1.0),
+                critic=build_policy(game, "ram"),
             )
             peaks.append(peak_megabytes())
     print(1_000 * (peaks[1] - peaks[0]) / (ENVS * (MANY - FEW)))

@@ -10,7 +10,6 @@ import stable_baselines3
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch.nn.functional import cross_entropy, one_hot
 
@@ -37,7 +36,7 @@ from warpzone.agents.ppo import Score, train
 from warpzone.demos.planner import Planner
 from warpzone.game.actions import ACTION_SETS
 from warpzone.game.vec_env import ThreadedVecEnv
-from warpzone.params import GameParams, NoiseParams, Params, TrainRLParams
+from warpzone.params import GameParams, NoiseParams, Params, PPOParams
 
 UPDATES = 2
 
@@ -134,7 +133,7 @@ def compare_training(
     ]
 
 
-def short_training(rl: TrainRLParams, size: Size) -> TrainRLParams:
+def short_training(rl: PPOParams, size: Size) -> PPOParams:
     """Return the hyperparameters with few and short rollouts."""
     rollout = size.envs * size.rollout_steps
     return rl.model_copy(
@@ -151,7 +150,7 @@ def short_training(rl: TrainRLParams, size: Size) -> TrainRLParams:
 def train_ours(
     envs: ThreadedVecEnv,
     game: GameParams,
-    rl: TrainRLParams,
+    rl: PPOParams,
     seed: int,
     device: torch.device,
 ) -> tuple[float, float]:
@@ -166,10 +165,9 @@ def train_ours(
         began.append((time.perf_counter(), frames_of(envs)))
         return Score(clear_rate=0.0, x_pos_max=0.0)
 
-    start, teacher = (build_policy(game, o).to(device) for o in ("pictures", "ram"))
+    start, critic = (build_policy(game, o).to(device) for o in ("pictures", "ram"))
     envs.env_method("forget")
-    kickstart = LinearSchedule(1.0, 1.0, end_fraction=1.0)
-    train(envs, start, rl, seed, score, device, teacher, kickstart)
+    train(envs, start, rl, seed, score, device, critic)
     seconds, frames = began[0]
     seconds, frames = time.perf_counter() - seconds, frames_of(envs) - frames
     return rl.agent_steps / seconds, frames / rl.agent_steps
@@ -189,9 +187,7 @@ class _Clock(BaseCallback):
         return True
 
 
-def train_sb3(
-    envs: VecEnv, rl: TrainRLParams, seed: int, device: torch.device
-) -> float:
+def train_sb3(envs: VecEnv, rl: PPOParams, seed: int, device: torch.device) -> float:
     """Return agent steps a second of SB3's own PPO."""
     model = stable_baselines3.PPO(
         "CnnPolicy",
@@ -275,7 +271,7 @@ def compare_cloning(params: Params, size: Size) -> list[Row]:
     updates = 2 * size.pairs // cloning.batch_size
 
     def ours() -> float:
-        seconds = seconds_of(lambda: cloner.fit(pairs, updates))
+        seconds = seconds_of(lambda: cloner.fit([pairs], updates))
         return updates * cloning.batch_size / seconds
 
     batch, targets = random_pairs(params.game, cloning.batch_size, device)

@@ -103,26 +103,26 @@ def pretrain(
         shown = ask(teacher, round_, params, log)
         parts = split_episodes(shown, bc.held_out_share)
         for kept, part in zip((train, held_out), parts, strict=True):
-            kept.append(join(part))
+            kept.extend(part)
         if is_new:
             updates = bc.round_updates if round_ else bc.updates
             with progress_bar(updates, f"cloning, round {round_}", "update") as bar:
-                fit = cloner.fit(join(train), updates, on_update=bar.update)
+                fit = cloner.fit(train, updates, on_update=bar.update)
             measured, _ = measure(policy, join(held_out))
             row["pairs"] = sum(map(len, train + held_out))
             log.rounds.append(row | figures(fit, measured))
             state = {"log": vars(log), "rng": rng.bit_generator.state}
             checkpoint.save("state", cloner.tensors(), state)
 
-    pairs, unseen = join(train), join(held_out)
     with progress_bar(bc.final_updates, "cloning, at the end", "update") as bar:
-        fit = cloner.fit(pairs, bc.final_updates, True, bar.update)
+        fit = cloner.fit(train, bc.final_updates, True, bar.update)
+    unseen = join(held_out)
     measured, predictions = measure(policy, unseen)
     log.rounds[-1] |= figures(fit, measured)
 
     save_policy(policy, MODEL, params.game, origin)
     note(MODEL, Path())
-    majority_action = np.bincount(pairs.actions).argmax()
+    majority_action = np.bincount(np.concatenate([e.actions for e in train])).argmax()
     majority_accuracy = (unseen.actions == majority_action).mean()
     write_json(
         METRICS,
@@ -131,7 +131,7 @@ def pretrain(
             "dagger_episodes": bc.rounds * bc.round_episodes,
             "agent_steps": log.agent_steps,
             "emulator_frames": log.emulator_frames,
-            "pairs": len(pairs) + len(unseen),
+            "pairs": sum(map(len, train)) + len(unseen),
             "held_out_pairs": len(unseen),
             "held_out_loss": round(measured.loss, 4),
             "held_out_accuracy": round(measured.accuracy, 4),

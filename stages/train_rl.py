@@ -1,9 +1,10 @@
-"""Train the policy by PPO: from the clone with the teacher's help, or from scratch.
+"""Train the policy by PPO, from the clone or from scratch.
 
-Reads models/bc/ and models/teacher/ if --init is bc. NAME being INIT-seedN, it writes
-models/rl/NAME/ (the policy that played best, chosen by episodes that are used for
-nothing else), models/rl/NAME/final/ (the last one), metrics/train_rl/NAME.json and
-plots/train_rl/NAME.csv. If it is killed, the next run goes on after the last update.
+Reads models/bc/ and, for its critic, models/teacher/ if --init is bc. NAME being
+INIT-seedN, it writes models/rl/NAME/ (the policy that played best, chosen by episodes
+that are used for nothing else), models/rl/NAME/final/ (the last one),
+metrics/train_rl/NAME.json and plots/train_rl/NAME.csv. If it is killed, the next run
+goes on after the last update.
 """
 
 import sys
@@ -11,8 +12,6 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
-
-from stable_baselines3.common.utils import LinearSchedule
 
 from warpzone.agents.checkpoints import Checkpoint, checkpointed
 from warpzone.agents.policy import (
@@ -81,10 +80,9 @@ def train_one(
     make_deterministic(seed)
     if init == "bc":
         start = load_policy(CLONE, game)
-        helper = load_policy(TEACHER, game, "ram")
-        kickstart = LinearSchedule(rl.kickstart_coefficient, 0.0, rl.kickstart_share)
+        critic = load_policy(TEACHER, game, "ram")
     else:
-        start, helper, kickstart = build_policy(game), build_policy(game, "ram"), None
+        start, critic = build_policy(game), build_policy(game, "ram")
     if checkpoint.has("state"):
         print(f"train_rl {name}: goes on where it was ended", file=sys.stderr)
     device = find_device(params.device)
@@ -99,8 +97,7 @@ def train_one(
             episode_seed(Purpose.TRAINING, seed, 0),
             make_score(params, rl, seed),
             device,
-            helper.to(device),
-            kickstart,
+            critic.to(device),
             checkpoint,
             bar.update,
         )

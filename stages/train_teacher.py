@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from warpzone.agents.checkpoints import Checkpoint, checkpointed
-from warpzone.agents.cloning import Cloner, join, watch_all
+from warpzone.agents.cloning import Cloner, watch_all
 from warpzone.agents.policy import (
     Policy,
     build_policy,
@@ -101,7 +101,7 @@ def clone_demonstrations(policy: Policy, params: Params) -> Policy:
         shown = watch_all(recordings, params.game, str(DEMOS), bar.update, "ram")
     cloner = Cloner(policy, cloning, np.random.default_rng(params.seed))
     with progress_bar(cloning.updates, "cloning", "update") as bar:
-        cloner.fit(join(shown), cloning.updates, anneal=True, on_update=bar.update)
+        cloner.fit(shown, cloning.updates, anneal=True, on_update=bar.update)
     return cloner.average.policy
 
 

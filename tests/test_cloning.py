@@ -126,11 +126,22 @@ def test_joined_episodes_follow_each_other():
     assert joined.observations[:, 0, 0, 0].tolist() == [4, 4, 7]
 
 
+def test_every_step_of_every_episode_is_drawn_alike(small):
+    episodes = [readable(rows, seed=rows) for rows in (1, 20, 11)]
+    policies = []
+    for parts in (episodes, [join(episodes)]):
+        cloner = cloner_of(new_policy(small))
+        fit = cloner.fit(parts, 20)
+        policies.append((weights_of(cloner.average.policy), fit))
+    assert torch.equal(policies[0][0], policies[1][0])
+    assert policies[0][1] == policies[1][1]
+
+
 def test_a_clone_does_what_the_picture_says(small):
     cloner = cloner_of(new_policy(small))
     held_out = readable(40, seed=2)
     updates = []
-    cloner.fit(readable(96, seed=1), 300, on_update=lambda: updates.append(1))
+    cloner.fit([readable(96, seed=1)], 300, on_update=lambda: updates.append(1))
     fit, predictions = measure(cloner.average.policy, held_out)
     assert predictions.tolist() == held_out.actions.tolist()
     assert fit.accuracy == 1
@@ -145,7 +156,7 @@ def test_the_loss_of_an_even_guess_among_seven_is_the_log_of_seven(small):
             parameter.zero_()
     pairs = readable(20, seed=1)
     still = cloner_of(policy, learning_rate=1e-12)
-    fitted = still.fit(pairs, 5)
+    fitted = still.fit([pairs], 5)
     measured, predictions = measure(still.average.policy, pairs)
     # ln 7; among equals the first action counts as the likeliest.
     assert fitted.loss == pytest.approx(1.94591, abs=1e-5)
@@ -158,10 +169,10 @@ def test_what_plays_is_a_moving_average_of_the_weights(small):
     policy = new_policy(small)
     cloner = cloner_of(policy, batch_size=4)
     pairs = readable(32, seed=1)
-    cloner.fit(pairs, 1)
+    cloner.fit([pairs], 1)
     first = weights_of(policy)
     assert torch.equal(weights_of(cloner.average.policy), first)
-    cloner.fit(pairs, 1)
+    cloner.fit([pairs], 1)
     expected = 0.99 * first + 0.01 * weights_of(policy)
     assert torch.allclose(weights_of(cloner.average.policy), expected, atol=1e-7)
 
@@ -173,7 +184,7 @@ def test_an_annealed_learning_rate_falls_to_nothing(small):
         cloner = cloner_of(policy)
         weights = [weights_of(policy)]
         cloner.fit(
-            readable(32, seed=1),
+            [readable(32, seed=1)],
             40,
             anneal,
             partial(lambda policy, w: w.append(weights_of(policy)), policy, weights),
@@ -185,14 +196,14 @@ def test_an_annealed_learning_rate_falls_to_nothing(small):
 def test_cloning_leaves_the_critic_alone(small):
     policy = new_policy(small)
     before = policy.value_net.weight.clone()
-    cloner_of(policy).fit(readable(32, seed=1), 3)
+    cloner_of(policy).fit([readable(32, seed=1)], 3)
     assert torch.equal(policy.value_net.weight, before)
 
 
 def test_equal_seeds_clone_equal_bytes(small, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         cloner = cloner_of(new_policy(small), seed)
-        cloner.fit(readable(32, seed=1), 4)
+        cloner.fit([readable(32, seed=1)], 4)
         save_policy(cloner.average.policy, tmp_path / name, small, {})
     weights = [(tmp_path / n / "policy.safetensors").read_bytes() for n in "abc"]
     assert weights[0] == weights[1] != weights[2]
@@ -205,7 +216,7 @@ def test_a_clone_learns_how_sure_to_be(small):
     unsure[pairs.actions == 1] = [0, 0.7, 0.3, 0, 0, 0, 0]
     pairs = Demonstration(pairs.observations, unsure)
     cloner = cloner_of(policy)
-    cloner.fit(pairs, 400)
+    cloner.fit([pairs], 400)
     fit, _ = measure(cloner.average.policy, pairs)
     learned = np.exp(action_logits(cloner.average.policy, pairs.observations))
     assert np.abs(learned - unsure).max() < 0.1

@@ -55,6 +55,9 @@ def test_the_teacher_is_asked_about_what_was_seen(
         ram, _ = watch(recording, short_game, "here", "ram")
         assert len(actions) == 20
         assert np.array_equal(demonstration.observations, pictures)
+        # Each picture is kept once, though most are seen four times.
+        first, last = np.lib.array_utils.byte_bounds(demonstration.observations)
+        assert last - first == (len(pictures) + 3) * pictures[0, 0].nbytes
         # Half the temperature doubles the logits.
         logits = torch.from_numpy(action_logits(teacher, ram))
         expected = torch.softmax(2 * logits, dim=1).numpy()

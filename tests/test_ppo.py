@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import stable_baselines3
 import torch
-from stable_baselines3.common.utils import LinearSchedule
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from warpzone.agents import policy as policies
@@ -74,21 +73,15 @@ def run(
     score=lambda _: EQUAL,
     threads=2,
     obs_type: ObsType = "pictures",
-    kickstart: LinearSchedule | None = None,
     **more,
 ):
-    """Train; a policy that sees pictures has a helper, which may pull."""
     start = start or new_policy(game, obs_type=obs_type)
-    helper = new_policy(game, obs_type="ram") if obs_type == "pictures" else None
+    critic = new_policy(game, obs_type="ram") if obs_type == "pictures" else None
     make_deterministic(seed)
     env_fns = [partial(MarioEnv, game, noise, obs_type=obs_type)] * rl.envs
     with closing(ThreadedVecEnv(env_fns, threads)) as envs:
         cpu = torch.device("cpu")
-        return train(envs, start, rl, seed, score, cpu, helper, kickstart, **more)
-
-
-def pulls(coefficient):
-    return LinearSchedule(coefficient, coefficient, 1.0)
+        return train(envs, start, rl, seed, score, cpu, critic, **more)
 
 
 def new_policy(game, seed=9, obs_type: ObsType = "pictures"):
@@ -153,55 +146,20 @@ def test_the_warm_up_moves_the_critic_only(small, noise):
 def test_after_the_warm_up_all_of_the_actor_moves(small, noise):
     start = new_policy(small)
     before = weights_of(start)
-    trained = run(
-        small, noise, params(critic_warmup=2), start=start, kickstart=pulls(1.0)
-    )
+    trained = run(small, noise, params(critic_warmup=2), start=start)
     after = weights_of(trained.policy)
     same = {name for name in before if torch.equal(before[name], after[name])}
     assert same == {"value_net.weight", "value_net.bias"}
-    assert trained.curve["teacher_kl"].notna().tolist() == [False, False, False, True]
-
-
-def test_a_teacher_pulls_the_policy_towards_itself(small, noise):
-    rl = params(agent_steps=640)
-    free, pulled = (
-        run(small, noise, rl, kickstart=pulls(coefficient)).curve["teacher_kl"]
-        for coefficient in (0.0, 10.0)
-    )
-    assert pulled.iloc[-1] < 0.5 * pulled.iloc[1]
-    assert pulled.iloc[-1] < 0.5 * free.iloc[-1]
-
-
-def test_the_pull_falls_with_the_agent_steps_that_are_left(small, noise):
-    asked = []
-
-    class Noted(LinearSchedule):
-        def __call__(self, progress_remaining):
-            asked.append(super().__call__(progress_remaining))
-            return asked[-1]
-
-    run(small, noise, params(), kickstart=Noted(1.0, 0.1, 1.0))
-    # A third, two thirds and all of the agent steps are taken.
-    assert asked == pytest.approx([0.7, 0.4, 0.1])
-
-
-def test_nobody_pulls_at_a_policy_that_learns_alone(small, noise):
-    curve = run(small, noise, params()).curve
-    assert curve["teacher_kl"].tolist() == [None] * 4
-    assert curve["value_loss"].notna().tolist() == [False, True, True, True]
-
-
-def test_a_pull_needs_somebody_who_pulls(small, noise):
-    with pytest.raises(ValueError, match="a kickstart needs a helper"):
-        run(small, noise, params(), obs_type="ram", kickstart=pulls(1.0))
+    assert trained.curve["approx_kl"].notna().tolist() == [False, False, False, True]
+    assert trained.curve["value_loss"].notna().tolist() == [False, True, True, True]
 
 
 def test_the_entropy_coefficient_falls(small, noise, monkeypatch):
     used = []
     ours = _PPO._update_policy
 
-    def noted(model, ram):
-        ours(model, ram)
+    def noted(model):
+        ours(model)
         used.append(model.ent_coef)
 
     monkeypatch.setattr(_PPO, "_update_policy", noted)
@@ -210,15 +168,15 @@ def test_the_entropy_coefficient_falls(small, noise, monkeypatch):
     assert used == pytest.approx([0.3, 0.2, 0.1])
 
 
-def test_an_update_without_a_teacher_is_that_of_sb3(small, noise, monkeypatch):
+def test_an_update_is_that_of_sb3(small, noise, monkeypatch):
     ours = _PPO._update_policy
     compared = []
 
-    def both(model, ram):
+    def both(model):
         model.vf_coef = 0.0
         before = weights_of(model.policy)
         state = np.random.get_state()  # noqa: NPY002  # SB3 shuffles with it.
-        ours(model, ram)
+        ours(model)
         found = weights_of(model.policy)
         set_weights(model.policy, before)
         model.policy.optimizer.state.clear()
@@ -292,7 +250,6 @@ def test_the_terms_of_the_loss_are_what_the_papers_say():
         # Ratios 2, 1 and 0.9.
         log_probs=torch.tensor([[0.25], [0.8], [1.0]]).log(),
         advantages=torch.tensor([[1.0], [0.0], [-1.0]]),
-        teacher_log_probs=torch.tensor([[0.5, 0.5], [0.5, 0.5], [0.9, 0.1]]).log(),
     )
     terms = _loss_terms(probabilities.log(), batch, clip_range=0.2)
     # Of 1, 0 and -1 the standard deviation is 1. The first ratio is clipped to 1.2.
@@ -304,8 +261,6 @@ def test_the_terms_of_the_loss_are_what_the_papers_say():
     approx_kl = (0.306853 + 0 + 0.005361) / 3
     assert terms["approx_kl"].item() == pytest.approx(approx_kl, abs=1e-6)
     assert terms["clip_fraction"].item() == pytest.approx(1 / 3)
-    # 0.5 ln (0.5 / 0.2) + 0.5 ln (0.5 / 0.8)
-    assert terms["teacher_kl"].item() == pytest.approx(0.223144 / 3, abs=1e-6)
 
 
 def test_an_update_on_a_gpu_mixes_no_devices(small, monkeypatch):
@@ -319,14 +274,13 @@ def test_an_update_on_a_gpu_mixes_no_devices(small, monkeypatch):
             policy = build_policy(small)
         rows = np.ones((6, 1), np.float32)
         rollout = _Rollout(
-            *(to_tensor(rows.astype(kind), gpu) for kind in (int, float, float)),
-            teacher_log_probs=to_tensor(np.ones((6, 7), np.float32), gpu),
+            *(to_tensor(rows.astype(kind), gpu) for kind in (int, float, float))
         )
         observations = to_tensor(np.ones((6, 1, 36, 36), np.uint8), gpu)
         batch = torch.from_numpy(np.arange(4)).to(gpu)
         log_probs = log_probs_of(policy, observations[batch])
         terms = _loss_terms(log_probs, rollout.take(batch), 0.2)
-        assert len(terms) == 5
+        assert len(terms) == 4
         for term in terms.values():
             assert term.device.type == "cuda"
 
@@ -394,8 +348,7 @@ def test_a_training_that_was_killed_goes_on_to_the_same_end(
     def score(policy):
         return Score(0.0, policy.action_net.bias[0].item())
 
-    pull = pulls(1.0) if obs_type == "pictures" else None
-    how = {"score": score, "obs_type": obs_type, "kickstart": pull}
+    how = {"score": score, "obs_type": obs_type}
     whole = run(small, noise, rl, **how)
 
     checkpoint = Checkpoint(tmp_path / "kept")

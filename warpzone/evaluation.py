@@ -138,7 +138,7 @@ def cause_of_end(env: MarioEnv) -> Cause:
         return "pit"
     if is_dead(ram):
         return "clock" if read_time(ram) == 0 else "enemy"
-    return "time_limit" if len(env.decisions) >= env.game.time_limit else "stuck"
+    return "stuck" if env.is_stuck else "time_limit"
 
 
 def _row(env: MarioEnv, seed: int, info: dict[str, Any]) -> dict[str, Any]:

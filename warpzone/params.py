@@ -208,15 +208,6 @@ class TrainTeacherParams(PPOParams):
     cloning: CloningParams
 
 
-class TrainRLParams(PPOParams):
-    """Training of a policy that sees pictures, with the teacher's help or alone."""
-
-    kickstart_coefficient: NonNegative
-    """Times the divergence of the policy from the teacher, in nats, in the loss."""
-    kickstart_share: Share
-    """Share of the agent steps in which it falls to nothing, in a straight line."""
-
-
 class EvaluateParams(Section):
     """Episodes played to measure an agent."""
 
@@ -263,7 +254,7 @@ class Params(Section):
     collect_demos: CollectDemosParams
     train_teacher: TrainTeacherParams
     pretrain_bc: PretrainBCParams
-    train_rl: TrainRLParams
+    train_rl: PPOParams
     evaluate: EvaluateParams
     robustness: RobustnessParams
     record_video: RecordVideoParams

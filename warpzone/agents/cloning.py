@@ -110,7 +110,7 @@ class Cloner:
 
     def fit(
         self,
-        pairs: Demonstration,
+        episodes: Sequence[Demonstration],
         updates: int,
         anneal: bool = False,
         on_update: Callable[[], object] = lambda: None,
@@ -118,23 +118,30 @@ class Cloner:
         """Go on training.
 
         Args:
-            pairs: What to learn from.
+            episodes: What to learn from, each of their steps as often as any other.
             updates: Batches to draw, with replacement.
             anneal: Let the learning rate fall to nothing, in a straight line.
             on_update: Called after each update.
         """
         rate, size = self._params.learning_rate, self._params.batch_size
+        ends = np.cumsum([len(episode) for episode in episodes])
         loss_sum, right = 0.0, 0
         for update in range(updates):
             [group] = self._optimizer.param_groups
             group["lr"] = rate * (1 - update / updates) if anneal else rate
             # Sorted, to read memory in order.
-            batch = np.sort(self._rng.integers(len(pairs), size=size))
-            observations = to_tensor(pairs.observations[batch], self._policy.device)
-            wanted = torch.from_numpy(pairs.probabilities[batch]).to(
-                self._policy.device
-            )
-            logits = log_probs_of(self._policy, observations)
+            batch = np.sort(self._rng.integers(ends[-1], size=size))
+            # A step is counted from its episode's end.
+            drawn = [
+                (episodes[episode], step - ends[episode])
+                for step, episode in zip(
+                    batch, np.searchsorted(ends, batch, "right"), strict=True
+                )
+            ]
+            seen = np.stack([episode.observations[step] for episode, step in drawn])
+            odds = np.stack([episode.probabilities[step] for episode, step in drawn])
+            wanted = torch.from_numpy(odds).to(self._policy.device)
+            logits = log_probs_of(self._policy, to_tensor(seen, self._policy.device))
             loss = cross_entropy(logits, wanted)
             self._optimizer.zero_grad()
             loss.backward()

@@ -10,6 +10,7 @@ from contextlib import ExitStack, closing
 from queue import SimpleQueue
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from warpzone.agents.cloning import Demonstration
 from warpzone.agents.policy import Policy, action_odds
@@ -68,15 +69,22 @@ def ask_teacher(
 
 
 def _replay(env: MarioEnv, recording: Recording) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pictures and the RAM before each step of an episode."""
-    pictures, ram = [], []
+    """Return what was to be seen and the RAM before each step of an episode."""
+    observations, ram = [], []
     observation, _ = env.reset(seed=recording.seed)
     for buttons in recording.decided:
-        pictures.append(observation)
+        observations.append(observation)
         ram.append(np.array(env.play.ram))
         observation, *_ = env.step(env.buttons.index(buttons))
     if Recording.of_episode(env, recording.seed) != recording:
         raise RuntimeError(f"the episode of seed {recording.seed} went another way")
     # Whoever is stuck is where the teacher hardly ever is: it does not know a way out.
     known = max(1, len(ram) - (env.idle_steps if env.is_stuck else 0))
-    return np.stack(pictures)[:known], np.stack(ram)[:known]
+    return _share_pictures(observations[:known]), np.stack(ram[:known])
+
+
+def _share_pictures(observations: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the observations of an episode as a view that holds each picture once."""
+    depth = len(observations[0])
+    pictures = np.stack([*observations[0], *(seen[-1] for seen in observations[1:])])
+    return np.moveaxis(sliding_window_view(pictures, depth, axis=0), -1, 1)

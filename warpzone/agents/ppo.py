@@ -1,4 +1,4 @@
-"""Proximal policy optimisation (SB3's), with a teacher's help or without."""
+"""Proximal policy optimisation: SB3's, with a critic that reads memory."""
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -13,7 +13,6 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import LinearSchedule, explained_variance
 from stable_baselines3.common.vec_env import VecEnv
-from torch.nn.functional import kl_div
 from torch.nn.utils import clip_grad_norm_
 
 from warpzone.agents.averaging import Average
@@ -99,20 +98,15 @@ def train(
     seed: int,
     score: Callable[[Policy], Score],
     device: torch.device,
-    helper: Policy | None = None,
-    kickstart: LinearSchedule | None = None,
+    critic: Policy | None = None,
     checkpoint: Checkpoint | None = None,
     on_agent_steps: Callable[[int], object] = lambda _: None,
 ) -> Training:
     """Train a policy by PPO, Schulman et al. 2017, https://arxiv.org/abs/1707.06347.
 
-    The policy sees RAM, or pictures if it has a helper that sees RAM. Values come from
-    the `Critic` of the one that sees RAM. The first ``params.critic_warmup`` updates
-    teach only that: where it knows nothing yet, its noise would undo what the actor
-    knows.
-
-    With a kickstart, each update brings the policy closer to what the helper would do
-    where the policy has led. Schmitt et al. 2018, https://arxiv.org/abs/1803.03835.
+    Values come from the `Critic` of a policy that sees RAM. The first
+    ``params.critic_warmup`` updates teach only that: where it knows nothing yet, its
+    noise would undo what the actor knows.
 
     What is scored and returned is a moving average of the policy over the updates, as
     in Hilton et al. 2022, https://arxiv.org/abs/2110.00641.
@@ -126,17 +120,11 @@ def train(
             environments: ``seed``, ``seed + 1``, ...
         score: Plays a policy. It must not use the generators above.
         device: Where the policy is trained and the rollouts are kept.
-        helper: On the device. Its critic goes on learning, its actor does not.
-        kickstart: Times the divergence of the policy from the helper, in nats, by the
-            share of the training that is to come.
+        critic: A policy that sees RAM, on the device. Its critic goes on learning, its
+            actor is not used. Without one, ``start`` sees RAM and has a critic.
         checkpoint: Where each update is kept. What it holds goes on.
         on_agent_steps: Called with the number of agent steps just taken.
-
-    Raises:
-        ValueError: If there is a kickstart without a helper.
     """
-    if kickstart is not None and helper is None:
-        raise ValueError("a kickstart needs a helper to come closer to")
     model = _PPO(
         ActorCriticPolicy,
         envs,
@@ -153,16 +141,14 @@ def train(
         target_kl=params.target_kl,
         seed=seed,
         device=device,
-        policy_kwargs=POLICY_KWARGS["ram" if helper is None else "pictures"],
+        policy_kwargs=POLICY_KWARGS["ram" if critic is None else "pictures"],
     )
     model.policy.load_state_dict(start.state_dict())
     fast_on_cpu(model.policy)
-    model.helper = helper
-    model.kickstart = kickstart
     model.entropy_coefficient = LinearSchedule(
         params.entropy_coefficient, params.final_entropy_coefficient, end_fraction=1.0
     )
-    model.critic = Critic(helper or model.policy, params.critic_learning_rate)
+    model.critic = Critic(critic or model.policy, params.critic_learning_rate)
     model.critic_epochs = params.critic_epochs
     model.critic_warmup = params.critic_warmup
     # SB3's own logger would leave an empty folder in the temporary one.
@@ -193,11 +179,9 @@ class _Rollout(NamedTuple):
     """Of the actions when they were taken, shape ``(N, 1)``."""
     advantages: torch.Tensor
     """Shape ``(N, 1)``."""
-    teacher_log_probs: torch.Tensor | None
-    """Of all actions, shape ``(N, actions)``."""
 
     def take(self, rows: torch.Tensor) -> "_Rollout":
-        return _Rollout(*(None if column is None else column[rows] for column in self))  # pyright: ignore[reportArgumentType]
+        return _Rollout(*(column[rows] for column in self))
 
 
 def _loss_terms(
@@ -215,18 +199,13 @@ def _loss_terms(
     advantages = batch.advantages - batch.advantages.mean()
     advantages = advantages / (batch.advantages.std() + 1e-8)
     clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
-    terms = {
+    return {
         "policy_loss": -torch.min(advantages * ratio, advantages * clipped).mean(),
         "entropy": -(log_probs.exp() * log_probs).sum(dim=1).mean(),
         # Schulman's estimate, http://joschu.net/blog/kl-approx.html
         "approx_kl": (ratio - 1 - log_ratio).mean(),
         "clip_fraction": ((ratio - 1).abs() > clip_range).float().mean(),
     }
-    if batch.teacher_log_probs is not None:
-        terms["teacher_kl"] = kl_div(
-            log_probs, batch.teacher_log_probs, reduction="batchmean", log_target=True
-        )
-    return terms
 
 
 class _PPO(stable_baselines3.PPO):
@@ -237,8 +216,6 @@ class _PPO(stable_baselines3.PPO):
     critic_warmup: int
     """Updates that teach only the critic."""
     entropy_coefficient: LinearSchedule
-    helper: Policy | None
-    kickstart: LinearSchedule | None
     ram: list[np.ndarray]
     """At the rollout's start and after each of its steps, ``(envs, 2048)``, uint8."""
 
@@ -259,12 +236,12 @@ class _PPO(stable_baselines3.PPO):
         explained = explained_variance(buffer.values.ravel(), buffer.returns.ravel())
         loss = self.critic.fit(ram[:-1], buffer.returns, self.critic_epochs)
         if self.updates > self.critic_warmup:
-            self._update_policy(ram[:-1])
+            self._update_policy()
         self.logger.record("train/value_loss", loss)
         self.logger.record("train/explained_variance", explained)
 
-    def _update_policy(self, ram: np.ndarray) -> None:
-        """Do what SB3's PPO does, without a value loss and with a teacher's."""
+    def _update_policy(self) -> None:
+        """Do what SB3's PPO does, but for the value loss."""
         buffer = self.rollout_buffer
         flat = buffer.swap_and_flatten
         observations = to_tensor(flat(buffer.observations), self.device)
@@ -276,19 +253,10 @@ class _PPO(stable_baselines3.PPO):
                     buffer.log_probs[..., None],
                     buffer.advantages[..., None],
                 )
-            ),
-            teacher_log_probs=None,
+            )
         )
         progress_remaining = self._current_progress_remaining
         self.ent_coef = self.entropy_coefficient(progress_remaining)
-        coefficient = 0.0
-        if self.helper is not None and self.kickstart is not None:
-            coefficient = self.kickstart(progress_remaining)
-            with torch.no_grad():
-                by_teacher = log_probs_of(
-                    self.helper, to_tensor(flat(ram), self.device)
-                )
-            rollout = rollout._replace(teacher_log_probs=by_teacher)
         clip_range: float = self.clip_range(progress_remaining)  # pyright: ignore[reportCallIssue]
         optimizer = self.policy.optimizer
         self._update_learning_rate(optimizer)
@@ -300,8 +268,6 @@ class _PPO(stable_baselines3.PPO):
             if self.target_kl and seen[-1]["approx_kl"] > 1.5 * self.target_kl:
                 break
             loss = terms["policy_loss"] - self.ent_coef * terms["entropy"]
-            if "teacher_kl" in terms:
-                loss = loss + coefficient * terms["teacher_kl"]
             optimizer.zero_grad()
             loss.backward()
             clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
@@ -443,7 +409,6 @@ class _Recorder(BaseCallback):
             "entropy": figure("entropy"),
             "approx_kl": figure("approx_kl"),
             "clip_fraction": figure("clip_fraction"),
-            "teacher_kl": figure("teacher_kl"),
             "value_loss": figure("value_loss"),
             "explained_variance": figure("explained_variance"),
             "selection_clear_rate": None,

@@ -2,11 +2,10 @@ import numpy as np
 import pytest
 
 from warpzone.game.env import MarioEnv
-from warpzone.game.state import read_state
 from warpzone.game.surroundings import SURROUNDINGS, read_surroundings
 
-MARIO, ENEMIES = slice(0, 12), slice(12, 12 + 14 * 5)
-TILES = slice(12 + 14 * 5, None)
+MARIO, ENEMIES = slice(0, 11), slice(11, 11 + 14 * 5)
+TILES = slice(11 + 14 * 5, None)
 
 
 def memory(**cells):
@@ -44,16 +43,17 @@ def test_mario_is_where_he_is_and_moves_as_he_does():
     ram = memory(x6D=1, x86=40, xCE=176, x57=256 - 24, x9F=256 - 4, x0A=128, x33=1)
     [numbers] = read_surroundings(ram)
     assert numbers[MARIO] == pytest.approx(
-        [296 / 4096, 0.5, 0, 176 / 128, 0, -24 / 40, -4 / 5, 1, 0, 1, 1, 0]
+        [0.5, 0, 176 / 128, 0, -24 / 40, -4 / 5, 1, 0, 1, 1, 0]
     )
 
 
 def test_enemies_come_from_the_left_to_the_right():
-    # Slot 0 is empty, 1 is 80 pixels ahead, 2 is 16 behind, 3 is beyond the screen.
-    ram = memory(x6D=1, x86=0, xCE=100, x87=9)
-    ram[0, [0x10, 0x11, 0x12]] = 1
-    ram[0, [0x6F, 0x70, 0x71]] = 1, 0, 3
-    ram[0, [0x88, 0x89, 0x8A]] = 80, 240, 0
+    # Mario is 112 pixels from the screen's left edge. Slot 0 is empty, 1 is 80 pixels
+    # ahead, 2 is 16 behind, 3 is beyond the screen's right edge and 4 beyond its left.
+    ram = memory(x6D=1, x86=0, xCE=100, x87=9, x3AD=112)
+    ram[0, [0x10, 0x11, 0x12, 0x13]] = 1
+    ram[0, [0x6F, 0x70, 0x71, 0x72]] = 1, 0, 1, 0
+    ram[0, [0x88, 0x89, 0x8A, 0x8B]] = 80, 240, 144, 128
     ram[0, [0xD0, 0xD1]] = 100, 68
     ram[0, [0x59, 0x5A]] = 8, 256 - 8
     ram[0, [0x17, 0x18]] = 6, 0
@@ -77,15 +77,25 @@ def test_tiles_are_found_across_the_two_screens():
     assert sorted(zip(*found.nonzero(), strict=True)) == [(3, 3), (12, 4)]
 
 
+@pytest.mark.parametrize(
+    ("screen_x", "seen"), [(112, slice(0, 11)), (200, slice(0, 6)), (15, slice(1, 14))]
+)
+def test_tiles_beyond_the_edges_of_the_screen_are_not_seen(screen_x, seen):
+    # Mario is at the left edge of his tile; those at an edge of the screen are seen.
+    ram = memory(x6D=1, x86=32, x3AD=screen_x)
+    ram[0, 0x500 : 0x500 + 2 * 13 * 16] = 84
+    found = tiles(ram)
+    assert found[:, seen].all()
+    assert found.sum() == found[:, seen].size
+
+
 def test_the_ground_of_a_level_is_below_mario(game, no_noise):
     env = MarioEnv(game, no_noise)
     env.reset(seed=1)
     for _ in range(20):
         env.step(1)
-    state = read_state(env.play.ram)
     ram = np.frombuffer(env.play.ram, np.uint8)[None]
-    [numbers] = read_surroundings(ram)
-    assert numbers[0] * 4096 == pytest.approx(state.x_pos)
     # Two rows of ground, and nothing above it at the level's start but a few blocks.
-    assert tiles(ram)[11:].all()
+    # The rightmost columns are not on the screen yet.
+    assert tiles(ram)[11:, :11].all()
     assert tiles(ram)[7:11].mean() < 0.3

@@ -2,8 +2,9 @@
 
 The addresses are those of `warpzone.game.state`. It holds for every level: where tiles,
 enemies and Mario are, how they move, and nothing about what they mean. There is nothing
-in it that a few pictures do not show, such as fractions of pixels: what is done because
-of it can be learnt from pictures.
+in it that a few pictures do not show: no fractions of pixels, nothing beyond the edges
+of the screen, not how far the level is. What is done because of it can be learnt from
+pictures.
 """
 
 import numpy as np
@@ -17,13 +18,17 @@ _FLOAT_STATE, _FACING, _SCREEN_X = 0x1D, 0x33, 0x3AD
 _BUTTONS_A_B, _BUTTONS_A_B_BEFORE = 0x0A, 0x0D
 _TILES, _ROWS, _COLUMNS = 0x500, 13, 16
 """Two screens' worth of tiles, which follow each other along the level by turns."""
+_TILE = 16
+"""Pixels."""
 
 _BEHIND, _AHEAD = 2, 12
 """Columns of tiles that are looked at."""
+_WIDTH = 256
+"""Of the screen, in pixels."""
 _FAR = 256
 """Pixels to an enemy that is not there."""
 
-SURROUNDINGS = 12 + _SLOTS * 14 + _ROWS * (_BEHIND + _AHEAD)
+SURROUNDINGS = 11 + _SLOTS * 14 + _ROWS * (_BEHIND + _AHEAD)
 """Numbers that describe a moment."""
 
 
@@ -44,7 +49,6 @@ def read_surroundings(ram: np.ndarray) -> np.ndarray:
     x_speed = _signed(_objects(cells, _X_SPEED))
     y_speed = _signed(_objects(cells, _Y_SPEED))
     mario = (
-        x[:, 0] / 4096,
         x[:, 0] % 16 / 16,
         cells[:, _SCREEN_X] / 128,
         y[:, 0] / 128,
@@ -58,8 +62,9 @@ def read_surroundings(ram: np.ndarray) -> np.ndarray:
     )
     ahead = x[:, 1:] - x[:, :1]
     below = y[:, 1:] - y[:, :1]
+    on_screen = ahead + cells[:, _SCREEN_X, None]
     is_there = cells[:, _ENEMY_PRESENT : _ENEMY_PRESENT + _SLOTS] != 0
-    is_there &= np.abs(ahead) < _FAR
+    is_there &= (on_screen > -_TILE) & (on_screen < _WIDTH)
     kind = cells[:, _ENEMY_TYPE : _ENEMY_TYPE + _SLOTS]
     enemies = (
         is_there,
@@ -90,13 +95,15 @@ def _signed(values: np.ndarray) -> np.ndarray:
 
 
 def _tiles(cells: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Return which tiles around Mario are not empty, row after row."""
+    """Return which tiles around Mario are not empty and on the screen, by rows."""
     size = _ROWS * _COLUMNS
     screens = [
         cells[:, start : start + size].reshape(-1, _ROWS, _COLUMNS)
         for start in (_TILES, _TILES + size)
     ]
     tiles = np.concatenate(screens, axis=2)
-    columns = (x // 16)[:, None] + np.arange(-_BEHIND, _AHEAD)
+    columns = (x // _TILE)[:, None] + np.arange(-_BEHIND, _AHEAD)
     near = np.take_along_axis(tiles, (columns % (2 * _COLUMNS))[:, None], axis=2)
-    return near.reshape(len(cells), -1) != 0
+    on_screen = columns * _TILE - (x - cells[:, _SCREEN_X])[:, None]
+    is_seen = (on_screen > -_TILE) & (on_screen < _WIDTH)
+    return ((near != 0) & is_seen[:, None]).reshape(len(cells), -1)

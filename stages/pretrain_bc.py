@@ -100,10 +100,10 @@ def pretrain(
         is_new = round_ == len(log.rounds)
         if is_new:
             row |= play(teacher, policy, round_, params, log)
-        shown = ask(teacher, round_, params, log)
-        parts = split_episodes(shown, bc.held_out_share)
-        for kept, part in zip((train, held_out), parts, strict=True):
-            kept.extend(part)
+        episodes, stuck = ask(teacher, round_, params, log)
+        shown, kept_back = split_episodes(episodes, bc.held_out_share)
+        train += [*shown, *stuck]
+        held_out += kept_back
         if is_new:
             updates = bc.round_updates if round_ else bc.updates
             with progress_bar(updates, f"cloning, round {round_}", "update") as bar:
@@ -179,7 +179,9 @@ def play(
     }
 
 
-def ask(teacher: Policy, round_: int, params: Params, log: Log) -> list[Demonstration]:
+def ask(
+    teacher: Policy, round_: int, params: Params, log: Log
+) -> tuple[list[Demonstration], list[Demonstration]]:
     """Ask the teacher what to do in every step of a round."""
     source = f"round {round_}"
     recordings = [Recording.parse(line, source) for line in log.episodes[round_]]

@@ -46,9 +46,10 @@ def test_the_teacher_is_asked_about_what_was_seen(
     noise: NoiseParams,
 ) -> None:
     done = []
-    asked = ask_teacher(
+    asked, stuck = ask_teacher(
         teacher, 0.5, recordings, short_game, noise, lambda: done.append(1)
     )
+    assert not stuck
     assert len(done) == 3
     for recording, demonstration in zip(recordings, asked, strict=True):
         pictures, actions = watch(recording, short_game, "here")
@@ -71,23 +72,36 @@ def test_a_teacher_without_temperature_is_certain(
     short_game: GameParams,
     noise: NoiseParams,
 ) -> None:
-    [first, *_] = ask_teacher(teacher, 0.0, recordings, short_game, noise)
+    [first, *_], _ = ask_teacher(teacher, 0.0, recordings, short_game, noise)
     ram, _ = watch(recordings[0], short_game, "here", "ram")
     likeliest = action_logits(teacher, ram).argmax(axis=1)
     assert np.array_equal(first.probabilities, np.eye(7)[likeliest])
 
 
-def test_nobody_is_asked_about_standing_still(
+def test_where_the_clone_is_stuck_any_action_is_as_good(
     teacher: Policy, short_game: GameParams, noise: NoiseParams
 ) -> None:
-    game = short_game.model_copy(update={"stuck_limit": 6, "time_limit": 100})
+    game = short_game.model_copy(update={"stuck_limit": 10, "time_limit": 100})
     _, recordings = play_episodes(Stops(), game, noise, SEEDS, len(SEEDS))
-    asked = ask_teacher(teacher, 0.5, recordings, game, noise)
-    for recording, demonstration in zip(recordings, asked, strict=True):
+    asked, stuck = ask_teacher(teacher, 0.5, recordings, game, noise)
+    for recording, told, untold in zip(recordings, asked, stuck, strict=True):
         pictures, _ = watch(recording, game, "here")
-        assert len(pictures) < 30
-        assert np.array_equal(demonstration.observations, pictures[:-6])
-        assert len(demonstration.probabilities) == len(pictures) - 6
+        assert len(pictures) < 34
+        # Four steps after the last new ground all four pictures show him stand.
+        assert len(told) == len(told.probabilities) == len(pictures) - 6
+        assert np.array_equal(told.observations, pictures[:-6])
+        assert np.array_equal(untold.observations, pictures[-6:])
+        assert np.array_equal(untold.probabilities, np.full((6, 7), np.float32(1 / 7)))
+
+
+def test_the_teacher_is_asked_to_the_end_where_being_stuck_ends_early(
+    teacher: Policy, short_game: GameParams, noise: NoiseParams
+) -> None:
+    game = short_game.model_copy(update={"stuck_limit": 3, "time_limit": 100})
+    _, recordings = play_episodes(Stops(), game, noise, SEEDS, len(SEEDS))
+    asked, stuck = ask_teacher(teacher, 0.5, recordings, game, noise)
+    assert not stuck
+    assert [len(told) for told in asked] == [len(r.decided) for r in recordings]
 
 
 class Stops:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from queue import SimpleQueue
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -26,8 +27,12 @@ def ask_teacher(
     game: GameParams,
     noise: NoiseParams,
     on_episode: Callable[[], object] = lambda: None,
-) -> list[Demonstration]:
+) -> tuple[list[Demonstration], list[Demonstration]]:
     """Play episodes again and say, for every step, what the teacher would have done.
+
+    Whoever is stuck is where the teacher hardly ever is: it knows no way out either. So
+    it is not asked there, and every action is as probable as any other: most often a
+    button has been held for too long, and whatever lets go of it helps.
 
     Args:
         teacher: A policy that sees RAM.
@@ -38,8 +43,8 @@ def ask_teacher(
         on_episode: Called after each episode.
 
     Returns:
-        An episode each: what was to be seen, and how probable each action is. Where an
-        episode ended for want of progress, up to where that stopped.
+        What was to be seen and how probable each action is: of each episode, for as
+        long as Mario got on; and what followed, where one ended for want of progress.
 
     Raises:
         RuntimeError: If an episode ends in another state than it did before.
@@ -47,28 +52,40 @@ def ask_teacher(
     threads = min(os.process_cpu_count() or 1, len(recordings))
     free: SimpleQueue[MarioEnv] = SimpleQueue()
 
-    def replay(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
+    def replay(recording: Recording) -> _Replay:
         env = free.get()
         try:
             return _replay(env, recording)
         finally:
             free.put(env)
 
-    demonstrations: list[Demonstration] = []
+    episodes: list[Demonstration] = []
+    stuck: list[Demonstration] = []
     with ExitStack() as stack, ThreadPoolExecutor(threads) as pool:
         for _ in range(threads):
             free.put(stack.enter_context(closing(MarioEnv(game, noise))))
-        for pictures, ram in pool.map(replay, recordings):
-            odds = action_odds(teacher, ram, temperature)
-            probabilities = odds / odds.sum(axis=1, keepdims=True)
-            demonstrations.append(
-                Demonstration(pictures, probabilities.astype(np.float32))
-            )
+        for replayed in pool.map(replay, recordings):
+            odds = action_odds(teacher, replayed.ram, temperature)
+            told = (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
+            pictures, pictures_stuck = np.split(replayed.pictures, [len(told)])
+            episodes.append(Demonstration(pictures, told))
+            if len(pictures_stuck):
+                actions = told.shape[1]
+                any_ = np.full((len(pictures_stuck), actions), 1 / actions, np.float32)
+                stuck.append(Demonstration(pictures_stuck, any_))
             on_episode()
-    return demonstrations
+    return episodes, stuck
 
 
-def _replay(env: MarioEnv, recording: Recording) -> tuple[np.ndarray, np.ndarray]:
+class _Replay(NamedTuple):
+    """An episode, step by step."""
+
+    pictures: np.ndarray
+    ram: np.ndarray
+    """As long as Mario got on."""
+
+
+def _replay(env: MarioEnv, recording: Recording) -> _Replay:
     """Return what was to be seen and the RAM before each step of an episode."""
     observations, ram = [], []
     observation, _ = env.reset(seed=recording.seed)
@@ -78,9 +95,9 @@ def _replay(env: MarioEnv, recording: Recording) -> tuple[np.ndarray, np.ndarray
         observation, *_ = env.step(env.buttons.index(buttons))
     if Recording.of_episode(env, recording.seed) != recording:
         raise RuntimeError(f"the episode of seed {recording.seed} went another way")
-    # Whoever is stuck is where the teacher hardly ever is: it does not know a way out.
-    known = max(1, len(ram) - (env.idle_steps if env.is_stuck else 0))
-    return _share_pictures(observations[:known]), np.stack(ram[:known])
+    # At first the older pictures still show him move.
+    stuck = max(0, env.idle_steps - env.game.frame_stack) if env.is_stuck else 0
+    return _Replay(_share_pictures(observations), np.stack(ram[: len(ram) - stuck]))
 
 
 def _share_pictures(observations: Sequence[np.ndarray]) -> np.ndarray:

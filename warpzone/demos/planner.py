@@ -4,12 +4,14 @@ It runs right for as long as running is safe. Ahead of danger (death, or a wall 
 stops Mario) it tries jumps from every step before it, takes the longest hold with a
 wide range of take-offs that survive, and takes off a fixed margin before the last of
 them. In the air it holds the jump for as long as that is safe. So equal places get
-equal buttons, which is what makes the play easy to imitate. Before it presses A it
-tries the plan under noise, and takes another one if Mario dies; what the noise changes
-is planned again from where Mario really is. It knows the rules of the game only through
-the console.
+equal buttons, which is what makes the play easy to imitate. Where neither running nor a
+jump helps it looks for any way to new ground, back and round if need be. Before it
+presses A it tries the plan under noise, and takes another one if Mario dies; what the
+noise changes is planned again from where Mario really is. It knows the rules of the
+game only through the console.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -21,7 +23,13 @@ from warpzone.game.actions import LEFT, NO_BUTTONS, RIGHT, A, B
 from warpzone.game.consoles import make_emulator
 from warpzone.game.env import MarioEnv, hold_noisily
 from warpzone.game.level import LevelPlay, PlaySnapshot
-from warpzone.game.state import is_cleared, is_on_ground, is_rising
+from warpzone.game.state import (
+    is_cleared,
+    is_on_ground,
+    is_rising,
+    read_area,
+    read_state,
+)
 
 RUN = RIGHT | B
 JUMP = RIGHT | A | B
@@ -47,6 +55,12 @@ AIR_HOLDS = (8, 6, 4, 3, 2, 1)
 """How long A is held on while Mario rises, in order of preference."""
 DETOURS = (1, 2, 4, 8)
 """How long something else than running is tried when no jump helps."""
+STRIDE = 4
+"""How long a button is held on the way round an obstacle."""
+PLACE = 16
+"""Size of a place there, in pixels."""
+MAX_PLACES = 400
+"""Places looked at before no way round is expected."""
 TRIALS = 4
 """How often a plan is tried under noise."""
 TRIAL_STEPS = 28
@@ -85,6 +99,8 @@ class Planner:
         # environment's own console is never restored, so that its log replays.
         self._play = LevelPlay(make_emulator(env.game.emulator), env.game.level)
         masks = (NO_BUTTONS, LEFT, RIGHT, JUMP, A | LEFT)
+        moves = (RUN, JUMP, LEFT, A | LEFT, NO_BUTTONS)
+        self._moves = [mask for mask in moves if mask in env.buttons]
         self._detours = [mask for mask in masks if mask in env.buttons]
         # The same ones every time, so that equal states get equal plans.
         self._draws = np.random.default_rng(0).random(
@@ -165,16 +181,46 @@ class Planner:
         kept = [self._plan] if self._plan else []
         for start in (*kept, *([JUMP] * hold for hold in holds)):
             plan = start + [RUN] * (HORIZON - len(start))
-            after = self._roll(here, plan)
+            after = self._roll_out(here, plan)
             if _danger(here, after) is None:
-                yield plan[: len(after)]
-        running = self._roll(here, [RUN] * HORIZON)
+                yield (plan + [RUN] * len(after))[: len(after)]
+        running = self._roll_out(here, [RUN] * HORIZON)
         danger = _danger(here, running)
         if danger is None:
             yield [RUN] * len(running)
         else:
             yield from self._jumps_before(here, running[: danger + 1], follow_ups=1)
         yield from self._detour_plans(here)
+        yield from self._ways_round(here)
+
+    def _ways_round(self, here: _Moment) -> Iterator[list[int]]:
+        """Yield plans that lead to new ground by any way there is, quick ones first.
+
+        A search in breadth: places are passed through once, as Mario first gets there.
+        """
+        ways: deque[tuple[_Moment, list[int]]] = deque([(here, [])])
+        seen: set[tuple[int, ...]] = set()
+        while ways and len(seen) < MAX_PLACES:
+            start, plan = ways.popleft()
+            for mask in self._moves:
+                after = self._roll(start, [mask] * STRIDE)
+                end = after[-1]
+                place = (*_place(end), mask & A)
+                if end.is_lost or place in seen:
+                    continue
+                seen.add(place)
+                way = plan + [mask] * len(after)
+                is_new = end.progress >= here.progress + PLACE
+                if end.is_cleared or (is_new and self._is_safe(end)):
+                    yield way
+                ways.append((end, way))
+
+    def _is_safe(self, here: _Moment) -> bool:
+        """Whether Mario stands, and lives on if he waits, runs or jumps."""
+        return here.is_on_ground and any(
+            not self._roll_out(here, [mask] * HORIZON)[-1].is_lost
+            for mask in (NO_BUTTONS, RUN, JUMP)
+        )
 
     def _jumps_before(
         self, here: _Moment, running: list[_Moment], follow_ups: int
@@ -196,10 +242,14 @@ class Planner:
         contact = len(moments)
         while contact > 1 and moments[contact - 1].progress >= wall:
             contact -= 1
+        if running[-1].is_lost:
+            # Who falls dies far beyond the edge, and there may be ground between.
+            footing = (moment.progress for moment in moments if moment.is_on_ground)
+            wall = max(footing, default=wall)
         for take_offs in (range(contact), range(contact, len(moments))):
             narrow: list[list[list[int]]] = []
             for hold in HOLDS:
-                spans = self._spans(moments, take_offs, hold, follow_ups)
+                spans = self._spans(moments, take_offs, hold, wall, follow_ups)
                 widest = max(spans, key=len, default=[])
                 if len(widest) >= WIDE:
                     yield widest[MARGIN]
@@ -209,7 +259,12 @@ class Planner:
             yield from (span[len(span) // 2] for span in narrow)
 
     def _spans(
-        self, moments: list[_Moment], take_offs: range, hold: int, follow_ups: int
+        self,
+        moments: list[_Moment],
+        take_offs: range,
+        hold: int,
+        wall: int,
+        follow_ups: int,
     ) -> Iterator[list[list[int]]]:
         """Yield runs of neighbouring take-offs whose jumps succeed, latest first.
 
@@ -217,7 +272,7 @@ class Planner:
         """
         span: list[list[int]] = []
         for index in reversed(take_offs):
-            plan = self._jump(moments[index], hold, moments[-1].progress, follow_ups)
+            plan = self._jump(moments[index], hold, wall, follow_ups)
             if plan is not None:
                 span.append([RUN] * index + plan)
             if span and (plan is None or len(span) >= WIDE):
@@ -266,7 +321,7 @@ class Planner:
                 after = self._roll(here, [mask] * steps)
                 if after[-1].is_lost:
                     break
-                running = self._roll(after[-1], [RUN] * HORIZON)
+                running = self._roll_out(after[-1], [RUN] * HORIZON)
                 danger = _danger(after[-1], running)
                 if danger is None:
                     yield [mask] * steps + [RUN] * len(running)
@@ -287,6 +342,15 @@ class Planner:
                 break
         return moments
 
+    def _roll_out(self, start: _Moment, plan: list[int]) -> list[_Moment]:
+        """Return the moments of a plan and of running on until Mario stands."""
+        moments = self._roll(start, plan)
+        while not (moments[-1].is_on_ground or moments[-1].is_over):
+            moments.append(self._advance(RUN))
+            if len(moments) > len(plan) + MAX_FLIGHT:
+                break
+        return moments
+
     def _advance(self, mask: int) -> _Moment:
         self._play.run(bytes([mask]) * self._env.game.frame_skip)
         return self._moment()
@@ -302,6 +366,13 @@ class Planner:
             is_on_ground=is_on_ground(play.ram),
             is_rising=is_rising(play.ram),
         )
+
+
+def _place(moment: _Moment) -> tuple[int, int, int]:
+    """Return the area that Mario is in, and where, in `PLACE`."""
+    ram = memoryview(moment.ram)
+    state = read_state(ram)
+    return read_area(ram), state.x_pos // PLACE, state.y_pos // PLACE
 
 
 def _danger(here: _Moment, after: list[_Moment]) -> int | None:

@@ -11,7 +11,7 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import cross_entropy, mse_loss, one_hot
 
 from benchmarks.measuring import (
     Figure,
@@ -54,12 +54,17 @@ class TrainedRound:
     forward_seconds: float
     training_seconds: float
     """All epochs."""
+    critic_seconds: float
+    """The critic reads each moment once, and learns from it in all its epochs."""
 
     @property
     def bound(self) -> float:
         """Agent steps a second with nothing around."""
         return 1 / (
-            self.emulator_seconds + self.forward_seconds + self.training_seconds
+            self.emulator_seconds
+            + self.forward_seconds
+            + self.training_seconds
+            + self.critic_seconds
         )
 
 
@@ -77,7 +82,7 @@ def compare_training(
     rl = short_training(params.train_rl, size)
     device = find_device(params.device)
     consoles = Consoles(game.emulator, game.level, size.envs)
-    policy = build_policy(game).to(device)
+    policy, critic = (build_policy(game, o).to(device) for o in ("pictures", "ram"))
     with closing(logged_envs(game, params.noise, size.envs)) as envs:
 
         def ours() -> TrainedRound:
@@ -89,6 +94,7 @@ def compare_training(
                 emulator_seconds=frames_per_step / limit,
                 forward_seconds=forward_seconds(policy, game, size),
                 training_seconds=rl.epochs * training,
+                critic_seconds=critic_seconds(critic, rl, size),
             )
 
         sb3: list[float] = []
@@ -104,6 +110,7 @@ def compare_training(
         ("emulator", median(one.emulator_seconds * one.bound for one in rounds)),
         ("forward passes", median(one.forward_seconds * one.bound for one in rounds)),
         ("training steps", median(one.training_seconds * one.bound for one in rounds)),
+        ("critic", median(one.critic_seconds * one.bound for one in rounds)),
     )
     parts = ", ".join(f"{part} {share:.0%}" for part, share in shares)
     return [
@@ -113,7 +120,7 @@ def compare_training(
             baseline="the bound",
             unit="agent steps/s",
             words=(
-                "the bound is the emulator's and the network's time with nothing "
+                "the bound is the emulator's and the networks' time with nothing "
                 f"around, one after the other: {parts}"
             ),
             values=rates,
@@ -257,6 +264,40 @@ def training_seconds(
     seconds = seconds_a_call(step, size.seconds)
     policy.set_training_mode(False)
     return seconds / batch_size
+
+
+def critic_seconds(critic: Policy, rl: PPOParams, size: Size) -> float:
+    """Return how long the critic takes for each agent step.
+
+    Args:
+        critic: A policy that sees RAM.
+        rl: How many epochs there are, and the size of a batch.
+        size: How long to measure.
+    """
+    rows = rl.batch_size
+    generator = torch.Generator().manual_seed(0)
+    ram = torch.randint(0, 256, (rows, 2048), dtype=torch.uint8, generator=generator)
+    ram = ram.to(critic.device)
+
+    def read() -> None:
+        with torch.inference_mode():
+            critic.predict_values(ram).cpu()
+
+    features = critic.extract_features(ram)
+    assert isinstance(features, torch.Tensor)
+    returns = torch.zeros(rows, device=critic.device)
+
+    def step() -> None:
+        latent = critic.mlp_extractor.forward_critic(features)
+        loss = mse_loss(critic.value_net(latent).squeeze(1), returns)
+        critic.optimizer.zero_grad()
+        loss.backward()
+        critic.optimizer.step()
+        loss.item()
+
+    reading = seconds_a_call(read, size.seconds / 4)
+    learning = rl.critic_epochs * seconds_a_call(step, size.seconds / 4)
+    return (reading + learning) / rows
 
 
 def compare_cloning(params: Params, size: Size) -> list[Row]:

@@ -59,6 +59,19 @@ def test_the_planner_clears_1_1_under_noise(
     assert outcomes == ["clear", "clear"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("level", ["1-2", "1-3", "1-4"])
+def test_the_planner_finds_its_way_through_other_levels(
+    game: GameParams, noise: NoiseParams, level: str
+) -> None:
+    # A dead end, falls longer than a jump, and a castle, which has no flag.
+    pytest.importorskip("stable_retro")
+    params = game.model_copy(update={"emulator": "fceumm", "level": level})
+    planner = Planner(MarioEnv(params, noise))
+    outcomes = [planner.demonstrate(seed).outcome for seed in (0, 1)]
+    assert "clear" in outcomes
+
+
 def test_a_plan_starts_anew_where_something_else_was_played(
     game: GameParams, no_noise: NoiseParams
 ) -> None:

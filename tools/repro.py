@@ -3,13 +3,17 @@
 Before: params.yaml and dvc.lock can be read, and no other run is under way; what is
 wrong ends in one line. After: every object that dvc.lock names is in the cache and
 whole; dvc itself ends with success when the disk is full while it caches a folder.
-Arguments are handed to dvc repro.
+Arguments are handed to dvc repro. What a kill left half done in DVC's run cache, and
+would end every later run, is removed.
 """
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from dvc.cli import main as dvc
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
 
 from tools.storage import main as storage
 from warpzone.errors import InputError
@@ -26,6 +30,7 @@ def main() -> None:
         load_params(PARAMS)
         check_lock()
         with locked(RUNNING):
+            remove_empty_runs()
             if code := dvc(["repro", *sys.argv[1:]]):
                 sys.exit(code)
             storage(["verify", "--local"])
@@ -54,6 +59,15 @@ def check_lock() -> None:
         raise InputError(
             f"{LOCK}: holds no stages: get it back with git checkout {LOCK}"
         )
+
+
+def remove_empty_runs() -> None:
+    """Remove folders without a run from DVC's run cache: it does not expect any."""
+    # What else is wrong with the repository dvc will say.
+    with suppress(DvcException), Repo() as repo:
+        for folder in Path(repo.stage_cache.cache_dir).glob("*/*"):
+            if not any(folder.iterdir()):
+                folder.rmdir()
 
 
 if __name__ == "__main__":

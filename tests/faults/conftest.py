@@ -17,6 +17,7 @@ from tools.s3 import BUCKET, Server, serve
 
 ROOT = Path(__file__).parents[2]
 DVC = (sys.executable, "-m", "dvc")
+REPRO = (sys.executable, "-m", "tools.repro")
 STORAGE = (sys.executable, "-m", "tools.storage")
 
 MAKE = """\

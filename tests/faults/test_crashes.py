@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import (  # pyright: ignore[reportMissingImports]
     DVC,
+    REPRO,
     ROOT,
     STORAGE,
     begin,
@@ -19,8 +20,6 @@ from conftest import (  # pyright: ignore[reportMissingImports]
     run_in,
     set_remote,
 )
-
-REPRO = (sys.executable, "-m", "tools.repro")
 
 
 @pytest.fixture
@@ -67,6 +66,21 @@ def test_a_stage_on_a_full_disk_keeps_the_old_file(small_disk: Path) -> None:
     assert "No space left on device" in error_line(done)
     assert (small_disk / "model").read_bytes() == b"old"
     assert sorted(path.name for path in small_disk.iterdir()) == ["filler", "model"]
+
+
+def test_a_kill_while_dvc_noted_a_run_stops_no_later_one(checked: Path) -> None:
+    done = run_in(checked, *REPRO)
+    assert done.returncode == 0, done.stderr
+    # Killed before it wrote what it made the folder for, or anything after that.
+    runs = [path for path in checked.glob(".dvc/cache/runs/*/*/*") if path.is_file()]
+    assert runs
+    for run in runs:
+        run.unlink()
+    (checked / "dvc.lock").unlink()
+    assert run_in(checked, *DVC, "repro").returncode != 0
+    done = run_in(checked, *REPRO)
+    assert done.returncode == 0, done.stderr
+    assert (checked / "dvc.lock").exists()
 
 
 def test_a_cache_on_a_full_disk_is_no_success(checked: Path, small_disk: Path) -> None:

@@ -10,6 +10,7 @@ import psutil
 import pytest
 from conftest import (  # pyright: ignore[reportMissingImports]
     DVC,
+    REPRO,
     ROOT,
     begin,
     contents,
@@ -130,7 +131,7 @@ def test_25_kills_change_no_byte(prepared: Path, whole: dict[str, bytes]) -> Non
     kills = ends = 0
     folder = copy_of(prepared, "killed0")
     while kills < KILLS or ends == 0:
-        running = begin(folder, *DVC, "repro", LAST)
+        running = begin(folder, *REPRO, LAST)
         # It takes a while to import what it needs, and nothing can be lost by then.
         while running.poll() is None and not is_at_work(folder):
             time.sleep(0.02)

@@ -66,7 +66,7 @@ def remove_empty_runs() -> None:
     # What else is wrong with the repository dvc will say.
     with suppress(DvcException), Repo() as repo:
         for folder in Path(repo.stage_cache.cache_dir).glob("*/*"):
-            if not any(folder.iterdir()):
+            if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
 
 

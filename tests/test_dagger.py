@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from warpzone.agents.agent import RandomAgent
+from warpzone.agents.cloning import Demonstration
 from warpzone.agents.dagger import ask_teacher
 from warpzone.agents.policy import (
     Policy,
@@ -78,12 +79,19 @@ def test_a_teacher_without_temperature_is_certain(
     assert np.array_equal(first.probabilities, np.eye(7)[likeliest])
 
 
+def ask_who_stops(
+    teacher: Policy, game: GameParams, noise: NoiseParams
+) -> tuple[list[Recording], list[Demonstration], list[Demonstration]]:
+    """Return episodes that end for want of progress, and what was told of them."""
+    _, recordings = play_episodes(Stops(), game, noise, SEEDS, len(SEEDS))
+    return recordings, *ask_teacher(teacher, 0.5, recordings, game, noise)
+
+
 def test_where_the_clone_is_stuck_any_action_is_as_good(
     teacher: Policy, short_game: GameParams, noise: NoiseParams
 ) -> None:
     game = short_game.model_copy(update={"stuck_limit": 10, "time_limit": 100})
-    _, recordings = play_episodes(Stops(), game, noise, SEEDS, len(SEEDS))
-    asked, stuck = ask_teacher(teacher, 0.5, recordings, game, noise)
+    recordings, asked, stuck = ask_who_stops(teacher, game, noise)
     for recording, told, untold in zip(recordings, asked, stuck, strict=True):
         pictures, _ = watch(recording, game, "here")
         assert len(pictures) < 34
@@ -98,8 +106,7 @@ def test_the_teacher_is_asked_to_the_end_where_being_stuck_ends_early(
     teacher: Policy, short_game: GameParams, noise: NoiseParams
 ) -> None:
     game = short_game.model_copy(update={"stuck_limit": 3, "time_limit": 100})
-    _, recordings = play_episodes(Stops(), game, noise, SEEDS, len(SEEDS))
-    asked, stuck = ask_teacher(teacher, 0.5, recordings, game, noise)
+    recordings, asked, stuck = ask_who_stops(teacher, game, noise)
     assert not stuck
     assert [len(told) for told in asked] == [len(r.decided) for r in recordings]
 

@@ -128,8 +128,7 @@ def all_agents(params: Params) -> Iterable[tuple[str, Agent]]:
     make_deterministic(params.seed)
     for name in agent_names(params.runs):
         if (EPISODES / f"{name}.csv").is_file():
-            folder, temperature = folder_of(name), params.evaluate.temperature
-            yield name, load_agent(folder, params.game, temperature)
+            yield name, load_agent(folder_of(name), params.game, params.evaluate)
 
 
 def play_again(name: str, agent: Agent, params: Params) -> dict[str, float]:

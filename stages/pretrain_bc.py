@@ -55,7 +55,8 @@ CHECKPOINTS = Path(".checkpoints")
 # Sections of the parameters that decide the result.
 USED = {
     **dict.fromkeys(("pretrain_bc", "device", "game", "noise", "seed"), True),
-    "evaluate": {"temperature"},
+    "train_teacher": {"temperature"},
+    "evaluate": {"temperature", "idle_temperature"},
 }
 
 
@@ -151,17 +152,17 @@ def play(
 ) -> dict[str, Any]:
     """Play the episodes of a round: first the teacher, then the clone."""
     bc = params.pretrain_bc
-    player, count, first = teacher, bc.episodes, 0
+    temperature = params.train_teacher.temperature
+    agent, count, first = PolicyAgent(teacher, temperature), bc.episodes, 0
     sees: ObsType = "ram"
     if round_ > 0:
-        player, count, sees = policy, bc.round_episodes, "pictures"
+        agent = PolicyAgent.as_evaluated(policy, params.evaluate)
+        count, sees = bc.round_episodes, "pictures"
         first = bc.episodes + (round_ - 1) * count
     seeds = [
         episode_seed(Purpose.DAGGER, params.seed, first + index)
         for index in range(count)
     ]
-    # As it is evaluated in the end.
-    agent = PolicyAgent(player, params.evaluate.temperature)
     with progress_bar(count, f"playing, round {round_}", "episode") as bar:
         table, recordings = play_episodes(
             agent, params.game, params.noise, seeds, bc.envs, bar.update, sees
@@ -185,7 +186,7 @@ def ask(
     """Ask the teacher what to do in every step of a round."""
     source = f"round {round_}"
     recordings = [Recording.parse(line, source) for line in log.episodes[round_]]
-    temperature = params.evaluate.temperature
+    temperature = params.train_teacher.temperature
     with progress_bar(len(recordings), f"asking, {source}", "episode") as bar:
         return ask_teacher(
             teacher, temperature, recordings, params.game, params.noise, bar.update

@@ -39,7 +39,7 @@ def main() -> None:
     shown = params.record_video.agent
     folders = {"random": None, "bc": CLONE, shown: TRAINED / shown}
     agents = {
-        name: load_agent(folder, params.game, params.evaluate.temperature)
+        name: load_agent(folder, params.game, params.evaluate)
         for name, folder in folders.items()
     }
     noises = noises_around(params)

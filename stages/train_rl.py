@@ -45,7 +45,7 @@ CHECKPOINTS = Path(".checkpoints")
 # Sections of the parameters that decide the result.
 USED = {
     **dict.fromkeys(("train_rl", "device", "game", "noise"), True),
-    "evaluate": {"temperature"},
+    "evaluate": {"temperature", "idle_temperature"},
 }
 
 

@@ -45,10 +45,7 @@ CURVE = Path("plots/train_teacher/curve.csv")
 CHECKPOINTS = Path(".checkpoints")
 
 # Sections of the parameters that decide the result.
-USED = {
-    **dict.fromkeys(("train_teacher", "device", "game", "noise", "seed"), True),
-    "evaluate": {"temperature"},
-}
+USED = {"train_teacher", "device", "game", "noise", "seed"}
 
 
 def main() -> None:

@@ -81,7 +81,9 @@ def small_workspace(
             "game": game.model_copy(update={"time_limit": 30}),
             "noise": noise,
             "runs": RunsParams(init=("bc", "scratch"), seed=(1,)),
-            "evaluate": EvaluateParams(episodes=3, envs=2, temperature=0.0),
+            "evaluate": EvaluateParams(
+                episodes=3, envs=2, temperature=0.0, idle_temperature=1.0
+            ),
             "compare": CompareParams(bootstrap_samples=100),
         }
     )

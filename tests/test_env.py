@@ -18,6 +18,7 @@ from warpzone.game.actions import ACTION_SETS, NO_BUTTONS, RIGHT, A
 from warpzone.game.emulator import NesPyEmulator
 from warpzone.game.env import MarioEnv
 from warpzone.game.level import LEVELS, LevelPlay
+from warpzone.game.observation import stands_still
 from warpzone.game.state import read_state, read_x
 from warpzone.params import GameParams, NoiseParams
 
@@ -131,6 +132,26 @@ def test_a_picture_is_the_screen_in_grey_without_the_hud(
     expected = cv2.resize(half, (84, 84), interpolation=cv2.INTER_LINEAR)
     # Two ways to round luma may differ by a level.
     np.testing.assert_allclose(observation[-1].astype(int), expected, atol=2)
+
+
+@pytest.mark.parametrize(("height", "width"), [(84, 84), (52, 64), (40, 60)])
+def test_a_picture_stands_still_where_mario_does_not_get_on(make, height, width):
+    env = make(height=height, width=width)
+    observation, _ = env.reset()
+    seen = [observation]
+    for action in [WALK] * 30 + [NOOP] * 12:
+        observation, *_ = env.step(action)
+        seen.append(observation)
+    still = stands_still(np.stack(seen))
+    assert still[0]
+    # From the middle of the screen on.
+    assert not still[20:31].any()
+    assert still[-1]
+
+
+def test_a_single_picture_says_nothing_about_standing_still(make):
+    observation, _ = make(frame_stack=1).reset()
+    assert not stands_still(observation[None])
 
 
 def test_the_lamps_show_what_is_held(make: Callable[..., MarioEnv]) -> None:

@@ -276,6 +276,21 @@ def test_a_low_temperature_makes_the_likely_likelier(policy, game):
     assert shares[[0, 1, 6]] == pytest.approx([4 / 54, 1 / 54, 49 / 54], abs=0.06)
 
 
+def test_an_agent_draws_where_the_picture_stands_still(policy, game):
+    fix_probabilities(policy, [0.0, 0.5, 0.0, 0.0, 0.3, 0.2, 0.0])
+    rows = 640
+    seen = np.zeros((rows, *pictures(1, game).shape[1:]), np.uint8)
+    # Every other screen scrolls.
+    seen[1::2, -1] = pictures(1, game)[0, -1]
+    agent = PolicyAgent(policy, temperature=0, idle_temperature=1)
+    actions = agent.act(seen, generators(rows))
+    assert set(actions[1::2]) == {1}
+    shares = np.bincount(actions[::2], minlength=7) / (rows // 2)
+    assert shares[[1, 4, 5]] == pytest.approx([0.5, 0.3, 0.2], abs=0.14)
+    unaware = PolicyAgent(policy, temperature=0).act(seen, generators(rows))
+    assert set(unaware) == {1}
+
+
 def test_a_sampled_action_depends_on_its_own_generator_only(policy, game):
     seen = pictures(4, game)
     agent = PolicyAgent(policy, temperature=1)

@@ -206,6 +206,8 @@ class TrainTeacherParams(PPOParams):
     """Training of a teacher that sees RAM, from a clone of the demonstrations."""
 
     cloning: CloningParams
+    temperature: NonNegative
+    """That it plays and teaches with: divides the logits."""
 
 
 class EvaluateParams(Section):
@@ -216,6 +218,8 @@ class EvaluateParams(Section):
     """Episodes played side by side."""
     temperature: NonNegative
     """Divides the logits before an action is drawn; 0 takes the likeliest action."""
+    idle_temperature: NonNegative
+    """The same where the picture stands still."""
 
 
 class RobustnessParams(Section):

@@ -16,7 +16,7 @@ def make_score(
     """Return what scores a policy: it plays episodes that are used for nothing else.
 
     Args:
-        params: The game, its noise, and the temperature that agents are measured with.
+        params: The game, its noise, and the temperatures that agents play with.
         training: How many episodes.
         seed: Of the training.
         obs_type: What the policy sees.
@@ -27,8 +27,12 @@ def make_score(
     ]
 
     def score(policy: Policy) -> Score:
+        if obs_type == "pictures":
+            agent = PolicyAgent.as_evaluated(policy, params.evaluate)
+        else:
+            agent = PolicyAgent(policy, params.train_teacher.temperature)
         table, _ = play_episodes(
-            PolicyAgent(policy, params.evaluate.temperature),
+            agent,
             params.game,
             params.noise,
             seeds,

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import gymnasium as gym
 import numpy as np
@@ -20,9 +20,9 @@ from warpzone.errors import InputError
 from warpzone.files import write_bytes, write_json
 from warpzone.game.actions import ACTION_SETS
 from warpzone.game.emulator import rom_sha256
-from warpzone.game.observation import ObsType, make_view
+from warpzone.game.observation import ObsType, make_view, stands_still
 from warpzone.game.surroundings import SURROUNDINGS, read_surroundings
-from warpzone.params import DeviceName, GameParams, Section
+from warpzone.params import DeviceName, EvaluateParams, GameParams, Section
 from warpzone.provenance import deciding_facts
 
 Policy = ActorCriticPolicy
@@ -104,16 +104,34 @@ class PolicyAgent:
         policy: The network.
         temperature: Divides the logits before an action is drawn; 0 takes the likeliest
             action.
+        idle_temperature: The same where the picture stands still; ``temperature`` if
+            not given. Where an action changes nothing, whoever always takes the
+            likeliest one takes it for ever.
     """
 
-    def __init__(self, policy: Policy, temperature: float) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        temperature: float,
+        idle_temperature: float | None = None,
+    ) -> None:
         self._policy = policy
         self._temperature = temperature
+        self._idle_temperature = idle_temperature
+
+    @classmethod
+    def as_evaluated(cls, policy: Policy, params: EvaluateParams) -> Self:
+        """Return how a policy that sees pictures is measured."""
+        return cls(policy, params.temperature, params.idle_temperature)
 
     def act(
         self, observations: np.ndarray, rngs: Sequence[np.random.Generator]
     ) -> np.ndarray:
-        odds = action_odds(self._policy, observations, self._temperature)
+        temperature: float | np.ndarray = self._temperature
+        if self._idle_temperature is not None:
+            is_idle = stands_still(observations)
+            temperature = np.where(is_idle, self._idle_temperature, temperature)
+        odds = action_odds(self._policy, observations, temperature)
         cumulated = odds.cumsum(axis=1)
         drawn = np.array([rng.random() for rng in rngs]) * cumulated[:, -1]
         return (cumulated <= drawn[:, None]).sum(axis=1)
@@ -217,23 +235,26 @@ def action_logits(policy: Policy, observations: np.ndarray) -> np.ndarray:
 
 
 def action_odds(
-    policy: Policy, observations: np.ndarray, temperature: float
+    policy: Policy, observations: np.ndarray, temperature: float | np.ndarray
 ) -> np.ndarray:
     """How likely each action is when a policy plays, the likeliest one being 1.
 
     Args:
         policy: The network.
         observations: Shape ``(N, ...)``, uint8.
-        temperature: As `PolicyAgent` has it.
+        temperature: As `PolicyAgent` has it; one for all, or shape ``(N,)``.
 
     Returns:
         Shape ``(N, actions)``, float64.
     """
     logits = action_logits(policy, observations)
-    if temperature == 0:
-        return np.eye(logits.shape[1])[logits.argmax(axis=1)]
+    best = np.eye(logits.shape[1])[logits.argmax(axis=1)]
     below_best = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    return np.exp(below_best / temperature)
+    divisor = np.broadcast_to(temperature, len(logits))[:, None]
+    is_greedy = divisor == 0
+    return np.where(
+        is_greedy, best, np.exp(below_best / np.where(is_greedy, 1, divisor))
+    )
 
 
 def describe_origin(stage: str, params: Section, seed: int) -> dict[str, Any]:
@@ -333,7 +354,9 @@ def load_policy(
     return policy
 
 
-def load_agent(folder: Path | None, game: GameParams, temperature: float) -> Agent:
+def load_agent(
+    folder: Path | None, game: GameParams, evaluate: EvaluateParams
+) -> Agent:
     """Return the agent that a folder holds; without one, random play.
 
     Raises:
@@ -341,7 +364,7 @@ def load_agent(folder: Path | None, game: GameParams, temperature: float) -> Age
     """
     if folder is None:
         return RandomAgent(len(ACTION_SETS[game.action_set]))
-    return PolicyAgent(load_policy(folder, game), temperature)
+    return PolicyAgent.as_evaluated(load_policy(folder, game), evaluate)
 
 
 def _architecture(policy: Policy) -> dict[str, Any]:

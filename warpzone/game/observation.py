@@ -26,6 +26,29 @@ cv2.setNumThreads(0)
 _ROLL = 64
 
 
+# From the oldest picture of a stack to the newest, where the screen scrolls, more than
+# an eighth of the pixels change; where it does not, at most a fortieth.
+_CHANGE = 16
+_MOVING_SHARE = 0.05
+
+
+def stands_still(observations: np.ndarray) -> np.ndarray:
+    """Say where the screen does not scroll. Of a single picture nobody can tell.
+
+    Args:
+        observations: Stacks of pictures, shape ``(N, frame_stack, height, width)``,
+            uint8.
+
+    Returns:
+        Shape ``(N,)``, bool.
+    """
+    if observations.shape[1] == 1:
+        return np.zeros(len(observations), bool)
+    oldest, newest = observations[:, 0].astype(np.int16), observations[:, -1]
+    changed = np.abs(newest - oldest) > _CHANGE
+    return changed.mean(axis=(1, 2)) < _MOVING_SHARE
+
+
 class PictureStack:
     """The last ``frame_stack`` pictures of one console.
 

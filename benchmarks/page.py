@@ -45,7 +45,8 @@ are medians of {setting["rounds"]} rounds, the ratio is the median of the ratios
 each round. The ratio is what to look at: rates are this machine's. Higher is better,
 1.00 is as fast as the baseline; where that is a limit (an emulator alone, a bound),
 there is no faster. An agent step lasts {setting["frame_skip"]} emulator frames,
-and agents see {setting["picture_side"]}x{setting["picture_side"]} pixels."""
+and agents see {setting["picture_side"]}x{setting["picture_side"]} pixels; under Memory
+they see what params.yaml says."""
     return f"""\
 # Benchmarks
 

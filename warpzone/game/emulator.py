@@ -53,7 +53,7 @@ class Emulator(Protocol):
         ...
 
     def snapshot(self) -> Any:
-        """Return the machine's state and its picture. It is valid in this process only.
+        """Return the machine's state and its picture, as long as the console is open.
 
         nes-py's lacks how far the game has got in reading the controllers. Now and then
         a frame ends in the middle of that; restored there, the console reads other
@@ -103,10 +103,12 @@ class NesPyEmulator:
         return self._env.observation("rgb_array_contiguous")
 
     def snapshot(self) -> Any:
-        return self._env.dump_state()
+        # A state points into the console that it comes from: keep that.
+        return self._env.dump_state(), self._env
 
     def restore(self, snapshot: Any) -> None:
-        self._env.load_state(snapshot)
+        state, _ = snapshot
+        self._env.load_state(state)
 
     def close(self) -> None:
         if self._env._env is not None:

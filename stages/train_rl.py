@@ -25,7 +25,7 @@ from warpzone.agents.policy import (
 )
 from warpzone.agents.ppo import train
 from warpzone.files import write_csv, write_json
-from warpzone.game.env import MarioEnv
+from warpzone.game.practice import PracticeEnv
 from warpzone.game.vec_env import ThreadedVecEnv
 from warpzone.params import Init, Params, load_params
 from warpzone.progress import progress_bar
@@ -86,8 +86,9 @@ def train_one(
     if checkpoint.has("state"):
         print(f"train_rl {name}: goes on where it was ended", file=sys.stderr)
     device = find_device(params.device)
+    make_env = partial(PracticeEnv, game, noise, retry_share=rl.retry_share)
     with (
-        closing(ThreadedVecEnv([partial(MarioEnv, game, noise)] * rl.envs)) as envs,
+        closing(ThreadedVecEnv([make_env] * rl.envs)) as envs,
         progress_bar(rl.agent_steps, f"training {name}", "agent step") as bar,
     ):
         training = train(

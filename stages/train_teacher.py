@@ -7,6 +7,7 @@ update of PPO.
 """
 
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -26,9 +27,11 @@ from warpzone.agents.policy import (
     set_weights,
 )
 from warpzone.agents.ppo import train
-from warpzone.demos.recording import read_recordings
+from warpzone.demos.recording import play_again, read_recordings
 from warpzone.files import write_csv, write_json
-from warpzone.game.env import MarioEnv
+from warpzone.game.consoles import emulator_version
+from warpzone.game.env import MarioEnv, Mark
+from warpzone.game.practice import MARK_EVERY, PracticeEnv
 from warpzone.game.vec_env import ThreadedVecEnv
 from warpzone.params import Params, load_params
 from warpzone.progress import progress_bar
@@ -67,9 +70,9 @@ def train_one(params: Params, origin: dict[str, Any], checkpoint: Checkpoint) ->
         print("train_teacher: goes on where it was ended", file=sys.stderr)
     else:
         start = clone_demonstrations(start, params)
-    make_env = partial(MarioEnv, game, noise, obs_type="ram")
     with (
-        closing(ThreadedVecEnv([make_env] * rl.envs)) as envs,
+        closing(MarioEnv(game, noise, obs_type="ram")) as demonstrator,
+        closing(make_envs(params, find_starts(demonstrator, params))) as envs,
         progress_bar(rl.agent_steps, "training the teacher", "agent step") as bar,
     ):
         training = train(
@@ -88,6 +91,38 @@ def train_one(params: Params, origin: dict[str, Any], checkpoint: Checkpoint) ->
     note(MODEL, Path())
     write_csv(CURVE, training.curve)
     write_json(METRICS, training.summary())
+
+
+def make_envs(params: Params, starts: Sequence[Mark]) -> ThreadedVecEnv:
+    """Make the environments in which the teacher is trained."""
+    teacher = params.train_teacher
+    make_env = partial(
+        PracticeEnv,
+        params.game,
+        params.noise,
+        "ram",
+        retry_share=teacher.retry_share,
+        starts=starts,
+        start_share=teacher.start_share,
+    )
+    return ThreadedVecEnv([make_env] * teacher.envs)
+
+
+def find_starts(env: MarioEnv, params: Params) -> list[Mark]:
+    """Return states along the demonstrations that were made on the same emulator.
+
+    They are good for as long as the environment is open.
+    """
+    emulator = emulator_version(params.game.emulator)
+    recordings = [r for r in read_recordings(DEMOS) if r.emulator == emulator]
+    starts: list[Mark] = []
+    with progress_bar(len(recordings), "finding starts", "episode") as bar:
+        for recording in recordings:
+            for agent_step, _ in enumerate(play_again(recording, env)):
+                if agent_step % MARK_EVERY == 0:
+                    starts.append(env.mark())
+            bar.update()
+    return starts
 
 
 def clone_demonstrations(policy: Policy, params: Params) -> Policy:

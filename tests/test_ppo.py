@@ -54,6 +54,7 @@ def params(**changes):
         "critic_learning_rate": 1e-3,
         "critic_epochs": 2,
         "critic_warmup": 0,
+        "retry_share": 0.0,
         "selection_interval": 1,
         "selection_episodes": 1,
         "goal_clear_rate": 1.0,
@@ -203,6 +204,28 @@ def test_the_start_is_a_candidate(small, noise):
     assert not are_equal(weights_of(trained.policy), before)
 
 
+@pytest.mark.parametrize(
+    ("rates", "kept"),
+    [
+        # The lower end of 98 of 100 is 93.
+        ([0.5, 0.98, 0.94, 0.95], 3),
+        ([0.5, 0.98, 0.94, 0.92], 2),
+        ([0.5, 0.98, 0.92, 0.93], 3),
+        # Each less than the one before, but the last one surely less than the best.
+        ([0.98, 0.94, 0.9, 0.86], 1),
+        # Where nothing is cleared, the way decides.
+        ([0.0, 0.0, 0.0, 0.0], 0),
+    ],
+)
+def test_the_last_policy_that_is_not_surely_worse_than_the_best_is_kept(
+    small, noise, rates, kept
+):
+    scores = (Score(rate, -index) for index, rate in enumerate(rates))
+    rl = params(selection_episodes=100)
+    training = run(small, noise, rl, score=lambda _: next(scores))
+    assert training.best_update == kept
+
+
 def test_the_best_policy_clears_most_and_then_gets_furthest(small, noise):
     scores = iter([Score(0.1, 900), Score(0.5, 10), Score(0.5, 11), Score(0.2, 999)])
     seen = []
@@ -296,7 +319,9 @@ def test_training_ends_when_the_goal_is_surely_reached(small, noise):
 
 
 def test_training_ends_after_bad_looks_in_a_row_and_keeps_the_best(small, noise):
-    rl = params(agent_steps=160, collapse_share=0.5, collapse_looks=2)
+    rl = params(
+        agent_steps=160, collapse_share=0.5, collapse_looks=2, selection_episodes=100
+    )
     # Bad, fair, bad, bad.
     rates = iter([0.8, 0.3, 0.4, 0.3, 0.3, 0.8])
     training = run(small, noise, rl, score=lambda _: Score(next(rates), 1.0))

@@ -181,6 +181,8 @@ class PPOParams(Section):
     """Times that the critic reads a rollout."""
     critic_warmup: CountOrNone
     """Updates at the start that teach only the critic."""
+    retry_share: Probability
+    """Where an episode has failed, the chance that its end is played again."""
     selection_interval: Count
     """Updates between two looks at how well the policy plays."""
     selection_episodes: Count
@@ -206,6 +208,8 @@ class TrainTeacherParams(PPOParams):
     """Training of a teacher that sees RAM, from a clone of the demonstrations."""
 
     cloning: CloningParams
+    start_share: Probability
+    """Share of the episodes that begin somewhere along a demonstration."""
     temperature: NonNegative
     """That it plays and teaches with: divides the logits."""
 

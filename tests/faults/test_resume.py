@@ -37,6 +37,7 @@ SMALL = {
         "batch_size": 64,
         "epochs": 2,
         "critic_warmup": 1,
+        "retry_share": 0.5,
         "selection_interval": 2,
         "selection_episodes": 2,
     },

@@ -64,7 +64,8 @@ class Training:
     policy: Policy
     """The averaged one, as it was at the end."""
     best_weights: dict[str, torch.Tensor]
-    """Those of the averaged policy that scored best, the start included."""
+    """Those of the averaged policy to keep: the last one that was looked at and was not
+    surely worse than the best one, the start included."""
     best_update: int
     """Its row in the curve."""
     ended_by: End
@@ -326,7 +327,10 @@ class _Recorder(BaseCallback):
         self._best_score = Score(*state["best_score"])
         self._bad_looks = state["bad_looks"]
         model.num_timesteps = self.rows[-1]["agent_steps"]
-        logs = [EpisodeLog(noise, bytes(d)) for noise, d in state["episodes"]]
+        logs = [
+            EpisodeLog(noise, bytes(decisions), start, dict(retries), marks)
+            for noise, decisions, start, retries, marks in state["episodes"]
+        ]
         observations = [
             envs.env_method("replay", log, indices=[index])
             for index, log in enumerate(logs)
@@ -360,7 +364,16 @@ class _Recorder(BaseCallback):
             "ended_by": self.ended_by,
             "best_score": self._best_score,
             "bad_looks": self._bad_looks,
-            "episodes": [[log.noise, list(log.decisions)] for log in logs],
+            "episodes": [
+                [
+                    log.noise,
+                    list(log.decisions),
+                    log.start,
+                    list(log.retries.items()),
+                    log.marks,
+                ]
+                for log in logs
+            ],
             "episode_starts": np.asarray(starts).tolist(),
             "numpy_rng": numpy_rng,
         }
@@ -420,12 +433,24 @@ class _Recorder(BaseCallback):
             row["selection_clear_rate"], row["selection_x_pos_max"] = score
             if not is_last:
                 self.ended_by = self._judge(score)
-            if score > self._best_score:
-                self._best_score = score
+            if self._is_choice(score):
                 self.best_update = update
                 weights = weights_of(self._average.policy)
                 self.best_weights = {name: w.clone() for name, w in weights.items()}
         self.rows.append(row)
+
+    def _is_choice(self, score: Score) -> bool:
+        """Say whether the policy of this look is the one to keep so far.
+
+        What has learned longer plays better, and the looks are too short to tell good
+        policies apart: the last one is kept that is not surely worse than the best.
+        """
+        best, self._best_score = self._best_score, max(self._best_score, score)
+        if score > best:
+            return True
+        episodes = self._params.selection_episodes
+        surely = wilson(round(best.clear_rate * episodes), episodes).low
+        return 0 < surely <= score.clear_rate
 
     def _judge(self, score: Score) -> End | None:
         """Say whether training should end before its budget is spent."""

@@ -7,7 +7,7 @@ Whoever reads a log replays it, and refuses it when the console ends up elsewher
 import hashlib
 import json
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import batched, groupby
 from pathlib import Path
 from reprlib import repr as shorten
 from typing import Annotated, Literal, Self
@@ -222,6 +222,20 @@ def replay(recording: Recording, play: LevelPlay, source: str) -> Iterator[int]:
             f"{source}: the replay ends with {outcome!r}, "
             f"recorded {recording.outcome!r}"
         )
+
+
+def play_again(recording: Recording, env: MarioEnv) -> Iterator[np.ndarray]:
+    """Play a recording again, in an environment of its level and emulator.
+
+    Yields:
+        The observation before each of its agent steps.
+    """
+    observation, _ = env.begin(recording.no_ops)
+    held = recording.frame_buttons[recording.no_ops :]
+    steps = batched(held, recording.frame_skip, strict=False)
+    for wanted, buttons in zip(recording.decided, steps, strict=True):
+        yield observation
+        observation, *_ = env.play_step(wanted, bytes(buttons))
 
 
 def read_recordings(path: Path) -> list[Recording]:

@@ -1,15 +1,15 @@
 """Super Mario Bros as a standard Gymnasium environment."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 
 from warpzone.game.actions import ACTION_SETS, NO_BUTTONS
 from warpzone.game.consoles import make_emulator
-from warpzone.game.level import LevelPlay
+from warpzone.game.level import LevelPlay, PlaySnapshot
 from warpzone.game.observation import ObsType, make_view
 from warpzone.game.rewards import Ledger, reward
 from warpzone.game.state import GameState, read_state
@@ -24,6 +24,29 @@ class EpisodeLog:
     """The state of its source of noise before the episode began."""
     decisions: bytes
     """What each agent step asked for."""
+    start: int | None = None
+    """Which of its `starts` a `warpzone.game.practice.PracticeEnv` began at."""
+    retries: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    """Agent steps from which it tried again, and the state of its source then."""
+    marks: int = 0
+    """How many states it could try again from."""
+
+
+class Mark(NamedTuple):
+    """A state of an episode, all but its source of noise.
+
+    It is good for any `MarioEnv` of the same game and the same type of observations in
+    this process, until the one that it comes from is closed.
+    """
+
+    play: PlaySnapshot
+    observation: np.ndarray
+    no_ops: int
+    frame_buttons: bytes
+    decisions: bytes
+    episode_reward: float
+    idle_steps: int
+    ledger: Ledger
 
 
 class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
@@ -90,8 +113,12 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
         """Begin an episode at the level's start, after some idle frames."""
         super().reset(seed=seed)
         self._noise_at_start = self.np_random.bit_generator.state
+        return self.begin(int(self.np_random.integers(self.noise.no_op_max + 1)))
+
+    def begin(self, no_ops: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin an episode with so many idle frames; what `reset` returns."""
         self.play.restart()
-        self.no_ops = int(self.np_random.integers(self.noise.no_op_max + 1))
+        self.no_ops = no_ops
         self.frame_buttons = bytearray()
         self.decisions = bytearray()
         self._play(bytes([NO_BUTTONS]) * self.no_ops)
@@ -119,8 +146,19 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
                 f"{len(self.buttons)} actions, from 0"
             )
         wanted = self.buttons[action]
+        return self.play_step(wanted, self._with_noise(wanted))
+
+    def play_step(
+        self, wanted: int, held: bytes
+    ) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Play an agent step of which it is known what was held.
+
+        Args:
+            wanted: The buttons that were asked for.
+            held: Those that the console reads, one mask a frame.
+        """
         self.decisions.append(wanted)
-        self._play(self._with_noise(wanted))
+        self._play(held)
         state = read_state(self.play.ram)
         before, self._before = self._before, self._ledger(state)
         step_reward = reward(before, self._before, self.game.reward)
@@ -149,6 +187,32 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
         for buttons in log.decisions:
             observation, *_ = self.step(self.buttons.index(buttons))
         return observation
+
+    def mark(self) -> Mark:
+        """Return where the episode is."""
+        return Mark(
+            self.play.snapshot(),
+            self._view.observation.copy(),
+            self.no_ops,
+            bytes(self.frame_buttons),
+            bytes(self.decisions),
+            self._episode_reward,
+            self.idle_steps,
+            self._before,
+        )
+
+    def go_to(self, mark: Mark) -> tuple[np.ndarray, dict[str, Any]]:
+        """Go on from where an episode was; what `reset` would return there."""
+        self.play.restore(mark.play)
+        self._view.restore(mark.observation)
+        self.no_ops = mark.no_ops
+        self.frame_buttons = bytearray(mark.frame_buttons)
+        self.decisions = bytearray(mark.decisions)
+        self._episode_reward = mark.episode_reward
+        self.idle_steps = mark.idle_steps
+        self._before = mark.ledger
+        self._ended = False
+        return mark.observation.copy(), self._info(read_state(self.play.ram))
 
     def render(self) -> np.ndarray | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the screen in colour, shape ``(240, 256, 3)``, uint8."""

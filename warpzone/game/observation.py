@@ -98,6 +98,12 @@ class PictureStack:
         self._draw(emulator, held, self._roll[self._end])
         self._end += 1
 
+    def restore(self, observation: np.ndarray) -> None:
+        """Go back to what `observation` was."""
+        self._make_room(self._depth)
+        self._end += self._depth
+        self.observation[:] = observation
+
     def _make_room(self, pictures: int) -> None:
         if self._end + pictures > _ROLL:
             kept = self._depth - 1
@@ -137,6 +143,10 @@ class Memory:
         self._ram[:] = emulator.ram
 
     fill = push
+
+    def restore(self, observation: np.ndarray) -> None:
+        """Go back to what `observation` was."""
+        self._ram[:] = observation
 
 
 def make_view(game: GameParams, obs_type: ObsType) -> PictureStack | Memory:

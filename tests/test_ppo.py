@@ -227,7 +227,9 @@ def test_the_last_policy_that_is_not_surely_worse_than_the_best_is_kept(
 
 
 def test_the_best_policy_clears_most_and_then_gets_furthest(small, noise):
-    scores = iter([Score(0.1, 900), Score(0.5, 10), Score(0.5, 11), Score(0.2, 999)])
+    scores = iter(
+        [Score(0.1, 900, 7, 28), Score(0.5, 10, 9), Score(0.5, 11), Score(0.2, 999)]
+    )
     seen = []
 
     def score(policy):
@@ -240,6 +242,8 @@ def test_the_best_policy_clears_most_and_then_gets_furthest(small, noise):
     assert not are_equal(seen[3], seen[2])
     assert trained.curve["selection_clear_rate"].tolist() == [0.1, 0.5, 0.5, 0.2]
     assert trained.curve["selection_x_pos_max"].tolist() == [900, 10, 11, 999]
+    assert trained.summary()["selection_agent_steps"] == 16
+    assert trained.summary()["selection_emulator_frames"] == 28
 
 
 def test_the_last_policy_is_measured_whatever_the_interval(small, noise):

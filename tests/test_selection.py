@@ -39,3 +39,5 @@ def test_a_score_is_what_the_episodes_of_selection_give(
     assert score.clear_rate == 0
     assert score.x_pos_max == pytest.approx(table["x_pos_max"].mean())
     assert score.x_pos_max > 250
+    assert score.agent_steps == table["agent_steps"].sum()
+    assert score.emulator_frames == table["emulator_frames"].sum()

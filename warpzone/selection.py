@@ -40,6 +40,7 @@ def make_score(
             obs_type=obs_type,
         )
         cleared, x_pos_max = table[["cleared", "x_pos_max"]].mean()
-        return Score(float(cleared), float(x_pos_max))
+        steps, frames = table[["agent_steps", "emulator_frames"]].sum()
+        return Score(float(cleared), float(x_pos_max), int(steps), int(frames))
 
     return score

@@ -1,7 +1,7 @@
 """Proximal policy optimisation: SB3's, with a critic that reads memory."""
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass, field, fields
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -42,12 +42,16 @@ End = Literal["budget", "goal", "collapse"]
 """Why a training ended: all agent steps taken, good enough, or got ever worse."""
 
 
-class Score(NamedTuple):
+@dataclass(frozen=True, order=True)
+class Score:
     """How well a policy plays. The higher clear rate wins, then the longer way."""
 
     clear_rate: float
     x_pos_max: float
     """Mean over the episodes, in pixels."""
+    agent_steps: int = field(default=0, compare=False)
+    emulator_frames: int = field(default=0, compare=False)
+    """What it took to know, as ``agent_steps`` did."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +61,11 @@ class Training:
     curve: pd.DataFrame
     """One row an update; row 0 is the start. Counters are totals so far:
     ``agent_steps``, ``emulator_frames``. ``episodes`` ended in the update's rollout, in
-    any environment; ``episode_return``, ``x_pos_max`` and ``clear_rate`` are their
-    means. Then the update's figures, means over its batches, ``entropy`` and
-    divergences in nats, and ``selection_clear_rate`` and ``selection_x_pos_max`` where
-    they were measured."""
+    any environment, those of `warpzone.game.practice.PracticeEnv` that did not begin
+    at the level's start too; ``episode_return``, ``x_pos_max`` and ``clear_rate`` are
+    their means. Then the update's figures, means over its batches, ``entropy`` and
+    divergences in nats, and, where it was looked at, the parts of the `Score`, each
+    after ``selection_``."""
     policy: Policy
     """The averaged one, as it was at the end."""
     best_weights: dict[str, torch.Tensor]
@@ -77,6 +82,7 @@ class Training:
             self.curve.iloc[row] for row in (0, self.best_update, -1)
         )
         looks = {"start": at_start, "best": best, "final": last}
+        looking = self.curve[["selection_agent_steps", "selection_emulator_frames"]]
         return {
             "agent_steps": int(last["agent_steps"]),
             "emulator_frames": int(last["emulator_frames"]),
@@ -84,6 +90,7 @@ class Training:
             "best_update": self.best_update,
             "ended_by": self.ended_by,
             "selection_episodes": self.selection_episodes,
+            **{str(name): int(total) for name, total in looking.sum().items()},
             **{
                 f"selection_{figure}_{name}": round(look[f"selection_{figure}"], digits)
                 for figure, digits in (("clear_rate", 4), ("x_pos_max", 1))
@@ -219,6 +226,9 @@ class _PPO(stable_baselines3.PPO):
     entropy_coefficient: LinearSchedule
     ram: list[np.ndarray]
     """At the rollout's start and after each of its steps, ``(envs, 2048)``, uint8."""
+
+    def _maybe_recommend_cpu(self, mlp_class_name: str = "") -> None:
+        """Give no advice about GPUs: SB3 takes every policy of ours for a small one."""
 
     @property
     def updates(self) -> int:
@@ -362,7 +372,7 @@ class _Recorder(BaseCallback):
             "rows": self.rows,
             "best_update": self.best_update,
             "ended_by": self.ended_by,
-            "best_score": self._best_score,
+            "best_score": astuple(self._best_score),
             "bad_looks": self._bad_looks,
             "episodes": [
                 [
@@ -424,13 +434,12 @@ class _Recorder(BaseCallback):
             "clip_fraction": figure("clip_fraction"),
             "value_loss": figure("value_loss"),
             "explained_variance": figure("explained_variance"),
-            "selection_clear_rate": None,
-            "selection_x_pos_max": None,
+            **{f"selection_{part.name}": None for part in fields(Score)},
         }
         is_last = self.num_timesteps >= self._params.agent_steps
         if update % self._params.selection_interval == 0 or is_last:
             score = self._score(self._average.policy)
-            row["selection_clear_rate"], row["selection_x_pos_max"] = score
+            row |= {f"selection_{part}": value for part, value in asdict(score).items()}
             if not is_last:
                 self.ended_by = self._judge(score)
             if self._is_choice(score):

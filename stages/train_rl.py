@@ -1,10 +1,10 @@
 """Train the policy by PPO, from the clone or from scratch.
 
 Reads models/bc/ and, for its critic, models/teacher/ if --init is bc. NAME being
-INIT-seedN, it writes models/rl/NAME/ (the policy that played best, chosen by episodes
-that are used for nothing else), models/rl/NAME/final/ (the last one),
-metrics/train_rl/NAME.json and plots/train_rl/NAME.csv. If it is killed, the next run
-goes on after the last update.
+INIT-seedN, it writes models/rl/NAME/ (the policy that was chosen by episodes which are
+used for nothing else), models/rl/NAME/final/ (the last one), metrics/train_rl/NAME.json
+and plots/train_rl/NAME.csv. If it is killed, the next run goes on after the last
+update.
 """
 
 import sys

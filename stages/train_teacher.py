@@ -1,9 +1,9 @@
 """Train a teacher, which sees the console's memory: by cloning, then by PPO.
 
-Reads data/demos.jsonl. Writes models/teacher/ (the policy that played best, chosen by
-episodes that are used for nothing else), metrics/train_teacher.json and
-plots/train_teacher/curve.csv. If it is killed, the next run goes on after the last
-update of PPO.
+Reads data/demos.jsonl, along which some episodes of PPO begin. Writes models/teacher/
+(the policy that was chosen by episodes which are used for nothing else),
+metrics/train_teacher.json and plots/train_teacher/curve.csv. If it is killed, the next
+run goes on after the last update of PPO.
 """
 
 import sys

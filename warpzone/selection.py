@@ -1,4 +1,4 @@
-"""Which of the policies that a training went through is the best one."""
+"""How well the policies play that a training goes through."""
 
 from collections.abc import Callable
 

@@ -337,13 +337,9 @@ class _Recorder(BaseCallback):
         self._best_score = Score(*state["best_score"])
         self._bad_looks = state["bad_looks"]
         model.num_timesteps = self.rows[-1]["agent_steps"]
-        logs = [
-            EpisodeLog(noise, bytes(decisions), start, dict(retries), marks)
-            for noise, decisions, start, retries, marks in state["episodes"]
-        ]
         observations = [
-            envs.env_method("replay", log, indices=[index])
-            for index, log in enumerate(logs)
+            envs.env_method("replay", EpisodeLog.from_json(log), indices=[index])
+            for index, log in enumerate(state["episodes"])
         ]
         model._last_obs = np.concatenate(observations)
         model._last_episode_starts = np.array(state["episode_starts"])
@@ -374,16 +370,7 @@ class _Recorder(BaseCallback):
             "ended_by": self.ended_by,
             "best_score": astuple(self._best_score),
             "bad_looks": self._bad_looks,
-            "episodes": [
-                [
-                    log.noise,
-                    list(log.decisions),
-                    log.start,
-                    list(log.retries.items()),
-                    log.marks,
-                ]
-                for log in logs
-            ],
+            "episodes": [log.to_json() for log in logs],
             "episode_starts": np.asarray(starts).tolist(),
             "numpy_rng": numpy_rng,
         }
@@ -457,20 +444,21 @@ class _Recorder(BaseCallback):
         best, self._best_score = self._best_score, max(self._best_score, score)
         if score > best:
             return True
-        episodes = self._params.selection_episodes
-        surely = wilson(round(best.clear_rate * episodes), episodes).low
-        return 0 < surely <= score.clear_rate
+        return 0 < self._at_least(best) <= score.clear_rate
 
     def _judge(self, score: Score) -> End | None:
         """Say whether training should end before its budget is spent."""
         params = self._params
-        episodes = params.selection_episodes
-        clears = round(score.clear_rate * episodes)
-        if wilson(clears, episodes).low >= params.goal_clear_rate:
+        if self._at_least(score) >= params.goal_clear_rate:
             return "goal"
         is_bad = score.clear_rate < params.collapse_share * self._best_score.clear_rate
         self._bad_looks = self._bad_looks + 1 if is_bad else 0
         return "collapse" if self._bad_looks >= params.collapse_looks else None
+
+    def _at_least(self, score: Score) -> float:
+        """The lower end of the 95 % interval of a look's clear rate."""
+        episodes = self._params.selection_episodes
+        return wilson(round(score.clear_rate * episodes), episodes).low
 
 
 def _frames(envs: VecEnv) -> int:

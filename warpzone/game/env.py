@@ -1,8 +1,8 @@
 """Super Mario Bros as a standard Gymnasium environment."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple, Self
 
 import gymnasium as gym
 import numpy as np
@@ -30,6 +30,19 @@ class EpisodeLog:
     """Agent steps from which it tried again, and the state of its source then."""
     marks: int = 0
     """How many states it could try again from."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what JSON can say and `from_json` reads."""
+        return asdict(self) | {
+            "decisions": list(self.decisions),
+            "retries": list(self.retries.items()),
+        }
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> Self:
+        """Return what `to_json` was made of."""
+        decisions, retries = bytes(stored["decisions"]), dict(stored["retries"])
+        return cls(**stored | {"decisions": decisions, "retries": retries})
 
 
 class Mark(NamedTuple):
@@ -112,8 +125,7 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin an episode at the level's start, after some idle frames."""
         super().reset(seed=seed)
-        self._noise_at_start = self.np_random.bit_generator.state
-        return self.begin(int(self.np_random.integers(self.noise.no_op_max + 1)))
+        return self._begin_with_noise()
 
     def begin(self, no_ops: int) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin an episode with so many idle frames; what `reset` returns."""
@@ -183,9 +195,11 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
         """
         # Makes the source if there is none yet.
         self.np_random.bit_generator.state = dict(log.noise)
-        observation, _ = self.reset()
-        for buttons in log.decisions:
+        observation, _ = self._begin_as(log)
+        for buttons in log.decisions[len(self.decisions) :]:
+            self._before_step_of(log)
             observation, *_ = self.step(self.buttons.index(buttons))
+        self._before_step_of(log)
         return observation
 
     def mark(self) -> Mark:
@@ -232,6 +246,17 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
     def is_stuck(self) -> bool:
         """Whether there has been no new ground for so long that the episode ends."""
         return 0 < self.game.stuck_limit <= self.idle_steps
+
+    def _begin_with_noise(self) -> tuple[np.ndarray, dict[str, Any]]:
+        self._noise_at_start = self.np_random.bit_generator.state
+        return self.begin(int(self.np_random.integers(self.noise.no_op_max + 1)))
+
+    def _begin_as(self, log: EpisodeLog) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin the episode that is to be replayed."""
+        return self._begin_with_noise()
+
+    def _before_step_of(self, log: EpisodeLog) -> None:
+        """Do what else had happened by then, in the episode that is replayed."""
 
     def _with_noise(self, wanted: int) -> bytes:
         """What is held in each frame of an agent step that asks for ``wanted``."""

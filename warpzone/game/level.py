@@ -158,7 +158,10 @@ class LevelPlay:
         return PlaySnapshot(self.emulator.snapshot(), self.odometer.copy())
 
     def restore(self, snapshot: "PlaySnapshot") -> None:
-        """Bring back a state that `snapshot` of this object returned."""
+        """Bring back a state that `snapshot` returned on this level.
+
+        Another object's will do if its console is of the same kind and still open.
+        """
         self.emulator.restore(snapshot.machine)
         self.odometer = snapshot.odometer.copy()
 

@@ -71,9 +71,7 @@ class PracticeEnv(MarioEnv):
         self._marks.clear()
         self._retries = {}
         if seed is None and self._happens(self._start_share):
-            self._start = int(self.np_random.integers(len(self._starts)))
-            self._noise_at_start = self.np_random.bit_generator.state
-            return self.go_to(self._starts[self._start])
+            return self._begin_at(int(self.np_random.integers(len(self._starts))))
         self._start = None
         return super().reset(seed=seed, options=options)
 
@@ -102,21 +100,7 @@ class PracticeEnv(MarioEnv):
 
     def replay(self, log: EpisodeLog) -> np.ndarray:
         """Play an episode up to where it was logged, without what was taken back."""
-        # Makes the source if there is none yet.
-        self.np_random.bit_generator.state = dict(log.noise)
-        self._marks.clear()
-        self._retries = {}
-        self._has_failed = False
-        self._start = log.start
-        if log.start is None:
-            observation, _ = super().reset()
-        else:
-            self._noise_at_start = self.np_random.bit_generator.state
-            observation, _ = self.go_to(self._starts[log.start])
-        for buttons in log.decisions[len(self.decisions) :]:
-            self._retry_as(log)
-            observation, *_ = self.step(self.buttons.index(buttons))
-        self._retry_as(log)
+        observation = super().replay(log)
         while len(self._marks) > log.marks:
             self._marks.popleft()
         return observation
@@ -124,7 +108,21 @@ class PracticeEnv(MarioEnv):
     def _happens(self, share: float) -> bool:
         return share > 0 and bool(self.np_random.random() < share)
 
-    def _retry_as(self, log: EpisodeLog) -> None:
+    def _begin_at(self, start: int) -> tuple[np.ndarray, dict[str, Any]]:
+        self._start = start
+        self._noise_at_start = self.np_random.bit_generator.state
+        return self.go_to(self._starts[start])
+
+    def _begin_as(self, log: EpisodeLog) -> tuple[np.ndarray, dict[str, Any]]:
+        self._marks.clear()
+        self._retries = {}
+        self._has_failed = False
+        if log.start is not None:
+            return self._begin_at(log.start)
+        self._start = None
+        return super()._begin_as(log)
+
+    def _before_step_of(self, log: EpisodeLog) -> None:
         noise = log.retries.get(len(self.decisions))
         if noise is not None:
             self.np_random.bit_generator.state = dict(noise)

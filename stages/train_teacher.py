@@ -27,7 +27,7 @@ from warpzone.agents.policy import (
     set_weights,
 )
 from warpzone.agents.ppo import train
-from warpzone.demos.recording import play_again, read_recordings
+from warpzone.demos.recording import Recording, play_again, read_recordings
 from warpzone.files import write_csv, write_json
 from warpzone.game.consoles import emulator_version
 from warpzone.game.env import MarioEnv, Mark
@@ -65,14 +65,17 @@ def train_one(params: Params, origin: dict[str, Any], checkpoint: Checkpoint) ->
     game, noise, rl = params.game, params.noise, params.train_teacher
     make_deterministic(params.seed)
     device = find_device(params.device)
+    recordings = read_recordings(DEMOS)
     start = build_policy(game, "ram").to(device)
     if checkpoint.has("state"):
         print("train_teacher: goes on where it was ended", file=sys.stderr)
     else:
-        start = clone_demonstrations(start, params)
+        start = clone_demonstrations(start, recordings, params)
     with (
         closing(MarioEnv(game, noise, obs_type="ram")) as demonstrator,
-        closing(make_envs(params, find_starts(demonstrator, params))) as envs,
+        closing(
+            make_envs(params, find_starts(demonstrator, recordings, params))
+        ) as envs,
         progress_bar(rl.agent_steps, "training the teacher", "agent step") as bar,
     ):
         training = train(
@@ -108,27 +111,32 @@ def make_envs(params: Params, starts: Sequence[Mark]) -> ThreadedVecEnv:
     return ThreadedVecEnv([make_env] * teacher.envs)
 
 
-def find_starts(env: MarioEnv, params: Params) -> list[Mark]:
-    """Return states along the demonstrations that were made on the same emulator.
+def find_starts(
+    env: MarioEnv, recordings: Sequence[Recording], params: Params
+) -> list[Mark]:
+    """Return states along the recordings that were made on the same emulator.
 
     They are good for as long as the environment is open.
     """
-    emulator = emulator_version(params.game.emulator)
-    recordings = [r for r in read_recordings(DEMOS) if r.emulator == emulator]
     starts: list[Mark] = []
-    with progress_bar(len(recordings), "finding starts", "episode") as bar:
-        for recording in recordings:
-            for agent_step, _ in enumerate(play_again(recording, env)):
+    if params.train_teacher.start_share == 0:
+        return starts
+    emulator = emulator_version(params.game.emulator)
+    usable = [recording for recording in recordings if recording.emulator == emulator]
+    with progress_bar(len(usable), "finding starts", "episode") as bar:
+        for recording in usable:
+            for agent_step, _ in enumerate(play_again(recording, env, str(DEMOS))):
                 if agent_step % MARK_EVERY == 0:
                     starts.append(env.mark())
             bar.update()
     return starts
 
 
-def clone_demonstrations(policy: Policy, params: Params) -> Policy:
+def clone_demonstrations(
+    policy: Policy, recordings: Sequence[Recording], params: Params
+) -> Policy:
     """Do as the demonstrations do, with what the memory tells."""
     cloning = params.train_teacher.cloning
-    recordings = read_recordings(DEMOS)
     with progress_bar(len(recordings), "replaying", "episode") as bar:
         shown = watch_all(recordings, params.game, str(DEMOS), bar.update, "ram")
     cloner = Cloner(policy, cloning, np.random.default_rng(params.seed))

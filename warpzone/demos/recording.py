@@ -7,6 +7,7 @@ Whoever reads a log replays it, and refuses it when the console ends up elsewher
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import batched, groupby
 from pathlib import Path
 from reprlib import repr as shorten
@@ -22,7 +23,7 @@ from pydantic import (
 )
 
 from warpzone.errors import InputError
-from warpzone.game.actions import ACTION_SETS, NO_BUTTONS, action_name
+from warpzone.game.actions import ACTION_SETS, action_name
 from warpzone.game.consoles import (
     emulator_version,
     installed_emulators,
@@ -31,9 +32,9 @@ from warpzone.game.consoles import (
 from warpzone.game.emulator import rom_sha256
 from warpzone.game.env import MarioEnv
 from warpzone.game.level import LevelPlay
-from warpzone.game.observation import ObsType, make_view
+from warpzone.game.observation import ObsType
 from warpzone.game.state import is_cleared, is_dead
-from warpzone.params import GameParams, Level
+from warpzone.params import GameParams, Level, NoiseParams
 
 Outcome = Literal["clear", "death", "unfinished"]
 
@@ -208,34 +209,38 @@ def replay(recording: Recording, play: LevelPlay, source: str) -> Iterator[int]:
     for frames, buttons in enumerate(held, start=1):
         play.advance(buttons)
         if play.is_over and frames < len(held):
-            raise InputError(
-                f"{source}: the replay ends after {frames} of {len(held)} frames"
-            )
+            raise _ends_early(source, frames, recording)
         yield frames
-    if (found := _ram_sha256(play)) != recording.ram_sha256:
-        raise InputError(
-            f"{source}: the replay ends in another state: RAM {found}, "
-            f"recorded {recording.ram_sha256}"
-        )
-    if (outcome := _outcome(play)) != recording.outcome:
-        raise InputError(
-            f"{source}: the replay ends with {outcome!r}, "
-            f"recorded {recording.outcome!r}"
-        )
+    _check_end(recording, play, source)
 
 
-def play_again(recording: Recording, env: MarioEnv) -> Iterator[np.ndarray]:
-    """Play a recording again, in an environment of its level and emulator.
+def play_again(
+    recording: Recording, env: MarioEnv, source: str
+) -> Iterator[np.ndarray]:
+    """Play a recording again, agent step by agent step, and check where it ends.
+
+    Args:
+        recording: What to play.
+        env: An environment of the recording's level, emulator and frame skip. Its noise
+            plays no part.
+        source: Where the recording comes from, for the message.
 
     Yields:
-        The observation before each of its agent steps.
+        The observation before each agent step.
+
+    Raises:
+        InputError: If the episode ends early or the RAM differs at the end.
     """
     observation, _ = env.begin(recording.no_ops)
-    held = recording.frame_buttons[recording.no_ops :]
-    steps = batched(held, recording.frame_skip, strict=False)
+    held = recording.frame_buttons
+    steps = batched(held[recording.no_ops :], recording.frame_skip, strict=False)
     for wanted, buttons in zip(recording.decided, steps, strict=True):
         yield observation
         observation, *_ = env.play_step(wanted, bytes(buttons))
+        frames = len(env.frame_buttons)
+        if env.play.is_over and frames < len(held):
+            raise _ends_early(source, frames, recording)
+    _check_end(recording, env.play, source)
 
 
 def read_recordings(path: Path) -> list[Recording]:
@@ -289,21 +294,32 @@ def watch(
                 f"{source}: presses {action_name(mask)}, which the action set "
                 f"{game.action_set!r} lacks"
             )
-    play = recording.new_play()
-    view = make_view(game, obs_type)
-    held = bytes([NO_BUTTONS]) + recording.frame_buttons
-    observations = []
-    for frames in replay(recording, play, source):
-        since_first = frames - recording.no_ops
-        if since_first >= 0 and since_first % recording.frame_skip == 0:
-            if since_first == 0:
-                view.fill(play.emulator, held[frames])
-            else:
-                view.push(play.emulator, held[frames])
-            observations.append(view.observation.copy())
-    actions = np.array([indices[mask] for mask in decided], np.int64)
-    # The screen after the last step precedes no action.
-    return np.stack(observations[: len(actions)]), actions
+    emulator = installed_emulators()[recording.emulator]
+    game = game.model_copy(update={"emulator": emulator})
+    quiet = NoiseParams(no_op_max=0, sticky_probability=0.0)
+    with closing(MarioEnv(game, quiet, obs_type=obs_type)) as env:
+        observations = np.stack(list(play_again(recording, env, source)))
+    return observations, np.array([indices[mask] for mask in decided], np.int64)
+
+
+def _ends_early(source: str, frames: int, recording: Recording) -> InputError:
+    return InputError(
+        f"{source}: the replay ends after {frames} of "
+        f"{len(recording.frame_buttons)} frames"
+    )
+
+
+def _check_end(recording: Recording, play: LevelPlay, source: str) -> None:
+    if (found := _ram_sha256(play)) != recording.ram_sha256:
+        raise InputError(
+            f"{source}: the replay ends in another state: RAM {found}, "
+            f"recorded {recording.ram_sha256}"
+        )
+    if (outcome := _outcome(play)) != recording.outcome:
+        raise InputError(
+            f"{source}: the replay ends with {outcome!r}, "
+            f"recorded {recording.outcome!r}"
+        )
 
 
 def _outcome(play: LevelPlay) -> Outcome:

@@ -128,7 +128,7 @@ def all_agents(params: Params) -> Iterable[tuple[str, Agent]]:
     make_deterministic(params.seed)
     for name in agent_names(params.runs):
         if (EPISODES / f"{name}.csv").is_file():
-            yield name, load_agent(folder_of(name), params.game, params.evaluate)
+            yield name, load_agent(folder_of(name), params)
 
 
 def play_again(name: str, agent: Agent, params: Params) -> dict[str, float]:

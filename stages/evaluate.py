@@ -38,7 +38,7 @@ def main() -> None:
         raise InputError(f"no agent {name!r}: {PARAMS} knows {', '.join(known)}")
 
     make_deterministic(params.seed)
-    agent = load_agent(folder_of(name), params.game, params.evaluate)
+    agent = load_agent(folder_of(name), params)
     episodes, envs = params.evaluate.episodes, params.evaluate.envs
     seeds = [
         episode_seed(Purpose.EVALUATION, params.seed, index)

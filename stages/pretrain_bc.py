@@ -6,6 +6,8 @@ the last round.
 """
 
 import sys
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from warpzone.agents.cloning import (
     measure,
     split_episodes,
 )
-from warpzone.agents.dagger import ask_teacher
+from warpzone.agents.dagger import Witness
 from warpzone.agents.policy import (
     Policy,
     PolicyAgent,
@@ -33,11 +35,11 @@ from warpzone.agents.policy import (
     make_deterministic,
     save_policy,
 )
-from warpzone.demos.recording import Recording
+from warpzone.demos.recording import Recording, play_again
 from warpzone.evaluation import play_episodes
 from warpzone.files import write_csv, write_json
 from warpzone.game.actions import ACTION_SETS, action_name
-from warpzone.game.observation import ObsType
+from warpzone.game.env import MarioEnv
 from warpzone.params import Params, load_params
 from warpzone.progress import progress_bar
 from warpzone.provenance import note
@@ -100,8 +102,11 @@ def pretrain(
         row: dict[str, Any] = {"round": round_}
         is_new = round_ == len(log.rounds)
         if is_new:
-            row |= play(teacher, policy, round_, params, log)
-        episodes, stuck = ask(teacher, round_, params, log)
+            played, witnesses = play(policy if round_ else teacher, round_, params, log)
+            row |= played
+        else:
+            witnesses = play_what_was_logged(round_, params, log)
+        episodes, stuck = ask(teacher, round_, witnesses, params, log)
         shown, kept_back = split_episodes(episodes, bc.held_out_share)
         train += [*shown, *stuck]
         held_out += kept_back
@@ -148,49 +153,73 @@ def pretrain(
 
 
 def play(
-    teacher: Policy, policy: Policy, round_: int, params: Params, log: Log
-) -> dict[str, Any]:
+    policy: Policy, round_: int, params: Params, log: Log
+) -> tuple[dict[str, Any], list[Witness]]:
     """Play the episodes of a round: first the teacher, then the clone."""
     bc = params.pretrain_bc
-    temperature = params.train_teacher.temperature
-    agent, count, first = PolicyAgent(teacher, temperature), bc.episodes, 0
-    sees: ObsType = "ram"
-    if round_ > 0:
-        agent = PolicyAgent.as_evaluated(policy, params.evaluate)
-        count, sees = bc.round_episodes, "pictures"
-        first = bc.episodes + (round_ - 1) * count
+    obs_type = "pictures" if round_ else "ram"
+    count = bc.round_episodes if round_ else bc.episodes
+    first = bc.episodes + (round_ - 1) * count if round_ else 0
     seeds = [
         episode_seed(Purpose.DAGGER, params.seed, first + index)
         for index in range(count)
     ]
+    witnesses = [Witness(params.game) for _ in seeds]
     with progress_bar(count, f"playing, round {round_}", "episode") as bar:
         table, recordings = play_episodes(
-            agent, params.game, params.noise, seeds, bc.envs, bar.update, sees
+            PolicyAgent.as_measured(policy, params, obs_type),
+            params.game,
+            params.noise,
+            seeds,
+            bc.envs,
+            bar.update,
+            obs_type,
+            lambda index, env: witnesses[index].look(env),
         )
     log.episodes.append([recording.to_json() for recording in recordings])
     steps, frames = table[["agent_steps", "emulator_frames"]].sum()
     log.agent_steps += int(steps)
-    # Once to play and once to see what was seen.
-    log.emulator_frames += 2 * int(frames)
+    log.emulator_frames += int(frames)
     cleared, x_pos_max = table[["cleared", "x_pos_max"]].mean()
-    return {
-        "round": round_,
-        "clear_rate": float(cleared),
-        "x_pos_max": float(x_pos_max),
-    }
+    played = {"clear_rate": float(cleared), "x_pos_max": float(x_pos_max)}
+    return played, witnesses
+
+
+def play_what_was_logged(round_: int, params: Params, log: Log) -> list[Witness]:
+    """Play the episodes of a round again, as they were."""
+    recordings = recordings_of(round_, log)
+    witnesses = [Witness(params.game) for _ in recordings]
+    with (
+        closing(MarioEnv(params.game, params.noise)) as env,
+        progress_bar(len(recordings), f"watching, round {round_}", "episode") as bar,
+    ):
+        for recording, witness in zip(recordings, witnesses, strict=True):
+            for _ in play_again(recording, env, f"round {round_}"):
+                witness.look(env)
+            bar.update()
+    return witnesses
 
 
 def ask(
-    teacher: Policy, round_: int, params: Params, log: Log
+    teacher: Policy,
+    round_: int,
+    witnesses: Sequence[Witness],
+    params: Params,
+    log: Log,
 ) -> tuple[list[Demonstration], list[Demonstration]]:
     """Ask the teacher what to do in every step of a round."""
-    source = f"round {round_}"
-    recordings = [Recording.parse(line, source) for line in log.episodes[round_]]
     temperature = params.train_teacher.temperature
-    with progress_bar(len(recordings), f"asking, {source}", "episode") as bar:
-        return ask_teacher(
-            teacher, temperature, recordings, params.game, params.noise, bar.update
+    told = [
+        witness.ask(teacher, temperature, recording.outcome == "unfinished")
+        for witness, recording in zip(
+            witnesses, recordings_of(round_, log), strict=True
         )
+    ]
+    return [first for first, _ in told], [stuck for _, stuck in told if len(stuck)]
+
+
+def recordings_of(round_: int, log: Log) -> list[Recording]:
+    return [Recording.parse(line, f"round {round_}") for line in log.episodes[round_]]
 
 
 def figures(fit: Fit, measured: Fit) -> dict[str, float]:

@@ -38,10 +38,7 @@ def main() -> None:
     ]
     shown = params.record_video.agent
     folders = {"random": None, "bc": CLONE, shown: TRAINED / shown}
-    agents = {
-        name: load_agent(folder, params.game, params.evaluate)
-        for name, folder in folders.items()
-    }
+    agents = {name: load_agent(folder, params) for name, folder in folders.items()}
     noises = noises_around(params)
     rows = []
     total = len(agents) * len(noises) * episodes

@@ -1,20 +1,22 @@
 from collections.abc import Sequence
+from contextlib import closing
 
 import numpy as np
 import pytest
 import torch
 
-from warpzone.agents.agent import RandomAgent
-from warpzone.agents.cloning import Demonstration
-from warpzone.agents.dagger import ask_teacher
+from warpzone.agents.agent import Agent, RandomAgent
+from warpzone.agents.dagger import Witness
 from warpzone.agents.policy import (
     Policy,
     action_logits,
     build_policy,
     make_deterministic,
 )
-from warpzone.demos.recording import Recording, watch
+from warpzone.demos.recording import Recording, play_again, watch
 from warpzone.evaluation import play_episodes
+from warpzone.game.env import MarioEnv
+from warpzone.game.observation import ObsType
 from warpzone.params import EmulatorName, GameParams, NoiseParams
 
 SEEDS = [5, 6, 7]
@@ -28,10 +30,21 @@ def short_game(request: pytest.FixtureRequest, game: GameParams) -> GameParams:
     return game.model_copy(update={"emulator": emulator, "time_limit": 20})
 
 
-@pytest.fixture
-def recordings(short_game: GameParams, noise: NoiseParams) -> list[Recording]:
-    _, recordings = play_episodes(RandomAgent(7), short_game, noise, SEEDS, 2)
-    return recordings
+def witnessed(
+    agent: Agent, game: GameParams, noise: NoiseParams, obs_type: ObsType = "pictures"
+) -> tuple[list[Recording], list[Witness]]:
+    """Return episodes, and who saw them."""
+    witnesses = [Witness(game) for _ in SEEDS]
+    _, recordings = play_episodes(
+        agent,
+        game,
+        noise,
+        SEEDS,
+        len(SEEDS),
+        obs_type=obs_type,
+        before_step=lambda index, env: witnesses[index].look(env),
+    )
+    return recordings, witnesses
 
 
 @pytest.fixture
@@ -40,59 +53,63 @@ def teacher(short_game: GameParams) -> Policy:
     return build_policy(short_game, "ram")
 
 
-def test_the_teacher_is_asked_about_what_was_seen(
-    recordings: list[Recording],
-    teacher: Policy,
-    short_game: GameParams,
-    noise: NoiseParams,
+@pytest.mark.parametrize("obs_type", ["pictures", "ram"])
+def test_the_teacher_is_asked_about_what_was_to_be_seen(
+    teacher: Policy, short_game: GameParams, noise: NoiseParams, obs_type: ObsType
 ) -> None:
-    done = []
-    asked, stuck = ask_teacher(
-        teacher, 0.5, recordings, short_game, noise, lambda: done.append(1)
-    )
-    assert not stuck
-    assert len(done) == 3
-    for recording, demonstration in zip(recordings, asked, strict=True):
+    recordings, witnesses = witnessed(RandomAgent(7), short_game, noise, obs_type)
+    for recording, witness in zip(recordings, witnesses, strict=True):
+        asked, stuck = witness.ask(teacher, 0.5, is_unfinished=True)
+        assert len(stuck) == 0
         pictures, actions = watch(recording, short_game, "here")
         ram, _ = watch(recording, short_game, "here", "ram")
         assert len(actions) == 20
-        assert np.array_equal(demonstration.observations, pictures)
+        assert np.array_equal(asked.observations, pictures)
         # Each picture is kept once, though most are seen four times.
-        first, last = np.lib.array_utils.byte_bounds(demonstration.observations)
+        first, last = np.lib.array_utils.byte_bounds(asked.observations)
         assert last - first == (len(pictures) + 3) * pictures[0, 0].nbytes
         # Half the temperature doubles the logits.
         logits = torch.from_numpy(action_logits(teacher, ram))
         expected = torch.softmax(2 * logits, dim=1).numpy()
-        assert demonstration.probabilities.dtype == np.float32
-        assert np.allclose(demonstration.probabilities, expected, atol=1e-6)
+        assert asked.probabilities.dtype == np.float32
+        assert np.allclose(asked.probabilities, expected, atol=1e-6)
 
 
 def test_a_teacher_without_temperature_is_certain(
-    recordings: list[Recording],
-    teacher: Policy,
-    short_game: GameParams,
-    noise: NoiseParams,
+    teacher: Policy, short_game: GameParams, noise: NoiseParams
 ) -> None:
-    [first, *_], _ = ask_teacher(teacher, 0.0, recordings, short_game, noise)
-    ram, _ = watch(recordings[0], short_game, "here", "ram")
+    [recording, *_], [witness, *_] = witnessed(RandomAgent(7), short_game, noise)
+    asked, _ = witness.ask(teacher, 0.0, is_unfinished=True)
+    ram, _ = watch(recording, short_game, "here", "ram")
     likeliest = action_logits(teacher, ram).argmax(axis=1)
-    assert np.array_equal(first.probabilities, np.eye(7)[likeliest])
+    assert np.array_equal(asked.probabilities, np.eye(7)[likeliest])
 
 
-def ask_who_stops(
-    teacher: Policy, game: GameParams, noise: NoiseParams
-) -> tuple[list[Recording], list[Demonstration], list[Demonstration]]:
-    """Return episodes that end for want of progress, and what was told of them."""
-    _, recordings = play_episodes(Stops(), game, noise, SEEDS, len(SEEDS))
-    return recordings, *ask_teacher(teacher, 0.5, recordings, game, noise)
+def test_whoever_sees_it_played_again_is_told_the_same(
+    teacher: Policy, short_game: GameParams, noise: NoiseParams
+) -> None:
+    game = short_game.model_copy(update={"stuck_limit": 10, "time_limit": 100})
+    recordings, witnesses = witnessed(Stops(), game, noise)
+    with closing(MarioEnv(game, noise)) as env:
+        for recording, witness in zip(recordings, witnesses, strict=True):
+            later = Witness(game)
+            for _ in play_again(recording, env, "here"):
+                later.look(env)
+            first, again = (w.ask(teacher, 0.5, True) for w in (witness, later))
+            for told, told_again in zip(first, again, strict=True):
+                assert len(told) > 0
+                assert np.array_equal(told.observations, told_again.observations)
+                assert np.array_equal(told.probabilities, told_again.probabilities)
 
 
 def test_where_the_clone_is_stuck_any_action_is_as_good(
     teacher: Policy, short_game: GameParams, noise: NoiseParams
 ) -> None:
     game = short_game.model_copy(update={"stuck_limit": 10, "time_limit": 100})
-    recordings, asked, stuck = ask_who_stops(teacher, game, noise)
-    for recording, told, untold in zip(recordings, asked, stuck, strict=True):
+    recordings, witnesses = witnessed(Stops(), game, noise)
+    for recording, witness in zip(recordings, witnesses, strict=True):
+        assert recording.outcome == "unfinished"
+        told, untold = witness.ask(teacher, 0.5, is_unfinished=True)
         pictures, _ = watch(recording, game, "here")
         assert len(pictures) < 34
         # Four steps after the last new ground all four pictures show him stand.
@@ -102,13 +119,18 @@ def test_where_the_clone_is_stuck_any_action_is_as_good(
         assert np.array_equal(untold.probabilities, np.full((6, 7), np.float32(1 / 7)))
 
 
-def test_the_teacher_is_asked_to_the_end_where_being_stuck_ends_early(
-    teacher: Policy, short_game: GameParams, noise: NoiseParams
+@pytest.mark.parametrize("is_unfinished", [True, False])
+def test_the_teacher_is_asked_to_the_end_of_an_episode_that_ends_otherwise(
+    teacher: Policy, short_game: GameParams, noise: NoiseParams, is_unfinished: bool
 ) -> None:
-    game = short_game.model_copy(update={"stuck_limit": 3, "time_limit": 100})
-    recordings, asked, stuck = ask_who_stops(teacher, game, noise)
-    assert not stuck
-    assert [len(told) for told in asked] == [len(r.decided) for r in recordings]
+    # Stuck for too short a time, or dead at last.
+    limits = {"stuck_limit": 3 if is_unfinished else 10, "time_limit": 100}
+    game = short_game.model_copy(update=limits)
+    recordings, witnesses = witnessed(Stops(), game, noise)
+    for recording, witness in zip(recordings, witnesses, strict=True):
+        told, untold = witness.ask(teacher, 0.5, is_unfinished)
+        assert len(untold) == 0
+        assert len(told) == len(recording.decided)
 
 
 class Stops:
@@ -122,13 +144,3 @@ class Stops:
     ) -> np.ndarray:
         self._steps += 1
         return np.full(len(observations), int(self._steps <= 10))
-
-
-def test_an_episode_of_other_noise_is_refused(
-    recordings: list[Recording],
-    teacher: Policy,
-    short_game: GameParams,
-    no_noise: NoiseParams,
-) -> None:
-    with pytest.raises(RuntimeError, match="the episode of seed 5 went another way"):
-        ask_teacher(teacher, 0.5, recordings, short_game, no_noise)

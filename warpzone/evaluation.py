@@ -66,6 +66,7 @@ def play_episodes(
     envs: int,
     progress: Callable[[], object] | None = None,
     obs_type: ObsType = "pictures",
+    before_step: Callable[[int, MarioEnv], object] | None = None,
 ) -> tuple[pd.DataFrame, list[Recording]]:
     """Play one episode a seed.
 
@@ -80,6 +81,8 @@ def play_episodes(
         envs: Episodes played side by side.
         progress: Called after each episode.
         obs_type: What the agent sees, as `MarioEnv` has it.
+        before_step: Called before each agent step, on any thread, with the place of the
+            episode's seed and the environment.
 
     Returns:
         The table, with all of `COLUMNS` but the agent's name, and the recordings. Both
@@ -105,6 +108,8 @@ def play_episodes(
             rngs[slot] = action_rng(seed)
 
         def step(slot: int, action: int) -> dict[str, Any] | None:
+            if before_step is not None:
+                before_step(playing[slot], consoles[slot])
             step_result = consoles[slot].step(action)
             observations[slot], _, terminated, truncated, info = step_result
             return info if terminated or truncated else None

@@ -27,12 +27,8 @@ def make_score(
     ]
 
     def score(policy: Policy) -> Score:
-        if obs_type == "pictures":
-            agent = PolicyAgent.as_evaluated(policy, params.evaluate)
-        else:
-            agent = PolicyAgent(policy, params.train_teacher.temperature)
         table, _ = play_episodes(
-            agent,
+            PolicyAgent.as_measured(policy, params, obs_type),
             params.game,
             params.noise,
             seeds,

@@ -22,7 +22,7 @@ from warpzone.game.actions import ACTION_SETS
 from warpzone.game.emulator import rom_sha256
 from warpzone.game.observation import ObsType, make_view, stands_still
 from warpzone.game.surroundings import SURROUNDINGS, read_surroundings
-from warpzone.params import DeviceName, EvaluateParams, GameParams, Section
+from warpzone.params import DeviceName, GameParams, Params, Section
 from warpzone.provenance import deciding_facts
 
 Policy = ActorCriticPolicy
@@ -120,9 +120,14 @@ class PolicyAgent:
         self._idle_temperature = idle_temperature
 
     @classmethod
-    def as_evaluated(cls, policy: Policy, params: EvaluateParams) -> Self:
-        """Return how a policy that sees pictures is measured."""
-        return cls(policy, params.temperature, params.idle_temperature)
+    def as_measured(
+        cls, policy: Policy, params: Params, obs_type: ObsType = "pictures"
+    ) -> Self:
+        """Return how a policy plays wherever it is measured; the teacher sees RAM."""
+        if obs_type == "ram":
+            return cls(policy, params.train_teacher.temperature)
+        evaluate = params.evaluate
+        return cls(policy, evaluate.temperature, evaluate.idle_temperature)
 
     def act(
         self, observations: np.ndarray, rngs: Sequence[np.random.Generator]
@@ -354,17 +359,15 @@ def load_policy(
     return policy
 
 
-def load_agent(
-    folder: Path | None, game: GameParams, evaluate: EvaluateParams
-) -> Agent:
+def load_agent(folder: Path | None, params: Params) -> Agent:
     """Return the agent that a folder holds; without one, random play.
 
     Raises:
         InputError: As `load_policy` does.
     """
     if folder is None:
-        return RandomAgent(len(ACTION_SETS[game.action_set]))
-    return PolicyAgent.as_evaluated(load_policy(folder, game), evaluate)
+        return RandomAgent(len(ACTION_SETS[params.game.action_set]))
+    return PolicyAgent.as_measured(load_policy(folder, params.game), params)
 
 
 def _architecture(policy: Policy) -> dict[str, Any]:

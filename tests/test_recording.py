@@ -226,15 +226,31 @@ def test_another_emulator_is_refused_with_both(
     )
 
 
-def test_a_replay_that_ends_early_is_refused(death: Recording, play: LevelPlay) -> None:
+def beyond_the_end(death: Recording) -> str:
+    """The line of a death after which the buttons go on for an agent step."""
     runs = json.loads(death.to_json())
-    frames = len(death.frame_buttons)
-    line = changed(
+    return changed(
         death,
         buttons=[*runs["buttons"], [RIGHT, 6]],
         decisions=[*runs["decisions"], [RIGHT, 1]],
     )
+
+
+def test_a_replay_that_ends_early_is_refused(death: Recording, play: LevelPlay) -> None:
+    frames = len(death.frame_buttons)
+    line = beyond_the_end(death)
     assert_refused(line, play, f"ends after {frames} of {frames + 6} frames")
+
+
+def test_watching_what_ends_early_is_refused_in_the_same_words(
+    death: Recording, env: MarioEnv
+) -> None:
+    game = env.game.model_copy(update={"frame_skip": 6})
+    frames = len(death.frame_buttons)
+    longer = Recording.parse(beyond_the_end(death), "demo")
+    message = f"^demo: the replay ends after {frames} of {frames + 6} frames$"
+    with pytest.raises(InputError, match=message):
+        watch(longer, game, "demo")
 
 
 def test_a_run_that_is_too_short_is_refused(

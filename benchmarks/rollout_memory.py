@@ -41,7 +41,7 @@ def main() -> None:
                 build_policy(game),
                 rl,
                 seed=0,
-                score=lambda _: Score(0.0, 0.0),
+                score=lambda _: Score(0.0, 0.0, 1),
                 device=torch.device("cpu"),
                 critic=build_policy(game, "ram"),
             )

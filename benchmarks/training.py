@@ -170,7 +170,7 @@ def train_ours(
     def score(policy: Policy) -> Score:
         # The first look at the policy is just before the first rollout.
         began.append((time.perf_counter(), frames_of(envs)))
-        return Score(clear_rate=0.0, x_pos_max=0.0)
+        return Score(clear_rate=0.0, x_pos_max=0.0, episodes=1)
 
     start, critic = (build_policy(game, o).to(device) for o in ("pictures", "ram"))
     envs.env_method("forget")

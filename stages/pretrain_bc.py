@@ -36,7 +36,7 @@ from warpzone.agents.policy import (
     save_policy,
 )
 from warpzone.demos.recording import Recording, play_again
-from warpzone.evaluation import play_episodes
+from warpzone.evaluation import Cause, cause_of_end, play_episodes
 from warpzone.files import write_csv, write_json
 from warpzone.game.actions import ACTION_SETS, action_name
 from warpzone.game.env import MarioEnv
@@ -60,6 +60,10 @@ USED = {
     "train_teacher": {"temperature"},
     "evaluate": {"temperature", "idle_temperature"},
 }
+
+
+Seen = tuple[Witness, Cause]
+"""An episode: who saw it, and what ended it."""
 
 
 @dataclass
@@ -102,11 +106,11 @@ def pretrain(
         row: dict[str, Any] = {"round": round_}
         is_new = round_ == len(log.rounds)
         if is_new:
-            played, witnesses = play(policy if round_ else teacher, round_, params, log)
+            played, seen = play(policy if round_ else teacher, round_, params, log)
             row |= played
         else:
-            witnesses = play_what_was_logged(round_, params, log)
-        episodes, stuck = ask(teacher, round_, witnesses, params, log)
+            seen = play_what_was_logged(round_, params, log)
+        episodes, stuck = ask(teacher, seen, params)
         shown, kept_back = split_episodes(episodes, bc.held_out_share)
         train += [*shown, *stuck]
         held_out += kept_back
@@ -154,7 +158,7 @@ def pretrain(
 
 def play(
     policy: Policy, round_: int, params: Params, log: Log
-) -> tuple[dict[str, Any], list[Witness]]:
+) -> tuple[dict[str, Any], list[Seen]]:
     """Play the episodes of a round: first the teacher, then the clone."""
     bc = params.pretrain_bc
     obs_type = "pictures" if round_ else "ram"
@@ -182,44 +186,36 @@ def play(
     log.emulator_frames += int(frames)
     cleared, x_pos_max = table[["cleared", "x_pos_max"]].mean()
     played = {"clear_rate": float(cleared), "x_pos_max": float(x_pos_max)}
-    return played, witnesses
+    return played, list(zip(witnesses, table["cause"], strict=True))
 
 
-def play_what_was_logged(round_: int, params: Params, log: Log) -> list[Witness]:
+def play_what_was_logged(round_: int, params: Params, log: Log) -> list[Seen]:
     """Play the episodes of a round again, as they were."""
-    recordings = recordings_of(round_, log)
-    witnesses = [Witness(params.game) for _ in recordings]
+    source = f"round {round_}"
+    recordings = [Recording.parse(line, source) for line in log.episodes[round_]]
+    seen: list[Seen] = []
     with (
         closing(MarioEnv(params.game, params.noise)) as env,
-        progress_bar(len(recordings), f"watching, round {round_}", "episode") as bar,
+        progress_bar(len(recordings), f"watching, {source}", "episode") as bar,
     ):
-        for recording, witness in zip(recordings, witnesses, strict=True):
-            for _ in play_again(recording, env, f"round {round_}"):
+        for recording in recordings:
+            witness = Witness(params.game)
+            for _ in play_again(recording, env, source):
                 witness.look(env)
+            seen.append((witness, cause_of_end(env)))
             bar.update()
-    return witnesses
+    return seen
 
 
 def ask(
-    teacher: Policy,
-    round_: int,
-    witnesses: Sequence[Witness],
-    params: Params,
-    log: Log,
+    teacher: Policy, seen: Sequence[Seen], params: Params
 ) -> tuple[list[Demonstration], list[Demonstration]]:
     """Ask the teacher what to do in every step of a round."""
     temperature = params.train_teacher.temperature
     told = [
-        witness.ask(teacher, temperature, recording.outcome == "unfinished")
-        for witness, recording in zip(
-            witnesses, recordings_of(round_, log), strict=True
-        )
+        witness.ask(teacher, temperature, cause == "stuck") for witness, cause in seen
     ]
     return [first for first, _ in told], [stuck for _, stuck in told if len(stuck)]
-
-
-def recordings_of(round_: int, log: Log) -> list[Recording]:
-    return [Recording.parse(line, f"round {round_}") for line in log.episodes[round_]]
 
 
 def figures(fit: Fit, measured: Fit) -> dict[str, float]:

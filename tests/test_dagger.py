@@ -59,7 +59,7 @@ def test_the_teacher_is_asked_about_what_was_to_be_seen(
 ) -> None:
     recordings, witnesses = witnessed(RandomAgent(7), short_game, noise, obs_type)
     for recording, witness in zip(recordings, witnesses, strict=True):
-        asked, stuck = witness.ask(teacher, 0.5, is_unfinished=True)
+        asked, stuck = witness.ask(teacher, 0.5, is_stuck=False)
         assert len(stuck) == 0
         pictures, actions = watch(recording, short_game, "here")
         ram, _ = watch(recording, short_game, "here", "ram")
@@ -79,7 +79,7 @@ def test_a_teacher_without_temperature_is_certain(
     teacher: Policy, short_game: GameParams, noise: NoiseParams
 ) -> None:
     [recording, *_], [witness, *_] = witnessed(RandomAgent(7), short_game, noise)
-    asked, _ = witness.ask(teacher, 0.0, is_unfinished=True)
+    asked, _ = witness.ask(teacher, 0.0, is_stuck=False)
     ram, _ = watch(recording, short_game, "here", "ram")
     likeliest = action_logits(teacher, ram).argmax(axis=1)
     assert np.array_equal(asked.probabilities, np.eye(7)[likeliest])
@@ -109,7 +109,7 @@ def test_where_the_clone_is_stuck_any_action_is_as_good(
     recordings, witnesses = witnessed(Stops(), game, noise)
     for recording, witness in zip(recordings, witnesses, strict=True):
         assert recording.outcome == "unfinished"
-        told, untold = witness.ask(teacher, 0.5, is_unfinished=True)
+        told, untold = witness.ask(teacher, 0.5, is_stuck=True)
         pictures, _ = watch(recording, game, "here")
         assert len(pictures) < 34
         # Four steps after the last new ground all four pictures show him stand.
@@ -119,16 +119,16 @@ def test_where_the_clone_is_stuck_any_action_is_as_good(
         assert np.array_equal(untold.probabilities, np.full((6, 7), np.float32(1 / 7)))
 
 
-@pytest.mark.parametrize("is_unfinished", [True, False])
+@pytest.mark.parametrize("is_stuck", [True, False])
 def test_the_teacher_is_asked_to_the_end_of_an_episode_that_ends_otherwise(
-    teacher: Policy, short_game: GameParams, noise: NoiseParams, is_unfinished: bool
+    teacher: Policy, short_game: GameParams, noise: NoiseParams, is_stuck: bool
 ) -> None:
     # Stuck for too short a time, or dead at last.
-    limits = {"stuck_limit": 3 if is_unfinished else 10, "time_limit": 100}
+    limits = {"stuck_limit": 3 if is_stuck else 10, "time_limit": 100}
     game = short_game.model_copy(update=limits)
     recordings, witnesses = witnessed(Stops(), game, noise)
     for recording, witness in zip(recordings, witnesses, strict=True):
-        told, untold = witness.ask(teacher, 0.5, is_unfinished)
+        told, untold = witness.ask(teacher, 0.5, is_stuck)
         assert len(untold) == 0
         assert len(told) == len(recording.decided)
 

@@ -24,7 +24,7 @@ from warpzone.game.observation import ObsType
 from warpzone.game.vec_env import ThreadedVecEnv
 from warpzone.params import PPOParams
 
-EQUAL = Score(0.0, 0.0)
+EQUAL = Score(0.0, 0.0, 1)
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +197,8 @@ def test_an_update_is_that_of_sb3(small, noise, monkeypatch):
 def test_the_start_is_a_candidate(small, noise):
     start = new_policy(small)
     before = weights_of(start)
-    scores = iter([Score(0.5, 100), Score(0.5, 99), Score(0.4, 200), Score(0.0, 300)])
+    ways = [(0.5, 100), (0.4, 99), (0.3, 200), (0.0, 300)]
+    scores = iter([Score(rate, x_pos_max, 100) for rate, x_pos_max in ways])
     trained = run(small, noise, params(), start=start, score=lambda _: next(scores))
     assert trained.best_update == 0
     assert are_equal(trained.best_weights, before)
@@ -220,15 +221,19 @@ def test_the_start_is_a_candidate(small, noise):
 def test_the_last_policy_that_is_not_surely_worse_than_the_best_is_kept(
     small, noise, rates, kept
 ):
-    scores = (Score(rate, -index) for index, rate in enumerate(rates))
-    rl = params(selection_episodes=100)
-    training = run(small, noise, rl, score=lambda _: next(scores))
+    scores = (Score(rate, -index, 100) for index, rate in enumerate(rates))
+    training = run(small, noise, params(), score=lambda _: next(scores))
     assert training.best_update == kept
 
 
 def test_the_best_policy_clears_most_and_then_gets_furthest(small, noise):
     scores = iter(
-        [Score(0.1, 900, 7, 28), Score(0.5, 10, 9), Score(0.5, 11), Score(0.2, 999)]
+        [
+            Score(0.1, 900, 10, 7, 28),
+            Score(0.5, 10, 10, 9),
+            Score(0.5, 11, 10),
+            Score(0.2, 999, 10),
+        ]
     )
     seen = []
 
@@ -314,8 +319,8 @@ def test_an_update_on_a_gpu_mixes_no_devices(small, monkeypatch):
 
 def test_training_ends_when_the_goal_is_surely_reached(small, noise):
     # All of 48 cleared: the interval's lower end is 0.926.
-    rl = params(selection_episodes=48, goal_clear_rate=0.92)
-    scores = iter([Score(0.5, 1.0), Score(1.0, 2.0), Score(1.0, 3.0)])
+    rl = params(goal_clear_rate=0.92)
+    scores = iter([Score(0.5, 1.0, 48), Score(1.0, 2.0, 48), Score(1.0, 3.0, 48)])
     training = run(small, noise, rl, score=lambda _: next(scores))
     assert training.ended_by == "goal"
     assert training.best_update == 1
@@ -323,12 +328,10 @@ def test_training_ends_when_the_goal_is_surely_reached(small, noise):
 
 
 def test_training_ends_after_bad_looks_in_a_row_and_keeps_the_best(small, noise):
-    rl = params(
-        agent_steps=160, collapse_share=0.5, collapse_looks=2, selection_episodes=100
-    )
-    # Bad, fair, bad, bad.
-    rates = iter([0.8, 0.3, 0.4, 0.3, 0.3, 0.8])
-    training = run(small, noise, rl, score=lambda _: Score(next(rates), 1.0))
+    rl = params(agent_steps=160, collapse_share=0.5, collapse_looks=2)
+    # Bad, fair since it may be 41 %, bad, bad.
+    rates = iter([0.8, 0.3, 0.31, 0.3, 0.3, 0.8])
+    training = run(small, noise, rl, score=lambda _: Score(next(rates), 1.0, 100))
     assert training.ended_by == "collapse"
     assert training.best_update == 0
     assert training.curve["update"].tolist() == [0, 1, 2, 3, 4]
@@ -375,7 +378,7 @@ def test_a_training_that_was_killed_goes_on_to_the_same_end(
     rl = params(agent_steps=96, rollout_steps=12, batch_size=12, selection_interval=2)
 
     def score(policy):
-        return Score(0.0, policy.action_net.bias[0].item())
+        return Score(0.0, policy.action_net.bias[0].item(), 1)
 
     how = {"score": score, "obs_type": obs_type}
     whole = run(small, noise, rl, **how)

@@ -186,10 +186,11 @@ class PPOParams(Section):
     selection_interval: Count
     """Updates between two looks at how well the policy plays."""
     selection_episodes: Count
+    """Of each look, at most: it ends once the goal is surely out of reach."""
     goal_clear_rate: Probability
     """Training ends when the selection's clear rate is at least this, at 95 %."""
     collapse_share: Probability
-    """A look that clears less than this share of the best one's rate is a bad one."""
+    """A look that surely clears less than this share of the best one's rate is bad."""
     collapse_looks: Count
     """Training ends after so many bad looks in a row."""
 

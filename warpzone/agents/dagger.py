@@ -25,7 +25,6 @@ class Witness:
         self._view = PictureStack(game)
         self._pictures: list[np.ndarray] = []
         self._ram: list[np.ndarray] = []
-        self._idle_steps = 0
 
     def look(self, env: MarioEnv) -> None:
         """See an environment before its next agent step, whatever its agent sees."""
@@ -37,10 +36,9 @@ class Witness:
             self._view.push(emulator, env.held)
             self._pictures.append(self._view.observation[-1].copy())
         self._ram.append(np.array(env.play.ram))
-        self._idle_steps = env.idle_steps
 
     def ask(
-        self, teacher: Policy, temperature: float, is_unfinished: bool
+        self, teacher: Policy, temperature: float, is_stuck: bool
     ) -> tuple[Demonstration, Demonstration]:
         """Say, for every step of the episode, what the teacher would have done.
 
@@ -52,7 +50,7 @@ class Witness:
         Args:
             teacher: A policy that sees RAM.
             temperature: That it plays with.
-            is_unfinished: Whether the episode ended for want of progress or time.
+            is_stuck: Whether the episode ended for want of progress.
 
         Returns:
             What was to be seen and how probable each action is: for as long as Mario
@@ -61,10 +59,8 @@ class Witness:
         depth = self._game.frame_stack
         pictures = sliding_window_view(np.stack(self._pictures), depth, axis=0)
         pictures = np.moveaxis(pictures, -1, 1)
-        idle_steps = self._idle_steps + 1
-        is_stuck = is_unfinished and 0 < self._game.stuck_limit <= idle_steps
         # At first the older pictures still show him move.
-        stuck = max(0, idle_steps - depth) if is_stuck else 0
+        stuck = max(0, self._game.stuck_limit - depth) if is_stuck else 0
         asked = len(self._ram) - stuck
         odds = action_odds(teacher, np.stack(self._ram[:asked]), temperature)
         told = (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)

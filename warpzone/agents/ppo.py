@@ -36,7 +36,7 @@ from warpzone.agents.policy import (
 )
 from warpzone.game.env import EpisodeLog
 from warpzone.params import PPOParams
-from warpzone.statistics import wilson
+from warpzone.statistics import Interval, wilson
 
 End = Literal["budget", "goal", "collapse"]
 """Why a training ended: all agent steps taken, good enough, or got ever worse."""
@@ -49,9 +49,15 @@ class Score:
     clear_rate: float
     x_pos_max: float
     """Mean over the episodes, in pixels."""
+    episodes: int = field(compare=False)
+    """That were played to know, in so many ``agent_steps`` and ``emulator_frames``."""
     agent_steps: int = field(default=0, compare=False)
     emulator_frames: int = field(default=0, compare=False)
-    """What it took to know, as ``agent_steps`` did."""
+
+    @property
+    def interval(self) -> Interval:
+        """Where the clear rate is, at 95 %."""
+        return wilson(round(self.clear_rate * self.episodes), self.episodes)
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,6 @@ class Training:
     best_update: int
     """Its row in the curve."""
     ended_by: End
-    selection_episodes: int
 
     def summary(self) -> dict[str, Any]:
         """Return what it took and how well the policy played, as metrics."""
@@ -82,15 +87,15 @@ class Training:
             self.curve.iloc[row] for row in (0, self.best_update, -1)
         )
         looks = {"start": at_start, "best": best, "final": last}
-        looking = self.curve[["selection_agent_steps", "selection_emulator_frames"]]
+        spent = ("episodes", "agent_steps", "emulator_frames")
+        looking = self.curve[[f"selection_{name}" for name in spent]].sum()
         return {
             "agent_steps": int(last["agent_steps"]),
             "emulator_frames": int(last["emulator_frames"]),
             "updates": int(last["update"]),
             "best_update": self.best_update,
             "ended_by": self.ended_by,
-            "selection_episodes": self.selection_episodes,
-            **{str(name): int(total) for name, total in looking.sum().items()},
+            **{str(name): int(total) for name, total in looking.items()},
             **{
                 f"selection_{figure}_{name}": round(look[f"selection_{figure}"], digits)
                 for figure, digits in (("clear_rate", 4), ("x_pos_max", 1))
@@ -174,7 +179,6 @@ def train(
         best_weights=recorder.best_weights,
         best_update=recorder.best_update,
         ended_by=recorder.ended_by or "budget",
-        selection_episodes=params.selection_episodes,
     )
 
 
@@ -312,7 +316,7 @@ class _Recorder(BaseCallback):
         self.best_weights: dict[str, torch.Tensor] = {}
         self.best_update = 0
         self.ended_by: End | None = None
-        self._best_score = Score(-1.0, -1.0)
+        self._best_score = Score(-1.0, -1.0, episodes=0)
         self._bad_looks = 0
         self._params = params
         self._average = average
@@ -444,21 +448,17 @@ class _Recorder(BaseCallback):
         best, self._best_score = self._best_score, max(self._best_score, score)
         if score > best:
             return True
-        return 0 < self._at_least(best) <= score.clear_rate
+        return 0 < best.interval.low <= score.clear_rate
 
     def _judge(self, score: Score) -> End | None:
         """Say whether training should end before its budget is spent."""
         params = self._params
-        if self._at_least(score) >= params.goal_clear_rate:
+        if score.interval.low >= params.goal_clear_rate:
             return "goal"
-        is_bad = score.clear_rate < params.collapse_share * self._best_score.clear_rate
+        share_of_best = params.collapse_share * self._best_score.clear_rate
+        is_bad = score.interval.high < share_of_best
         self._bad_looks = self._bad_looks + 1 if is_bad else 0
         return "collapse" if self._bad_looks >= params.collapse_looks else None
-
-    def _at_least(self, score: Score) -> float:
-        """The lower end of the 95 % interval of a look's clear rate."""
-        episodes = self._params.selection_episodes
-        return wilson(round(score.clear_rate * episodes), episodes).low
 
 
 def _frames(envs: VecEnv) -> int:

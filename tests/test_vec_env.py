@@ -252,14 +252,14 @@ def test_a_reset_drops_the_step_under_way() -> None:
 
 
 def test_an_attribute_is_read_after_the_step_under_way() -> None:
-    envs = countdowns(9)
+    envs = countdowns(9, 9)
     envs.reset()
-    env = envs.get_attr("unwrapped")[0]
-    env.gate.clear()
-    envs.step_async(np.zeros(1, int))
-    env.entered.wait()
-    threading.Timer(0.05, env.gate.set).start()
-    assert envs.get_attr("steps") == [1]
+    first, _ = envs.get_attr("unwrapped")
+    first.gate.clear()
+    envs.step_async(np.zeros(2, int))
+    assert first.entered.wait(5)
+    threading.Timer(0.05, first.gate.set).start()
+    assert envs.get_attr("steps") == [1, 1]
     envs.step_wait()
     envs.close()
 
@@ -273,14 +273,17 @@ def test_one_action_is_needed_per_environment() -> None:
 
 
 def test_environments_step_at_the_same_time() -> None:
-    envs = countdowns(9, 9)
+    envs = countdowns(9, 9, 9, threads=3)
     envs.reset()
-    first, second = envs.get_attr("unwrapped")
+    first, second, third = envs.get_attr("unwrapped")
     first.gate.clear()
-    envs.step_async(np.zeros(2, int))
+    envs.step_async(np.zeros(3, int))
     # The second gets on although the first is held up.
     assert second.entered.wait(5)
-    first.gate.set()
+    # So does whoever waits.
+    third.gate.clear()
+    threading.Timer(0.05, third.gate.set).start()
+    threading.Timer(0.1, first.gate.set).start()
     envs.step_wait()
     envs.close()
 

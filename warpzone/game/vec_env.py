@@ -20,8 +20,15 @@ from stable_baselines3.common.vec_env.base_vec_env import (
 class _Work(NamedTuple):
     """What the threads are at, and what went wrong for which environment."""
 
+    do_rest: Callable[[], None]
+    """Does what no thread has begun yet."""
     threads: list[Future[None]]
     errors: dict[int, Exception]
+
+    def finish(self) -> None:
+        """Lend a hand, and wait for the others."""
+        self.do_rest()
+        wait(self.threads)
 
 
 class ThreadedVecEnv(VecEnv):
@@ -29,7 +36,7 @@ class ThreadedVecEnv(VecEnv):
 
     The emulators release the GIL while they emulate, so threads are enough. They take
     whichever environment is next; no result depends on how many threads there are,
-    because environments share nothing.
+    because environments share nothing. The caller's is one of them, while it waits.
 
     The contract is that of SB3's ``VecEnv``. When an episode ends its environment is
     reset at once: the observation is the next episode's first, and ``info`` holds
@@ -41,7 +48,7 @@ class ThreadedVecEnv(VecEnv):
     Args:
         env_fns: Make one environment each. They are called on the threads, because a
             console takes a while to start.
-        threads: How many threads; one a core if not given.
+        threads: How many threads, the caller's too; one a core if not given.
 
     Raises:
         ValueError: If there are no environments, if one of them is given twice, or if
@@ -66,7 +73,7 @@ class ThreadedVecEnv(VecEnv):
             made[index] = env_fns[index]()
 
         making = self._begin(make_one, len(env_fns))
-        wait(making.threads)
+        making.finish()
         self.envs = [made[index] for index in sorted(made)]
         self._finish(making)
         if len({id(env.unwrapped) for env in self.envs}) < len(self.envs):
@@ -214,12 +221,12 @@ class ThreadedVecEnv(VecEnv):
                 except Exception as error:
                     errors[index] = error
 
-        threads = [self._pool.submit(do_next) for _ in range(self._threads)]
-        return _Work(threads, errors)
+        threads = [self._pool.submit(do_next) for _ in range(self._threads - 1)]
+        return _Work(do_next, threads, errors)
 
     def _finish(self, work: _Work) -> None:
         """Wait for the threads, and raise the error of the lowest index."""
-        wait(work.threads)
+        work.finish()
         if work.errors:
             index = min(work.errors)
             error = work.errors[index]
@@ -231,7 +238,7 @@ class ThreadedVecEnv(VecEnv):
     def _targets(self, indices: VecEnvIndices) -> list[gym.Env]:
         # Nobody else may touch an environment in the middle of its step.
         if self._pending is not None:
-            wait(self._pending.threads)
+            self._pending.finish()
         return [self.envs[index] for index in self._get_indices(indices)]
 
     def _require_open(self) -> None:

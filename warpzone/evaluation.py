@@ -1,9 +1,7 @@
 """Episodes played by an agent, as a table, and what the table says of the agent."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,6 +15,7 @@ from warpzone.errors import InputError
 from warpzone.game.env import MarioEnv
 from warpzone.game.observation import ObsType
 from warpzone.game.state import is_cleared, is_dead, is_in_pit, read_time
+from warpzone.game.threads import Threads
 from warpzone.params import GameParams, NoiseParams, RunsParams
 from warpzone.statistics import bootstrap_difference, bootstrap_mean, newcombe, wilson
 
@@ -93,42 +92,48 @@ def play_episodes(
     waiting = deque(range(len(seeds)))
     playing: dict[int, int] = {}
     episodes: dict[int, tuple[dict[str, Any], Recording]] = {}
+    consoles: dict[int, MarioEnv] = {}
+    actions: dict[int, int] = {}
+    ended: dict[int, dict[str, Any]] = {}
 
-    with ExitStack() as stack, ThreadPoolExecutor(os.process_cpu_count()) as pool:
-        made = pool.map(
-            lambda _: MarioEnv(game, noise, obs_type=obs_type), range(count)
-        )
-        consoles = [stack.enter_context(closing(env)) for env in made]
-        shape = consoles[0].observation_space.shape or ()
-        observations = np.empty((count, *shape), np.uint8)
+    with ExitStack() as stack, closing(Threads()) as threads:
+
+        def make(slot: int) -> None:
+            env = MarioEnv(game, noise, obs_type=obs_type)
+            consoles[slot] = stack.enter_context(closing(env))
 
         def begin(slot: int) -> None:
             seed = seeds[playing[slot]]
             observations[slot], _ = consoles[slot].reset(seed=seed)
             rngs[slot] = action_rng(seed)
 
-        def step(slot: int, action: int) -> dict[str, Any] | None:
+        def step(slot: int) -> None:
             if before_step is not None:
                 before_step(playing[slot], consoles[slot])
-            step_result = consoles[slot].step(action)
+            step_result = consoles[slot].step(actions[slot])
             observations[slot], _, terminated, truncated, info = step_result
-            return info if terminated or truncated else None
+            if terminated or truncated:
+                ended[slot] = info
 
+        threads.run(make, range(count))
+        shape = consoles[0].observation_space.shape or ()
+        observations = np.empty((count, *shape), np.uint8)
         while waiting or playing:
             free = [slot for slot in range(count) if slot not in playing]
             begun = free[: len(waiting)]
             playing |= {slot: waiting.popleft() for slot in begun}
-            list(pool.map(begin, begun))
+            threads.run(begin, begun)
             slots = sorted(playing)
-            actions = agent.act(observations[slots], [rngs[slot] for slot in slots])
-            for slot, ended in zip(slots, pool.map(step, slots, actions), strict=True):
-                if ended is not None:
-                    index = playing.pop(slot)
-                    env, seed = consoles[slot], seeds[index]
-                    recording = Recording.of_episode(env, seed)
-                    episodes[index] = (_row(env, seed, ended), recording)
-                    if progress is not None:
-                        progress()
+            chosen = agent.act(observations[slots], [rngs[slot] for slot in slots])
+            actions |= zip(slots, chosen, strict=True)
+            threads.run(step, slots)
+            for slot in sorted(ended):
+                index = playing.pop(slot)
+                env, seed = consoles[slot], seeds[index]
+                recording = Recording.of_episode(env, seed)
+                episodes[index] = (_row(env, seed, ended.pop(slot)), recording)
+                if progress is not None:
+                    progress()
 
     rows, recordings = zip(*(episodes[i] for i in range(len(seeds))), strict=True)
     return pd.DataFrame(rows).astype({"death_x": "Int64"}), list(recordings)

@@ -1,11 +1,9 @@
 """Many environments on threads, as a Stable-Baselines3 vector environment."""
 
-import os
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -16,27 +14,14 @@ from stable_baselines3.common.vec_env.base_vec_env import (
     VecEnvStepReturn,
 )
 
-
-class _Work(NamedTuple):
-    """What the threads are at, and what went wrong for which environment."""
-
-    do_rest: Callable[[], None]
-    """Does what no thread has begun yet."""
-    threads: list[Future[None]]
-    errors: dict[int, Exception]
-
-    def finish(self) -> None:
-        """Lend a hand, and wait for the others."""
-        self.do_rest()
-        wait(self.threads)
+from warpzone.game.threads import Threads, Work
 
 
 class ThreadedVecEnv(VecEnv):
     """Environments that step side by side in one process.
 
-    The emulators release the GIL while they emulate, so threads are enough. They take
-    whichever environment is next; no result depends on how many threads there are,
-    because environments share nothing. The caller's is one of them, while it waits.
+    Threads take whichever environment is next; no result depends on how many there are,
+    because environments share nothing.
 
     The contract is that of SB3's ``VecEnv``. When an episode ends its environment is
     reset at once: the observation is the next episode's first, and ``info`` holds
@@ -48,7 +33,8 @@ class ThreadedVecEnv(VecEnv):
     Args:
         env_fns: Make one environment each. They are called on the threads, because a
             console takes a while to start.
-        threads: How many threads, the caller's too; one a core if not given.
+        threads: How many threads, the caller's too, which lends a hand while it waits;
+            one a core if not given.
 
     Raises:
         ValueError: If there are no environments, if one of them is given twice, or if
@@ -63,16 +49,15 @@ class ThreadedVecEnv(VecEnv):
     ) -> None:
         if not env_fns:
             raise ValueError("env_fns is empty: give one environment or more")
-        self._threads = min(threads or os.process_cpu_count() or 1, len(env_fns))
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="env")
-        self._pending: _Work | None = None
+        self._threads = Threads(threads)
+        self._pending: Work | None = None
         self._is_closed = False
         made: dict[int, gym.Env] = {}
 
         def make_one(index: int) -> None:
             made[index] = env_fns[index]()
 
-        making = self._begin(make_one, len(env_fns))
+        making = self._threads.begin(make_one, range(len(env_fns)))
         making.finish()
         self.envs = [made[index] for index in sorted(made)]
         self._finish(making)
@@ -106,9 +91,7 @@ class ThreadedVecEnv(VecEnv):
                 f"for {self.num_envs} environments"
             )
         self._renew_results()
-        self._pending = self._begin(
-            lambda index: self._step_one(index, actions[index]), self.num_envs
-        )
+        self._pending = self._begin(lambda index: self._step_one(index, actions[index]))
 
     def step_wait(self) -> VecEnvStepReturn:
         """Finish the step: observations, rewards (float32), dones and infos."""
@@ -125,7 +108,7 @@ class ThreadedVecEnv(VecEnv):
         if self._pending is not None:
             self.step_wait()
         self._renew_results()
-        self._finish(self._begin(self._reset_one, self.num_envs))
+        self._finish(self._begin(self._reset_one))
         # Seeds and options are only used once.
         self._reset_seeds()
         self._reset_options()
@@ -136,7 +119,7 @@ class ThreadedVecEnv(VecEnv):
         if self._is_closed:
             return
         self._is_closed = True
-        self._pool.shutdown(cancel_futures=True)
+        self._threads.close()
         # Closes the rest even if one of them raises.
         with ExitStack() as closing:
             for env in self.envs:
@@ -208,28 +191,14 @@ class ThreadedVecEnv(VecEnv):
         self._dones = np.empty(self.num_envs, bool)
         self._infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
 
-    def _begin(self, do_one: Callable[[int], None], count: int) -> _Work:
-        """Let the threads do something once for each index, and do not wait."""
-        errors: dict[int, Exception] = {}
-        # Only one thread at a time can take the next one from a range.
-        indices = iter(range(count))
+    def _begin(self, do_one: Callable[[int], None]) -> Work:
+        return self._threads.begin(do_one, range(self.num_envs))
 
-        def do_next() -> None:
-            for index in indices:
-                try:
-                    do_one(index)
-                except Exception as error:
-                    errors[index] = error
-
-        threads = [self._pool.submit(do_next) for _ in range(self._threads - 1)]
-        return _Work(do_next, threads, errors)
-
-    def _finish(self, work: _Work) -> None:
+    def _finish(self, work: Work) -> None:
         """Wait for the threads, and raise the error of the lowest index."""
-        work.finish()
-        if work.errors:
-            index = min(work.errors)
-            error = work.errors[index]
+        if errors := work.finish():
+            index = min(errors)
+            error = errors[index]
             try:
                 raise RuntimeError(f"environment {index}: {error}") from error
             finally:

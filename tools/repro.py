@@ -3,10 +3,11 @@
 Before: params.yaml and dvc.lock can be read, and no other run is under way; what is
 wrong ends in one line. After: every object that dvc.lock names is in the cache and
 whole; dvc itself ends with success when the disk is full while it caches a folder.
-Arguments are handed to dvc repro. What a kill left half done in DVC's run cache, and
-would end every later run, is removed.
+Arguments are handed to dvc repro. What a kill left half done, and would end every later
+run, is mended: in DVC's run cache, and dvc.lock, which DVC does not write at one stroke.
 """
 
+import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -23,19 +24,48 @@ from warpzone.params import load_params, read_yaml
 PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")
 RUNNING = Path(".dvc/tmp/repro.lock")
+BEFORE = Path(".dvc/tmp/dvc.lock.before")
+"""dvc.lock as it was before a run; gone when the run ends by itself."""
 
 
 def main() -> None:
     try:
         load_params(PARAMS)
-        check_lock()
         with locked(RUNNING):
+            take_lock_back()
+            check_lock()
+            keep_lock()
             remove_empty_runs()
-            if code := dvc(["repro", *sys.argv[1:]]):
+            code = dvc(["repro", *sys.argv[1:]])
+            check_lock()
+            BEFORE.unlink(missing_ok=True)
+            if code:
                 sys.exit(code)
             storage(["verify", "--local"])
     except InputError as error:
         sys.exit(f"error: {error}")
+
+
+def take_lock_back() -> None:
+    """Take dvc.lock back if a run was killed while DVC wrote it.
+
+    DVC's run cache still knows what has been done since.
+    """
+    if not BEFORE.exists():
+        return
+    try:
+        check_lock()
+    except InputError:
+        print(
+            f"{LOCK}: half written when a run was killed: taken back", file=sys.stderr
+        )
+        BEFORE.replace(LOCK)
+
+
+def keep_lock() -> None:
+    """Keep a copy of dvc.lock until the run has ended."""
+    if LOCK.exists():
+        shutil.copy(LOCK, BEFORE)
 
 
 def check_lock() -> None:

@@ -192,6 +192,30 @@ def test_a_damaged_dvc_lock_ends_in_one_line(checked: Path, kind: str) -> None:
     assert (checked / "dvc.lock").read_text() == damaged_locks()[kind]
 
 
+def test_a_dvc_lock_half_written_by_a_killed_run_is_taken_back(checked: Path) -> None:
+    (checked / "word.txt").write_text("another")
+    make = (checked / "make.py").read_text()
+    wait = (
+        "import time; from pathlib import Path; Path('began').touch(); time.sleep(60)\n"
+    )
+    (checked / "make.py").write_text(wait + make)
+    running = begin(checked, *REPRO)
+    while not (checked / "began").exists():
+        assert running.poll() is None
+    os.killpg(running.pid, 9)
+    running.wait()
+    # DVC empties it before it writes.
+    (checked / "dvc.lock").write_text("")
+    (checked / "make.py").write_text(make)
+    done = run_in(checked, *REPRO)
+    assert done.returncode == 0, done.stderr
+    assert "dvc.lock: half written when a run was killed: taken back" in done.stderr
+    assert "another" in (checked / "table.csv").read_text()
+    # From now on it is somebody else who damaged it.
+    (checked / "dvc.lock").write_text("")
+    assert "git checkout" in error_line(run_in(checked, *REPRO))
+
+
 @pytest.mark.parametrize("command", ["verify", "push", "pull"])
 def test_a_conflict_in_dvc_lock_stops_the_storage(repo: Path, command: str) -> None:
     set_remote(repo, str(repo.parent / "far"))

@@ -4,7 +4,7 @@ Before: params.yaml and dvc.lock can be read, and no other run is under way; wha
 wrong ends in one line. After: every object that dvc.lock names is in the cache and
 whole; dvc itself ends with success when the disk is full while it caches a folder.
 Arguments are handed to dvc repro. What a kill left half done, and would end every later
-run, is mended: in DVC's run cache, and dvc.lock, which DVC does not write at one stroke.
+run, is mended: DVC's run cache, and dvc.lock, which DVC does not write at one stroke.
 """
 
 import shutil

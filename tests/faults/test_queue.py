@@ -116,6 +116,7 @@ def test_a_killed_worker_is_told(grid: Path) -> None:
     assert must(grid, *QUEUE) == "experiments with a result: 0, without: 0\n"
 
 
+@pytest.mark.slow
 def test_what_an_earlier_worker_left_behind_is_told(grid: Path) -> None:
     enqueue(grid, "first", "sleep")
     must(grid, "sh", "-c", f"{sys.executable} -m dvc queue start > start.log 2>&1")

@@ -333,6 +333,7 @@ def damaged(content: bytes, rng: random.Random) -> bytes | None:
             return None
 
 
+@pytest.mark.slow
 def test_250_random_faults_in_the_cache_are_detected(
     repo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -357,6 +358,7 @@ def test_250_random_faults_in_the_cache_are_detected(
     assert "all are whole" in run(["verify", "--local"])
 
 
+@pytest.mark.slow
 def test_250_random_faults_on_the_remote_are_detected(
     repo: Path, server: Server, fresh: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,8 +32,6 @@ def main() -> None:
     try:
         load_params(PARAMS)
         with locked(RUNNING):
-            take_lock_back()
-            check_lock()
             keep_lock()
             remove_empty_runs()
             code = dvc(["repro", *sys.argv[1:]])
@@ -46,24 +44,25 @@ def main() -> None:
         sys.exit(f"error: {error}")
 
 
-def take_lock_back() -> None:
-    """Take dvc.lock back if a run was killed while DVC wrote it.
+def keep_lock() -> None:
+    """Keep a copy of dvc.lock until the run has ended.
 
-    DVC's run cache still knows what has been done since.
+    If an earlier run was killed while DVC wrote it, it is taken back first: DVC's run
+    cache still knows what had been done since.
+
+    Raises:
+        InputError: In one line, if it cannot be read and there is no copy.
     """
-    if not BEFORE.exists():
-        return
     try:
         check_lock()
     except InputError:
+        if not BEFORE.exists():
+            raise
         print(
             f"{LOCK}: half written when a run was killed: taken back", file=sys.stderr
         )
         BEFORE.replace(LOCK)
-
-
-def keep_lock() -> None:
-    """Keep a copy of dvc.lock until the run has ended."""
+        check_lock()
     if LOCK.exists():
         shutil.copy(LOCK, BEFORE)
 

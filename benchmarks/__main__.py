@@ -24,11 +24,11 @@ from benchmarks.page import page
 from benchmarks.stepping import EMULATORS, THREADS, compare_stepping
 from benchmarks.training import compare_cloning, compare_planning, compare_training
 from warpzone.agents.policy import make_deterministic
-from warpzone.errors import InputError
-from warpzone.files import write_json, write_text
-from warpzone.game.consoles import JUDGE, installed_emulators
-from warpzone.game.env import MarioEnv
-from warpzone.params import Params, load_params
+from warpzone.core.errors import InputError
+from warpzone.core.files import write_json, write_text
+from warpzone.core.params import Params, load_params
+from warpzone.envs.mario.env import MarioEnv
+from warpzone.envs.nes.consoles import JUDGE, installed_emulators
 
 PARAMS = Path("params.yaml")
 RESULTS = Path("benchmarks/results.json")

@@ -15,13 +15,13 @@ import numpy as np
 from benchmarks.measuring import Figure, Line, Size, alternate, seconds_of
 from benchmarks.memory import measured_by
 from benchmarks.stepping import EMULATORS, THREADS, random_play
-from warpzone.agents.cloning import watch_all
-from warpzone.demos.recording import Recording, read_recordings
-from warpzone.files import write_lines
-from warpzone.game.env import MarioEnv
-from warpzone.game.level import LEVELS
-from warpzone.game.vec_env import ThreadedVecEnv
-from warpzone.params import GameParams, NoiseParams
+from warpzone.core.files import write_lines
+from warpzone.core.params import GameParams, NoiseParams
+from warpzone.envs.mario.env import MarioEnv
+from warpzone.envs.mario.level import LEVELS
+from warpzone.envs.vec_env import ThreadedVecEnv
+from warpzone.episodes.recording import Recording, read_recordings
+from warpzone.training.bc import watch_all
 
 STAGES = Path("stages")
 

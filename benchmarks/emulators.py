@@ -15,18 +15,18 @@ from pathlib import Path
 import numpy as np
 
 from stages.evaluate import EPISODES, folder_of
-from warpzone.agents.agent import Agent
 from warpzone.agents.policy import load_agent, make_deterministic
-from warpzone.demos.recording import read_recordings
-from warpzone.evaluation import agent_names, play_episodes, read_episodes
-from warpzone.files import write_json, write_text
-from warpzone.game.actions import RIGHT, A, B
-from warpzone.game.consoles import make_emulator
-from warpzone.game.emulator import SCREEN_SHAPE, Emulator
-from warpzone.game.level import LEVELS, LevelPlay
-from warpzone.game.state import read_state
-from warpzone.params import Params, load_params
-from warpzone.progress import progress_bar
+from warpzone.core.files import write_json, write_text
+from warpzone.core.params import Params, load_params
+from warpzone.core.progress import progress_bar
+from warpzone.envs.mario.actions import RIGHT, A, B
+from warpzone.envs.mario.level import LEVELS, LevelPlay
+from warpzone.envs.mario.state import read_state
+from warpzone.envs.nes.console import SCREEN_SHAPE, Emulator
+from warpzone.envs.nes.consoles import make_emulator
+from warpzone.episodes.agent import Agent
+from warpzone.episodes.evaluation import agent_names, play_episodes, read_episodes
+from warpzone.episodes.recording import read_recordings
 
 PARAMS = Path("params.yaml")
 CLEARS = Path("tests/data/clears.jsonl")

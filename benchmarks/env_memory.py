@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 from benchmarks.memory import peak_megabytes
-from warpzone.game.env import MarioEnv
-from warpzone.params import load_params
+from warpzone.core.params import load_params
+from warpzone.envs.mario.env import MarioEnv
 
 FEW, MANY = 8, 32
 

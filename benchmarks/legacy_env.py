@@ -11,8 +11,8 @@ from typing import IO
 
 from benchmarks.measuring import Row, Size, alternate
 from benchmarks.stepping import EMULATORS, Pace, logged_envs, random_play
-from warpzone.errors import InputError
-from warpzone.params import EmulatorName, GameParams, NoiseParams
+from warpzone.core.errors import InputError
+from warpzone.core.params import EmulatorName, GameParams, NoiseParams
 
 HERE = Path(__file__).resolve().parent
 REQUIREMENTS = HERE / "legacy-requirements.txt"

@@ -9,7 +9,7 @@ from itertools import count
 
 import numpy as np
 
-from warpzone.progress import progress_bar
+from warpzone.core.progress import progress_bar
 
 # Exponents that are called flat, and linear.
 _TOLERANCE = 0.15

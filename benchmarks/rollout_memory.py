@@ -11,10 +11,10 @@ import torch
 
 from benchmarks.memory import peak_megabytes
 from warpzone.agents.policy import build_policy, make_deterministic
-from warpzone.agents.ppo import Score, train
-from warpzone.game.env import MarioEnv
-from warpzone.game.vec_env import ThreadedVecEnv
-from warpzone.params import load_params
+from warpzone.core.params import load_params
+from warpzone.envs.mario.env import MarioEnv
+from warpzone.envs.vec_env import ThreadedVecEnv
+from warpzone.training.ppo import Score, train
 
 ENVS = 16
 FEW, MANY = 64, 256

@@ -14,14 +14,14 @@ import numpy as np
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from benchmarks.measuring import Row, Size, alternate
-from warpzone.game.actions import ACTION_SETS
-from warpzone.game.consoles import installed_emulators, make_emulator
-from warpzone.game.emulator import Emulator
-from warpzone.game.env import MarioEnv
-from warpzone.game.level import LevelPlay
-from warpzone.game.state import TRACED
-from warpzone.game.vec_env import ThreadedVecEnv
-from warpzone.params import EmulatorName, GameParams, NoiseParams
+from warpzone.core.params import EmulatorName, GameParams, NoiseParams
+from warpzone.envs.mario.actions import ACTION_SETS
+from warpzone.envs.mario.env import MarioEnv
+from warpzone.envs.mario.level import LevelPlay
+from warpzone.envs.mario.state import TRACED
+from warpzone.envs.nes.console import Emulator
+from warpzone.envs.nes.consoles import installed_emulators, make_emulator
+from warpzone.envs.vec_env import ThreadedVecEnv
 
 THREADS = os.process_cpu_count() or 1
 EMULATORS = tuple(installed_emulators().values())

@@ -30,13 +30,13 @@ from benchmarks.stepping import (
     logged_envs,
     logs_of,
 )
-from warpzone.agents.cloning import Cloner, Demonstration
 from warpzone.agents.policy import POLICY_KWARGS, Policy, build_policy, find_device
-from warpzone.agents.ppo import Score, train
-from warpzone.demos.planner import Planner
-from warpzone.game.actions import ACTION_SETS
-from warpzone.game.vec_env import ThreadedVecEnv
-from warpzone.params import GameParams, NoiseParams, Params, PPOParams
+from warpzone.core.params import GameParams, NoiseParams, Params, PPOParams
+from warpzone.envs.mario.actions import ACTION_SETS
+from warpzone.envs.mario.planner import Planner
+from warpzone.envs.vec_env import ThreadedVecEnv
+from warpzone.training.bc import Cloner, Demonstration
+from warpzone.training.ppo import Score, train
 
 UPDATES = 2
 

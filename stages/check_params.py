@@ -6,9 +6,9 @@ stages behind this one run again for their own parameters only.
 
 from pathlib import Path
 
-from warpzone.files import write_text
-from warpzone.params import load_params
-from warpzone.stage import argument_parser, run_stage
+from warpzone.core.files import write_text
+from warpzone.core.params import load_params
+from warpzone.core.stage import argument_parser, run_stage
 
 PARAMS = Path("params.yaml")
 CHECKED = Path("data/params_checked.txt")

@@ -12,15 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from warpzone.demos.planner import Planner
-from warpzone.demos.recording import Recording, read_recordings, watch
-from warpzone.errors import InputError
-from warpzone.files import write_json, write_lines
-from warpzone.game.env import MarioEnv
-from warpzone.params import Params, load_params
-from warpzone.progress import progress_bar
-from warpzone.seeds import Purpose, episode_seed
-from warpzone.stage import argument_parser, run_stage
+from warpzone.core.errors import InputError
+from warpzone.core.files import write_json, write_lines
+from warpzone.core.params import Params, load_params
+from warpzone.core.progress import progress_bar
+from warpzone.core.seeds import Purpose, episode_seed
+from warpzone.core.stage import argument_parser, run_stage
+from warpzone.envs.mario.env import MarioEnv
+from warpzone.envs.mario.planner import Planner
+from warpzone.episodes.recording import Recording, read_recordings, watch
 
 PARAMS = Path("params.yaml")
 RECORDINGS = Path("data/recordings")

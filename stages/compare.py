@@ -13,8 +13,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from warpzone.errors import InputError
-from warpzone.evaluation import (
+from warpzone.core.errors import InputError
+from warpzone.core.files import write_bytes, write_csv, write_json, write_text
+from warpzone.core.params import RunsParams, load_params
+from warpzone.core.stage import argument_parser, run_stage
+from warpzone.episodes.evaluation import (
     CAUSES,
     agent_names,
     check_comparable,
@@ -23,15 +26,12 @@ from warpzone.evaluation import (
     read_episodes,
     summarise,
 )
-from warpzone.figures import (
+from warpzone.report.figures import (
     agents_figure,
     deaths_figure,
     distance_figure,
     learning_figure,
 )
-from warpzone.files import write_bytes, write_csv, write_json, write_text
-from warpzone.params import RunsParams, load_params
-from warpzone.stage import argument_parser, run_stage
 
 PARAMS = Path("params.yaml")
 EPISODES = Path("data/episodes")

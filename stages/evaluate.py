@@ -10,14 +10,19 @@ from pathlib import Path
 import numpy as np
 
 from warpzone.agents.policy import load_agent, make_deterministic
-from warpzone.errors import InputError
-from warpzone.evaluation import agent_names, play_episodes, read_episodes, summarise
-from warpzone.files import write_csv, write_json, write_lines
-from warpzone.game.consoles import JUDGE
-from warpzone.params import load_params
-from warpzone.progress import progress_bar
-from warpzone.seeds import Purpose, episode_seed
-from warpzone.stage import argument_parser, run_stage
+from warpzone.core.errors import InputError
+from warpzone.core.files import write_csv, write_json, write_lines
+from warpzone.core.params import load_params
+from warpzone.core.progress import progress_bar
+from warpzone.core.seeds import Purpose, episode_seed
+from warpzone.core.stage import argument_parser, run_stage
+from warpzone.envs.nes.consoles import JUDGE
+from warpzone.episodes.evaluation import (
+    agent_names,
+    play_episodes,
+    read_episodes,
+    summarise,
+)
 
 PARAMS = Path("params.yaml")
 CLONE = Path("models/bc")

@@ -15,16 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from warpzone.agents.checkpoints import Checkpoint, checkpointed
-from warpzone.agents.cloning import (
-    Cloner,
-    Demonstration,
-    Fit,
-    join,
-    measure,
-    split_episodes,
-)
-from warpzone.agents.dagger import Witness
 from warpzone.agents.policy import (
     Policy,
     PolicyAgent,
@@ -35,16 +25,26 @@ from warpzone.agents.policy import (
     make_deterministic,
     save_policy,
 )
-from warpzone.demos.recording import Recording, play_again
-from warpzone.evaluation import Cause, cause_of_end, play_episodes
-from warpzone.files import write_csv, write_json
-from warpzone.game.actions import ACTION_SETS, action_name
-from warpzone.game.env import MarioEnv
-from warpzone.params import Params, load_params
-from warpzone.progress import progress_bar
-from warpzone.provenance import note
-from warpzone.seeds import Purpose, episode_seed
-from warpzone.stage import argument_parser, run_stage
+from warpzone.agents.provenance import note
+from warpzone.core.files import write_csv, write_json
+from warpzone.core.params import Params, load_params
+from warpzone.core.progress import progress_bar
+from warpzone.core.seeds import Purpose, episode_seed
+from warpzone.core.stage import argument_parser, run_stage
+from warpzone.envs.mario.actions import ACTION_SETS, action_name
+from warpzone.envs.mario.env import MarioEnv
+from warpzone.episodes.evaluation import Cause, cause_of_end, play_episodes
+from warpzone.episodes.recording import Recording, play_again
+from warpzone.training.bc import (
+    Cloner,
+    Demonstration,
+    Fit,
+    join,
+    measure,
+    split_episodes,
+)
+from warpzone.training.checkpoint import Checkpoint, checkpointed
+from warpzone.training.dagger import Witness
 
 PARAMS = Path("params.yaml")
 TEACHER = Path("models/teacher")

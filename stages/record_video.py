@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from warpzone.demos.recording import Recording, read_recordings, replay
-from warpzone.errors import InputError
-from warpzone.evaluation import read_episodes
-from warpzone.files import write_json
-from warpzone.params import load_params
-from warpzone.stage import argument_parser, run_stage
-from warpzone.video import write_gif, write_mp4
+from warpzone.core.errors import InputError
+from warpzone.core.files import write_json
+from warpzone.core.params import load_params
+from warpzone.core.stage import argument_parser, run_stage
+from warpzone.episodes.evaluation import read_episodes
+from warpzone.episodes.recording import Recording, read_recordings, replay
+from warpzone.report.video import write_gif, write_mp4
 
 PARAMS = Path("params.yaml")
 EPISODES = Path("data/episodes")

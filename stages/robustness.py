@@ -9,14 +9,14 @@ from pathlib import Path
 import pandas as pd
 
 from warpzone.agents.policy import load_agent, make_deterministic
-from warpzone.evaluation import play_episodes
-from warpzone.figures import robustness_figure
-from warpzone.files import write_bytes, write_csv, write_json
-from warpzone.params import NoiseParams, Params, load_params
-from warpzone.progress import progress_bar
-from warpzone.seeds import Purpose, episode_seed
-from warpzone.stage import argument_parser, run_stage
-from warpzone.statistics import wilson
+from warpzone.core.files import write_bytes, write_csv, write_json
+from warpzone.core.params import NoiseParams, Params, load_params
+from warpzone.core.progress import progress_bar
+from warpzone.core.seeds import Purpose, episode_seed
+from warpzone.core.stage import argument_parser, run_stage
+from warpzone.episodes.evaluation import play_episodes
+from warpzone.episodes.statistics import wilson
+from warpzone.report.figures import robustness_figure
 
 PARAMS = Path("params.yaml")
 CLONE = Path("models/bc")

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from warpzone.agents.checkpoints import Checkpoint, checkpointed
 from warpzone.agents.policy import (
     build_policy,
     describe_origin,
@@ -23,16 +22,17 @@ from warpzone.agents.policy import (
     save_policy,
     set_weights,
 )
-from warpzone.agents.ppo import train
-from warpzone.files import write_csv, write_json
-from warpzone.game.practice import PracticeEnv
-from warpzone.game.vec_env import ThreadedVecEnv
-from warpzone.params import Init, Params, load_params
-from warpzone.progress import progress_bar
-from warpzone.provenance import note
-from warpzone.seeds import SEEDS, Purpose, episode_seed
-from warpzone.selection import make_score
-from warpzone.stage import argument_parser, run_stage
+from warpzone.agents.provenance import note
+from warpzone.core.files import write_csv, write_json
+from warpzone.core.params import Init, Params, load_params
+from warpzone.core.progress import progress_bar
+from warpzone.core.seeds import SEEDS, Purpose, episode_seed
+from warpzone.core.stage import argument_parser, run_stage
+from warpzone.envs.curriculum import PracticeEnv
+from warpzone.envs.vec_env import ThreadedVecEnv
+from warpzone.training.checkpoint import Checkpoint, checkpointed
+from warpzone.training.ppo import train
+from warpzone.training.selection import make_score
 
 PARAMS = Path("params.yaml")
 CLONE = Path("models/bc")

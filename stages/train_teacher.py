@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from warpzone.agents.checkpoints import Checkpoint, checkpointed
-from warpzone.agents.cloning import Cloner, watch_all
 from warpzone.agents.policy import (
     Policy,
     build_policy,
@@ -26,19 +24,21 @@ from warpzone.agents.policy import (
     save_policy,
     set_weights,
 )
-from warpzone.agents.ppo import train
-from warpzone.demos.recording import Recording, play_again, read_recordings
-from warpzone.files import write_csv, write_json
-from warpzone.game.consoles import emulator_version
-from warpzone.game.env import MarioEnv, Mark
-from warpzone.game.practice import MARK_EVERY, PracticeEnv
-from warpzone.game.vec_env import ThreadedVecEnv
-from warpzone.params import Params, load_params
-from warpzone.progress import progress_bar
-from warpzone.provenance import note
-from warpzone.seeds import Purpose, episode_seed
-from warpzone.selection import make_score
-from warpzone.stage import argument_parser, run_stage
+from warpzone.agents.provenance import note
+from warpzone.core.files import write_csv, write_json
+from warpzone.core.params import Params, load_params
+from warpzone.core.progress import progress_bar
+from warpzone.core.seeds import Purpose, episode_seed
+from warpzone.core.stage import argument_parser, run_stage
+from warpzone.envs.curriculum import MARK_EVERY, PracticeEnv
+from warpzone.envs.mario.env import MarioEnv, Mark
+from warpzone.envs.nes.consoles import emulator_version
+from warpzone.envs.vec_env import ThreadedVecEnv
+from warpzone.episodes.recording import Recording, play_again, read_recordings
+from warpzone.training.bc import Cloner, watch_all
+from warpzone.training.checkpoint import Checkpoint, checkpointed
+from warpzone.training.ppo import train
+from warpzone.training.selection import make_score
 
 PARAMS = Path("params.yaml")
 DEMOS = Path("data/demos.jsonl")

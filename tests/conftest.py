@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from warpzone.game.actions import DOWN, NO_BUTTONS, RIGHT, A
-from warpzone.params import (
+from warpzone.core.params import (
     CompareParams,
     EvaluateParams,
     GameParams,
@@ -15,6 +14,7 @@ from warpzone.params import (
     RunsParams,
     load_params,
 )
+from warpzone.envs.mario.actions import DOWN, NO_BUTTONS, RIGHT, A
 
 
 @pytest.fixture(scope="session")

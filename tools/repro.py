@@ -17,9 +17,9 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from tools.storage import main as storage
-from warpzone.errors import InputError
-from warpzone.files import locked
-from warpzone.params import load_params, read_yaml
+from warpzone.core.errors import InputError
+from warpzone.core.files import locked
+from warpzone.core.params import load_params, read_yaml
 
 PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")

@@ -33,7 +33,7 @@ from dvc_objects.fs.generic import transfer
 from dvc_objects.fs.local import localfs
 from fsspec import Callback
 
-from warpzone.provenance import listing_of, md5
+from warpzone.agents.provenance import listing_of, md5
 
 # A server that is gone or stalls is given up within 15 s. A request is tried twice.
 CONNECT_SECONDS = 3

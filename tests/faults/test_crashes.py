@@ -56,8 +56,8 @@ def fill(disk: Path, left: int) -> None:
 
 def test_a_stage_on_a_full_disk_keeps_the_old_file(small_disk: Path) -> None:
     code = (
-        "from pathlib import Path; from warpzone.files import write_bytes\n"
-        "from warpzone.stage import run_stage\n"
+        "from pathlib import Path; from warpzone.core.files import write_bytes\n"
+        "from warpzone.core.stage import run_stage\n"
         "run_stage(lambda: write_bytes(Path('model'), b'new' * 100_000))"
     )
     (small_disk / "model").write_bytes(b"old")

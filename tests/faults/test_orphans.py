@@ -19,14 +19,14 @@ from conftest import (  # pyright: ignore[reportMissingImports]
     written_pid,
 )
 
-from warpzone.errors import InputError
-from warpzone.files import locked
+from warpzone.core.errors import InputError
+from warpzone.core.files import locked
 
 # A stage that never ends, and says who it is. The loop stands for a trainer.
 SLEEPER = """\
 import os, time
 from pathlib import Path
-from warpzone.stage import run_stage
+from warpzone.core.stage import run_stage
 def main():
     Path("pid").write_text(str(os.getpid()))
     time.sleep(600)
@@ -157,7 +157,7 @@ def test_a_second_run_at_the_same_time_is_refused_in_one_line(sleeper: Path) -> 
 def test_a_lock_names_the_process_that_holds_it(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "lock"
     code = (
-        "import sys; from pathlib import Path; from warpzone.files import locked\n"
+        "import sys; from pathlib import Path; from warpzone.core.files import locked\n"
         f"with locked(Path({str(path)!r})): print('in', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(

@@ -14,11 +14,11 @@ from ruamel.yaml import YAML
 
 from tools.storage import StorageError, parse_listing
 from warpzone.agents.policy import load_policy
-from warpzone.demos.recording import read_recordings
-from warpzone.errors import InputError
-from warpzone.evaluation import COLUMNS, read_episodes
-from warpzone.params import GameParams, load_params
-from warpzone.provenance import describe
+from warpzone.agents.provenance import describe
+from warpzone.core.errors import InputError
+from warpzone.core.params import GameParams, load_params
+from warpzone.episodes.evaluation import COLUMNS, read_episodes
+from warpzone.episodes.recording import read_recordings
 
 fuzz = settings(
     max_examples=150,

@@ -21,13 +21,13 @@ from conftest import (  # pyright: ignore[reportMissingImports]
     run_in,
 )
 
-from warpzone.agents.checkpoints import Checkpoint
 from warpzone.agents.policy import load_policy
-from warpzone.demos.recording import read_recordings
-from warpzone.errors import InputError
-from warpzone.evaluation import read_episodes
-from warpzone.params import GameParams, load_params
-from warpzone.provenance import describe
+from warpzone.agents.provenance import describe
+from warpzone.core.errors import InputError
+from warpzone.core.params import GameParams, load_params
+from warpzone.episodes.evaluation import read_episodes
+from warpzone.episodes.recording import read_recordings
+from warpzone.training.checkpoint import Checkpoint
 
 
 class Canary:

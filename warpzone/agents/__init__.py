@@ -1,1 +1,1 @@
-"""Agents: the network that plays, and the ways to train it."""
+"""Policies, the agents that play by them, and the folder that holds one."""

@@ -15,15 +15,15 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
-from warpzone.agents.agent import Agent, RandomAgent
-from warpzone.errors import InputError
-from warpzone.files import write_bytes, write_json
-from warpzone.game.actions import ACTION_SETS
-from warpzone.game.emulator import rom_sha256
-from warpzone.game.observation import ObsType, make_view, stands_still
-from warpzone.game.surroundings import SURROUNDINGS, read_surroundings
-from warpzone.params import DeviceName, GameParams, Params, Section
-from warpzone.provenance import deciding_facts
+from warpzone.agents.provenance import deciding_facts
+from warpzone.core.errors import InputError
+from warpzone.core.files import write_bytes, write_json
+from warpzone.core.params import DeviceName, GameParams, Params, Section
+from warpzone.envs.mario.actions import ACTION_SETS
+from warpzone.envs.mario.observation import ObsType, make_view, stands_still
+from warpzone.envs.mario.surroundings import SURROUNDINGS, read_surroundings
+from warpzone.envs.nes.console import rom_sha256
+from warpzone.episodes.agent import Agent, RandomAgent
 
 Policy = ActorCriticPolicy
 """An actor and a critic, as SB3's algorithms train them."""
@@ -75,7 +75,7 @@ class SmallCNN(BaseFeaturesExtractor):
 
 
 class Surroundings(BaseFeaturesExtractor):
-    """What RAM says is around Mario, see `warpzone.game.surroundings`."""
+    """What RAM says is around Mario, see `warpzone.envs.mario.surroundings`."""
 
     def __init__(self, observation_space: gym.Space) -> None:
         super().__init__(observation_space, features_dim=SURROUNDINGS)
@@ -171,7 +171,7 @@ def build_policy(game: GameParams, obs_type: ObsType = "pictures") -> Policy:
 
     The weights are drawn from torch's generator, see `make_deterministic`. Only the
     actor of one that sees pictures is used: the value head that SB3 gives it says 0.
-    `warpzone.agents.critic` says why.
+    `warpzone.training.critic` says why.
     """
     policy = ActorCriticPolicy(
         gym.spaces.Box(0, 255, make_view(game, obs_type).shape, np.uint8),

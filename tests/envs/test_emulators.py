@@ -1,0 +1,279 @@
+"""FCEUmm plays the game that nes-py plays, frame by frame.
+
+Both get the same buttons on the same level. After every frame the position, the speed,
+the score, the clock and all else that `GameState` has are equal, and so are the
+distance walked, the frames that cutscenes took and, but for a few pixels now and then,
+the picture.
+
+Not all of RAM is: nes-py ends a frame later, where the game has begun with the next one
+(frame counter, timers, random numbers, sound).
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError
+from itertools import islice
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from benchmarks.emulators import BUTTONS, RUN, grey, random_play
+from warpzone.core.errors import InputError
+from warpzone.core.params import EmulatorName, GameParams, NoiseParams
+from warpzone.envs.mario.env import MarioEnv
+from warpzone.envs.mario.level import LEVELS, LevelPlay
+from warpzone.envs.mario.state import ORDINARY, TRACED, is_ordinary, read_state
+from warpzone.envs.nes import consoles
+from warpzone.envs.nes.console import SCREEN_SHAPE, Emulator
+from warpzone.envs.nes.consoles import (
+    emulator_version,
+    installed_emulators,
+    make_emulator,
+)
+from warpzone.envs.nes.fceumm import FceummEmulator
+from warpzone.episodes.recording import Recording, read_recordings
+
+CLEARS = read_recordings(Path(__file__).parent / "data" / "clears.jsonl")
+EMULATORS = get_args(EmulatorName)
+FRAMES_OF_RANDOM_PLAY = 400
+
+
+class Pair:
+    """nes-py and FCEUmm on one level, in lockstep."""
+
+    def __init__(self, level: str) -> None:
+        self.official = LevelPlay(make_emulator("nes-py"), level)
+        self.fast = LevelPlay(make_emulator("fceumm"), level)
+        self.where = f"start of {level}"
+        self.pixels: list[int] = []
+        """How many differ, one number a frame."""
+        self.check()
+
+    def advance(self, buttons: int) -> None:
+        self.official.advance(buttons)
+        self.fast.advance(buttons)
+        self.where = f"{self.official.name}, frame {self.fast.emulator_frames}"
+        self.check()
+
+    def check(self) -> None:
+        assert read_state(self.official.ram) == read_state(self.fast.ram), self.where
+        assert self.official.is_over == self.fast.is_over, self.where
+        assert self.official.emulator_frames == self.fast.emulator_frames, self.where
+        mine, other = self.fast.odometer, self.official.odometer
+        assert (mine.progress, mine.x_pos_max) == (other.progress, other.x_pos_max)
+        differ = grey(self.official.emulator) != grey(self.fast.emulator)
+        self.pixels.append(int(differ.sum()))
+
+
+def play_randomly(pair: Pair, seed: int) -> None:
+    for held in islice(random_play(seed), FRAMES_OF_RANDOM_PLAY):
+        pair.advance(held)
+        if pair.fast.is_over:
+            return
+
+
+@pytest.mark.parametrize("level", ["1-1", "2-2", "4-4"])
+def test_random_play_is_the_same_on_both(level: str) -> None:
+    pair = Pair(level)
+    play_randomly(pair, seed=1)
+    assert len(pair.pixels) > 50
+    assert np.mean(np.array(pair.pixels) == 0) > 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_level_is_the_same_on_both(level: str) -> None:
+    pair = Pair(level)
+    for seed in range(2):
+        pair.official.restart()
+        pair.fast.restart()
+        play_randomly(pair, seed)
+    assert np.mean(np.array(pair.pixels) == 0) > 0.9
+    assert max(pair.pixels) < 0.02 * SCREEN_SHAPE[0] * SCREEN_SHAPE[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clear", CLEARS, ids=lambda clear: clear.level)
+def test_what_clears_a_level_on_nes_py_clears_it_on_fceumm(clear: Recording) -> None:
+    pair = Pair(clear.level)
+    for buttons in clear.frame_buttons:
+        pair.advance(buttons)
+    assert read_state(pair.fast.ram).flag_get
+    assert np.mean(np.array(pair.pixels) == 0) > 0.97
+
+
+def test_all_64_colours_are_those_of_nes_py() -> None:
+    plays = [LevelPlay(make_emulator(name), "1-1") for name in ("nes-py", "fceumm")]
+    for colour in range(64):
+        for play in plays:
+            play.restart()
+            # The game sends what lies at 0x301 to the picture chip: one byte, the
+            # colour, for the backdrop. 0x300 is how long the message is.
+            play.ram[0x301:0x306] = bytes([0x3F, 0x00, 1, colour, 0])
+            play.ram[0x300] = 5
+            play.emulator.advance(0)
+            play.emulator.advance(0)
+        one, other = (play.emulator for play in plays)
+        sky = (slice(40, 60), slice(0, 16))
+        assert (one.read_rgb()[sky] == other.read_rgb()[sky]).all(), colour
+        assert (grey(one)[sky] == grey(other)[sky]).all(), colour
+
+
+def test_episodes_are_the_same_on_both(game: GameParams, noise: NoiseParams) -> None:
+    envs = [
+        MarioEnv(game.model_copy(update={"emulator": name}), noise)
+        for name in ("nes-py", "fceumm")
+    ]
+    rng = np.random.default_rng(3)
+    first, second = (env.reset(seed=7) for env in envs)
+    ended = False
+    differing = 0
+    while not ended:
+        assert first[1:] == second[1:]
+        differing += int((first[0] != second[0]).any())
+        action = int(rng.integers(len(envs[0].buttons)))
+        first, second = (env.step(action) for env in envs)
+        ended = bool(first[2] or first[3])
+    assert first[1:] == second[1:]
+    assert envs[0].frame_buttons == envs[1].frame_buttons
+    assert len(envs[0].decisions) > 20
+    assert differing < 0.1 * len(envs[0].decisions)
+
+
+def trail(emulator: Emulator, buttons: bytes) -> list[tuple[bytes, bytes]]:
+    """RAM and picture after each frame."""
+    states = []
+    for held in buttons:
+        emulator.advance(held)
+        states.append((bytes(emulator.ram), grey(emulator).tobytes()))
+    return states
+
+
+def some_buttons(frames: int, seed: int) -> bytes:
+    rng = np.random.default_rng(seed)
+    return bytes(np.repeat(rng.choice(BUTTONS, frames // 5 + 1), 5)[:frames].tolist())
+
+
+def test_a_snapshot_is_exact_on_any_console() -> None:
+    emulator, other = FceummEmulator(), FceummEmulator()
+    LevelPlay(emulator, "1-1")
+    for seed in range(10):
+        before = emulator.snapshot()
+        picture_then = grey(emulator).tobytes()
+        buttons = some_buttons(60, seed)
+        expected = trail(emulator, buttons)
+        other.restore(before)
+        assert grey(other).tobytes() == picture_then
+        assert trail(other, buttons) == expected
+        emulator.restore(before)
+        assert trail(emulator, buttons) == expected
+
+
+def test_consoles_that_take_turns_do_not_mix() -> None:
+    alone = []
+    for seed in range(6):
+        play = LevelPlay(FceummEmulator(), LEVELS[seed])
+        alone.append(trail(play.emulator, some_buttons(40, seed)))
+    plays = [LevelPlay(FceummEmulator(), LEVELS[seed]) for seed in range(6)]
+    turns: list[list[tuple[bytes, bytes]]] = [[] for _ in plays]
+    with ThreadPoolExecutor(3) as pool:
+        for start in range(0, 40, 4):
+            parts = pool.map(
+                lambda seed, start=start: trail(
+                    plays[seed].emulator,
+                    some_buttons(40, seed)[start : start + 4],
+                ),
+                range(6),
+            )
+            for turn, part in zip(turns, parts, strict=True):
+                turn += part
+    assert turns == alone
+
+
+@pytest.mark.parametrize("name", EMULATORS)
+def test_frames_in_one_call_are_those_of_single_calls(name: EmulatorName) -> None:
+    one, other = (LevelPlay(make_emulator(name), "1-1") for _ in range(2))
+    buttons = bytes([RUN] * 300)
+    for held in buttons:
+        if not one.is_over:
+            one.advance(held)
+    played = other.run(buttons)
+    # Running on meets the first Goomba.
+    assert one.is_over
+    assert played < len(buttons)
+    assert bytes(one.ram) == bytes(other.ram)
+    assert (grey(one.emulator) == grey(other.emulator)).all()
+    assert one.odometer.progress == other.odometer.progress
+    assert one.emulator_frames == other.emulator_frames
+
+
+@pytest.mark.parametrize("name", EMULATORS)
+def test_run_ends_with_the_first_frame_that_is_not_ordinary(name: EmulatorName) -> None:
+    emulator = make_emulator(name)
+    play = LevelPlay(emulator, "1-1")
+    trace = b""
+    while is_ordinary(emulator.ram):
+        trace = emulator.run(bytes([RUN] * 50))
+        expected = bytes(emulator.ram[address] for address in TRACED)
+        assert trace[-len(TRACED) :] == expected
+    assert play.is_over
+    assert len(trace) < 50 * len(TRACED)
+
+
+def test_what_is_ordinary_needs_no_further_look() -> None:
+    ram = memoryview(bytearray(2048))
+    for address, lowest, _ in ORDINARY:
+        ram[address] = lowest
+    assert is_ordinary(ram)
+    for address, lowest, highest in ORDINARY:
+        for value in range(256):
+            ram[address] = value
+            assert is_ordinary(ram) == (lowest <= value <= highest)
+            if is_ordinary(ram):
+                state = read_state(ram)
+                assert not state.dead
+                assert not state.flag_get
+        ram[address] = lowest
+
+
+def test_writes_to_ram_are_kept() -> None:
+    emulator = FceummEmulator()
+    play = LevelPlay(emulator, "1-1")
+    emulator.ram[0x7F8] = 1
+    emulator.ram[0x7F9] = 2
+    play.advance(0)
+    assert read_state(play.ram).time // 10 == 12
+
+
+def test_power_on_is_always_the_same() -> None:
+    emulator, other = FceummEmulator(), FceummEmulator()
+    emulator.power_on()
+    first = trail(emulator, some_buttons(80, seed=0))
+    emulator.power_on()
+    other.power_on()
+    assert trail(emulator, some_buttons(80, seed=0)) == first
+    assert trail(other, some_buttons(80, seed=0)) == first
+
+
+def test_versions_name_the_emulator() -> None:
+    assert emulator_version("nes-py") == "nes-py 9.0.1"
+    assert emulator_version("fceumm") == "fceumm, stable-retro 1.0.1"
+    assert installed_emulators() == {
+        "nes-py 9.0.1": "nes-py",
+        "fceumm, stable-retro 1.0.1": "fceumm",
+    }
+
+
+def test_an_emulator_that_is_not_installed_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def version_here(package: str) -> str:
+        if package == "stable-retro":
+            raise PackageNotFoundError(package)
+        return "9.0.1"
+
+    monkeypatch.setattr(consoles, "version", version_here)
+    with pytest.raises(InputError, match=r"'fceumm' needs stable-retro.*'nes-py'"):
+        make_emulator("fceumm")
+    assert installed_emulators() == {"nes-py 9.0.1": "nes-py"}

@@ -1,0 +1,77 @@
+"""What is paid, computed by hand."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from warpzone.core.params import RewardParams
+from warpzone.envs.mario.rewards import Ledger, reward
+
+START = Ledger(progress=100, score=200, coins=3, time=300, dead=False, cleared=False)
+NOTHING = RewardParams(
+    progress=0.0,
+    progress_cap=30,
+    score=0.0,
+    coin=0.0,
+    clock_tick=0.0,
+    death=0.0,
+    clear=0.0,
+)
+
+
+def paid(weights: Mapping[str, float], **after: int) -> float:
+    """The reward of a step that begins at ``START`` and changes what is given."""
+    return reward(START, replace(START, **after), NOTHING.model_copy(update=weights))
+
+
+def test_nothing_happened_and_nothing_is_paid() -> None:
+    everything = dict.fromkeys(RewardParams.model_fields, 1.0) | {"progress_cap": 9}
+    assert paid(everything) == 0.0
+
+
+def test_a_pixel_of_new_ground_is_paid_up_to_the_cap() -> None:
+    assert paid({"progress": 0.5}, progress=112) == 6.0
+    assert paid({"progress": 0.5}, progress=130) == 15.0
+    assert paid({"progress": 0.5}, progress=190) == 15.0
+    assert paid({"progress": 0.5, "progress_cap": 5}, progress=112) == 2.5
+
+
+def test_points_are_paid() -> None:
+    assert paid({"score": 0.01}, score=350) == 1.5
+
+
+def test_a_score_that_starts_anew_costs_nothing() -> None:
+    assert paid({"score": 0.01}, score=0) == 0.0
+
+
+def test_coins_are_paid_and_the_hundredth_starts_the_count_anew() -> None:
+    assert paid({"coin": 0.5}, coins=5) == 1.0
+    assert paid({"coin": 0.5}, coins=1) == 49.0  # 98 coins: 3 + 98 = 101.
+    near = replace(START, coins=99)
+    weights = NOTHING.model_copy(update={"coin": 0.5})
+    assert reward(near, replace(near, coins=1), weights) == 1.0
+
+
+def test_a_tick_of_the_clock_is_paid_and_a_clock_that_is_wound_up_is_not() -> None:
+    assert paid({"clock_tick": -0.1}, time=298) == pytest.approx(-0.2)
+    assert paid({"clock_tick": -0.1}, time=400) == 0.0
+
+
+def test_death_and_the_clear_are_paid() -> None:
+    assert paid({"death": -1.0}, dead=True) == -1.0
+    assert paid({"clear": 2.0}, cleared=True) == 2.0
+
+
+def test_the_parts_add_up() -> None:
+    weights = {
+        "progress": 0.02,
+        "score": 0.01,
+        "coin": 0.5,
+        "clock_tick": -0.1,
+        "death": -1.0,
+        "clear": 2.0,
+    }
+    after = {"progress": 110, "score": 300, "coins": 4, "time": 299, "cleared": True}
+    # Ground 0.2, points 1.0, coin 0.5, tick -0.1, flag 2.0.
+    assert paid(weights, **after) == pytest.approx(3.6)

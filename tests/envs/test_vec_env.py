@@ -1,0 +1,368 @@
+"""Environments on threads keep SB3's contract and change nothing about the game."""
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.wrappers import TimeLimit
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
+
+from warpzone.core.params import GameParams, NoiseParams
+from warpzone.envs.mario.env import MarioEnv
+from warpzone.envs.vec_env import ThreadedVecEnv
+
+ENVS = 4
+STEPS = 240
+
+
+@pytest.fixture(scope="module")
+def short_game(game: GameParams) -> GameParams:
+    """Episodes that end soon: at an enemy, or after 90 decisions."""
+    return game.model_copy(update={"frame_skip": 2, "time_limit": 90})
+
+
+@pytest.fixture
+def make_mario(short_game: GameParams, noise: NoiseParams) -> Callable[[], MarioEnv]:
+    return partial(MarioEnv, short_game, noise)
+
+
+def played(envs: VecEnv, steps: int) -> list[tuple[Any, ...]]:
+    """Play seeded random actions; all that came back, copied as soon as it came."""
+    rng = np.random.default_rng(0)
+    envs.seed(7)
+    seen: list[tuple[Any, ...]] = [(np.array(envs.reset()), tuple(envs.reset_infos))]
+    for _ in range(steps):
+        actions = rng.integers(7, size=envs.num_envs)
+        observations, rewards, dones, infos = envs.step(actions)
+        resets = tuple(envs.reset_infos)
+        seen.append(
+            (np.array(observations), rewards.copy(), dones.copy(), infos, resets)
+        )
+    envs.close()
+    return seen
+
+
+def assert_equal(left: Any, right: Any) -> None:
+    """Equal values, types, shapes and order of keys."""
+    assert type(left) is type(right)
+    if isinstance(left, np.ndarray):
+        assert left.dtype == right.dtype
+        np.testing.assert_array_equal(left, right, strict=True)
+    elif isinstance(left, dict):
+        assert list(left) == list(right)
+        for key in left:
+            assert_equal(left[key], right[key])
+    elif isinstance(left, (list, tuple)):
+        assert len(left) == len(right)
+        for one, other in zip(left, right, strict=True):
+            assert_equal(one, other)
+    else:
+        assert left == right
+
+
+def test_equals_the_vector_environment_of_sb3_whatever_the_number_of_threads(
+    make_mario: Callable[[], MarioEnv],
+) -> None:
+    expected = played(DummyVecEnv([make_mario] * ENVS), STEPS)
+    dones = np.stack([step[2] for step in expected[1:]])
+    truncated = sum(
+        info["TimeLimit.truncated"] for step in expected[1:] for info in step[3]
+    )
+    # The comparison covers both ways in which an episode ends.
+    assert 0 < truncated < dones.sum()
+    for threads in (1, 2, 4):
+        found = played(ThreadedVecEnv([make_mario] * ENVS, threads), STEPS)
+        assert_equal(found, expected)
+
+
+class Countdown(gym.Env[np.ndarray, np.int64]):
+    """Ends after ``length`` steps; an action of 13 raises.
+
+    Not the game, so that a test can say what happens when.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 50}  # noqa: RUF012
+    observation_space = gym.spaces.Box(0, 255, (2,), np.uint8)
+    action_space = gym.spaces.Discrete(14)
+
+    def __init__(self, length: int = 3, render_mode: str | None = None) -> None:
+        self.length = length
+        self.render_mode = render_mode
+        self.seeds: list[int | None] = []
+        self.options: list[Any] = []
+        self.closed = 0
+        self.entered = threading.Event()
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.seeds.append(seed)
+        self.options.append(options)
+        self.steps = 0
+        return np.zeros(2, np.uint8), {"resets": len(self.seeds)}
+
+    def step(
+        self, action: np.int64
+    ) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.entered.set()
+        self.gate.wait()
+        if action == 13:
+            raise LookupError("no thirteenth floor")
+        self.steps += 1
+        observation = np.full(2, self.steps, np.uint8)
+        return observation, 0.1, self.steps == self.length, False, {}
+
+    def render(self) -> np.ndarray:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return np.full((1, 1, 3), self.length, np.uint8)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def countdowns(*lengths: int, threads: int = 2, **kwargs: Any) -> ThreadedVecEnv:
+    return ThreadedVecEnv([partial(Countdown, n, **kwargs) for n in lengths], threads)
+
+
+def test_an_ended_episode_is_reset_at_once_and_leaves_its_last_observation() -> None:
+    envs = countdowns(2, 3)
+    envs.reset()
+    observations, rewards, dones, infos = envs.step(np.zeros(2, int))
+    assert infos == [{"TimeLimit.truncated": False}] * 2
+    assert rewards.dtype == np.float32
+    observations, _, dones, infos = envs.step(np.zeros(2, int))
+    np.testing.assert_array_equal(observations, [[0, 0], [2, 2]])
+    np.testing.assert_array_equal(dones, [True, False])
+    np.testing.assert_array_equal(infos[0]["terminal_observation"], [2, 2])
+    assert "terminal_observation" not in infos[1]
+    assert envs.reset_infos == [{"resets": 2}, {"resets": 1}]
+    envs.close()
+
+
+@pytest.mark.parametrize(("length", "truncated"), [(5, True), (2, False)])
+def test_time_limit_truncated_means_truncated_and_not_terminated(
+    length: int, truncated: bool
+) -> None:
+    envs = ThreadedVecEnv([lambda: TimeLimit(Countdown(length), 2)])
+    envs.reset()
+    envs.step(np.zeros(1, int))
+    _, _, dones, infos = envs.step(np.zeros(1, int))
+    assert dones[0]
+    assert infos[0]["TimeLimit.truncated"] is truncated
+    envs.close()
+
+
+def test_what_a_step_returned_is_not_overwritten_by_the_next() -> None:
+    envs = countdowns(9, 9)
+    kept = [envs.reset(), *(envs.step(np.zeros(2, int)) for _ in range(2))]
+    envs.step(np.zeros(2, int))
+    np.testing.assert_array_equal(kept[0], np.zeros((2, 2)))
+    np.testing.assert_array_equal(kept[1][0], np.full((2, 2), 1))
+    np.testing.assert_array_equal(kept[2][0], np.full((2, 2), 2))
+    for observations in (kept[0], kept[1][0]):
+        assert observations.flags.c_contiguous
+        assert observations.dtype == np.uint8
+    envs.close()
+
+
+def test_environment_i_gets_seed_plus_i_at_the_next_reset_only() -> None:
+    envs = countdowns(9, 9, 9)
+    assert envs.seed(40) == [40, 41, 42]
+    envs.reset()
+    envs.reset()
+    seeds = envs.get_attr("seeds")
+    assert seeds == [[40, None], [41, None], [42, None]]
+    envs.close()
+
+
+def test_options_reach_the_next_reset_only() -> None:
+    envs = countdowns(9, 9)
+    envs.set_options({"start": 5})
+    envs.reset()
+    envs.set_options([{"start": 6}, {}])
+    envs.reset()
+    envs.reset()
+    options = envs.get_attr("options")
+    assert options == [[{"start": 5}, {"start": 6}, None], [{"start": 5}, None, None]]
+    envs.close()
+
+
+def test_attributes_and_methods_of_chosen_environments() -> None:
+    envs = ThreadedVecEnv([lambda: TimeLimit(Countdown(4), 5), lambda: Countdown(6)])
+    assert envs.get_attr("length") == [4, 6]
+    assert envs.get_attr("length", 1) == [6]
+    envs.set_attr("length", 8, indices=[1])
+    assert envs.get_attr("length") == [4, 8]
+    assert envs.has_attr("length")
+    assert not envs.has_attr("width")
+    assert envs.env_method("reset", indices=[1], seed=3)[0][1] == {"resets": 1}
+    assert envs.get_attr("seeds") == [[], [3]]
+    assert envs.env_is_wrapped(TimeLimit) == [True, False]
+    envs.close()
+
+
+def test_pictures_are_tiled() -> None:
+    envs = countdowns(7, 9, render_mode="rgb_array")
+    picture = envs.render()
+    assert picture is not None
+    np.testing.assert_array_equal(picture[..., 0].ravel(), [7, 9])
+    assert [image[0, 0, 0] for image in envs.get_images() if image is not None] == [
+        7,
+        9,
+    ]
+    assert envs.metadata["render_fps"] == 50
+    envs.close()
+
+
+def test_without_a_render_mode_there_are_no_pictures() -> None:
+    envs = countdowns(7, 9)
+    with pytest.warns(UserWarning, match="render_mode is None"):
+        assert envs.get_images() == [None, None]
+    envs.close()
+
+
+def test_a_second_step_before_the_first_is_waited_for_is_an_error() -> None:
+    envs = countdowns(9)
+    envs.reset()
+    with pytest.raises(RuntimeError, match=r"call step_async\(\) first"):
+        envs.step_wait()
+    envs.step_async(np.zeros(1, int))
+    with pytest.raises(RuntimeError, match=r"call step_wait\(\) first"):
+        envs.step_async(np.zeros(1, int))
+    observations, *_ = envs.step_wait()
+    np.testing.assert_array_equal(observations, [[1, 1]])
+    envs.close()
+
+
+def test_a_reset_drops_the_step_under_way() -> None:
+    envs = countdowns(9)
+    envs.reset()
+    envs.step_async(np.zeros(1, int))
+    np.testing.assert_array_equal(envs.reset(), [[0, 0]])
+    observations, *_ = envs.step(np.zeros(1, int))
+    np.testing.assert_array_equal(observations, [[1, 1]])
+    envs.close()
+
+
+def test_an_attribute_is_read_after_the_step_under_way() -> None:
+    envs = countdowns(9, 9)
+    envs.reset()
+    first, _ = envs.get_attr("unwrapped")
+    first.gate.clear()
+    envs.step_async(np.zeros(2, int))
+    assert first.entered.wait(5)
+    threading.Timer(0.05, first.gate.set).start()
+    assert envs.get_attr("steps") == [1, 1]
+    envs.step_wait()
+    envs.close()
+
+
+def test_one_action_is_needed_per_environment() -> None:
+    envs = countdowns(9, 9)
+    envs.reset()
+    with pytest.raises(ValueError, match="got 3 actions for 2 environments"):
+        envs.step(np.zeros(3, int))
+    envs.close()
+
+
+def test_environments_step_at_the_same_time() -> None:
+    envs = countdowns(9, 9, 9, threads=3)
+    envs.reset()
+    first, second, third = envs.get_attr("unwrapped")
+    first.gate.clear()
+    envs.step_async(np.zeros(3, int))
+    # The second gets on although the first is held up.
+    assert second.entered.wait(5)
+    # So does whoever waits.
+    third.gate.clear()
+    threading.Timer(0.05, third.gate.set).start()
+    threading.Timer(0.1, first.gate.set).start()
+    envs.step_wait()
+    envs.close()
+
+
+def test_an_error_names_the_environment_and_closes_all() -> None:
+    before = threading.active_count()
+    envs = countdowns(9, 9, 9, 9, 9)
+    envs.reset()
+    inner = envs.get_attr("unwrapped")
+    with pytest.raises(
+        RuntimeError, match=r"^environment 3: no thirteenth floor$"
+    ) as caught:
+        envs.step(np.array([0, 0, 0, 13, 13]))
+    assert isinstance(caught.value.__cause__, LookupError)
+    assert [env.closed for env in inner] == [1] * 5
+    assert threading.active_count() == before
+    for use in (envs.reset, envs.step_wait, lambda: envs.step(np.zeros(5, int))):
+        with pytest.raises(RuntimeError, match="are closed"):
+            use()
+
+
+def test_an_environment_that_cannot_be_made_closes_those_that_were() -> None:
+    made: list[Countdown] = []
+
+    def make() -> Countdown:
+        made.append(Countdown())
+        return made[-1]
+
+    def fail() -> Countdown:
+        raise OSError("no cartridge")
+
+    with pytest.raises(RuntimeError, match=r"^environment 1: no cartridge$") as caught:
+        ThreadedVecEnv([make, fail, make])
+    assert isinstance(caught.value.__cause__, OSError)
+    assert [env.closed for env in made] == [1, 1]
+
+
+def test_closing_twice_is_allowed_and_joins_the_threads() -> None:
+    before = threading.active_count()
+    envs = countdowns(9, 9)
+    envs.reset()
+    assert threading.active_count() > before
+    inner = envs.get_attr("unwrapped")
+    envs.step_async(np.zeros(2, int))
+    envs.close()
+    envs.close()
+    assert threading.active_count() == before
+    assert [env.closed for env in inner] == [1, 1]
+
+
+def test_impossible_environments_are_refused() -> None:
+    with pytest.raises(ValueError, match="env_fns is empty"):
+        ThreadedVecEnv([])
+    shared = Countdown()
+    with pytest.raises(ValueError, match="the same environment more than once"):
+        ThreadedVecEnv([lambda: shared, lambda: TimeLimit(shared, 3)])
+    odd = Countdown()
+    odd.observation_space = gym.spaces.Dict()  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(ValueError, match="must be arrays, got the space Dict"):
+        ThreadedVecEnv([lambda: odd])
+    assert odd.closed == 1
+
+
+def test_ppo_of_sb3_learns_on_it_and_counts_every_environment(
+    short_game: GameParams, noise: NoiseParams
+) -> None:
+    small = {"time_limit": 5, "height": 36, "width": 36}
+    short = short_game.model_copy(update=small)
+    envs = VecMonitor(ThreadedVecEnv([partial(MarioEnv, short, noise)] * 2))
+    model = PPO(
+        "CnnPolicy", envs, n_steps=12, batch_size=8, n_epochs=1, seed=1, device="cpu"
+    )
+    before = [weights.clone() for weights in model.policy.parameters()]
+    model.learn(24)
+    assert any(
+        not old.equal(new)
+        for old, new in zip(before, model.policy.parameters(), strict=True)
+    )
+    # Two episodes of five decisions in each of the two environments.
+    assert model.ep_info_buffer is not None
+    assert [episode["l"] for episode in model.ep_info_buffer] == [5] * 4
+    envs.close()

@@ -1,0 +1,420 @@
+"""The way from a bare clone to a pipeline that runs: the venv, the lock, make smoke."""
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+import zipfile
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from tools import smoke
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+BASE_PYTHON = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+
+
+def requirement_blocks() -> list[str]:
+    """Split the lock into requirements, each with its hashes."""
+    return re.findall(r"^[a-z0-9].*(?:\n[ ]+--hash.*)*", LOCK, flags=re.MULTILINE)
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_every_requirement_is_pinned_and_has_a_hash() -> None:
+    blocks = requirement_blocks()
+    assert len(blocks) > 100
+    for block in blocks:
+        assert re.match(r"[a-z0-9-]+==[^ ]+ ", block), block
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", block), block
+
+
+def test_the_lock_names_no_host_and_no_folder() -> None:
+    code = "\n".join(line for line in LOCK.splitlines() if "# " not in line)
+    assert "//" not in LOCK
+    assert "/" not in code
+    assert "--index-url" not in LOCK
+    assert "--find-links" not in LOCK
+
+
+def test_the_lock_covers_what_pyproject_asks_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    asked = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
+    names = {normal(re.split(r"[\[<>=!~ ]", line)[0]) for line in asked}
+    assert names >= {"torch", "nes-py", "ruamel-yaml", "pytest"}
+    assert names <= {normal(block.split("==")[0]) for block in requirement_blocks()}
+
+
+def tracked_texts() -> dict[str, str]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True
+    )
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    texts = {}
+    for name in filter(None, listed.stdout.split("\0")):
+        path = ROOT / name
+        if not path.is_file():
+            continue
+        try:
+            texts[name] = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+    return texts
+
+
+@pytest.mark.parametrize(
+    ("what", "pattern"),
+    [
+        ("a home folder", r"(?<![\w.-])/(?:root|home/\w+|Users/\w+)/"),
+        ("this checkout", rf"(?<![\w.-]){re.escape(str(ROOT))}/"),
+        ("a package registry", r"py(?:pi\.org|thonhosted\.org)"),
+        ("credentials in an address", r"://[^/\s:@]+:[^/\s:@]+@"),
+        ("an AWS key", r"\bA(?:KIA|SIA)[0-9A-Z]{16}\b"),
+        ("a private key", r"-----BEGIN [A-Z ]*PRIVATE"),
+    ],
+)
+def test_no_tracked_file_names(what: str, pattern: str) -> None:
+    found = [name for name, text in tracked_texts().items() if re.search(pattern, text)]
+    assert not found, f"{what} is named in {found}"
+
+
+# tools/setup_venv.sh
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """Make a repository with the set-up script and the least that it needs."""
+    folder = tmp_path / "a clone"
+    (folder / "tools").mkdir(parents=True)
+    shutil.copy(ROOT / "tools/setup_venv.sh", folder / "tools")
+    (folder / "warpzone").mkdir()
+    (folder / "warpzone/__init__.py").touch()
+    (folder / "requirements.lock").write_text("# nothing\n")
+    return folder
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """Make a PATH on which there is neither Python nor uv."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    for name in ("cat", "cmp", "dirname", "mv", "rm", "sh"):
+        found = shutil.which(name)
+        assert found, name
+        (folder / name).symlink_to(found)
+    return folder
+
+
+def write_program(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def add_python(programs: Path) -> None:
+    write_program(programs / "python3.13", f'exec "{BASE_PYTHON}" "$@"')
+
+
+def add_uv(programs: Path, install: str = "exit 0") -> None:
+    """Add a uv that makes real venvs and runs ``install`` instead of installing."""
+    make = f'exec "{BASE_PYTHON}" -m venv --without-pip .venv'
+    write_program(
+        programs / "uv", f'case "$1" in venv) {make};; pip) {install};; esac; exit 2'
+    )
+
+
+def set_up(clone: Path, programs: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "tools/setup_venv.sh"],
+        cwd=clone,
+        env={"PATH": str(programs), "HOME": str(programs.parent)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_without_python_3_13_one_line_says_how_to_get_it(
+    clone: Path, programs: Path
+) -> None:
+    write_program(programs / "python3", "exit 1")
+    done = set_up(clone, programs)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Warpzone needs Python 3.13 and found none")
+    assert "uv python install 3.13" in line
+    assert not (clone / ".venv").exists()
+
+
+def test_a_shim_that_fails_is_passed_over_for_the_pyenv_version(
+    clone: Path, programs: Path
+) -> None:
+    write_program(programs / "python3.13", "echo not selected; exit 127")
+    write_program(
+        programs.parent / ".pyenv/versions/3.13.9/bin/python3.13",
+        f'echo asked > "{programs}/log"; exec "{BASE_PYTHON}" "$@"',
+    )
+    add_uv(programs)
+    done = set_up(clone, programs)
+    assert done.returncode == 0, done.stderr
+    assert (programs / "log").exists()
+
+
+def test_a_python_that_only_uv_knows_is_found(clone: Path, programs: Path) -> None:
+    write_program(
+        programs / "uv",
+        f"""case "$1" in
+        python) echo "{BASE_PYTHON}" ;;
+        venv) exec "{BASE_PYTHON}" -m venv --without-pip .venv ;;
+        esac""",
+    )
+    done = set_up(clone, programs)
+    assert done.returncode == 0, done.stderr
+    assert (clone / ".venv/bin/python").exists()
+
+
+def test_a_second_call_builds_nothing_until_the_lock_changes(
+    clone: Path, programs: Path
+) -> None:
+    add_python(programs)
+    add_uv(programs)
+    assert "Building .venv with uv" in set_up(clone, programs).stdout
+    assert set_up(clone, programs).stdout == ""
+    (clone / "requirements.lock").write_text("# something else\n")
+    assert "Building" in set_up(clone, programs).stdout
+    assert set_up(clone, programs).stdout == ""
+
+
+def test_an_install_that_failed_is_done_again(clone: Path, programs: Path) -> None:
+    add_python(programs)
+    add_uv(programs, install="exit 7")
+    assert set_up(clone, programs).returncode == 7
+    add_uv(programs)
+    assert "Building" in set_up(clone, programs).stdout
+    assert set_up(clone, programs).stdout == ""
+
+
+def test_a_moved_clone_builds_its_venv_anew(clone: Path, programs: Path) -> None:
+    add_python(programs)
+    add_uv(programs)
+    assert set_up(clone, programs).returncode == 0
+    moved = clone.rename(clone.parent / "moved")
+    assert "Building" in set_up(moved, programs).stdout
+
+
+def test_a_copy_of_the_repository_imports_its_own_library(
+    clone: Path, programs: Path
+) -> None:
+    add_python(programs)
+    add_uv(programs)
+    assert set_up(clone, programs).returncode == 0
+    (clone / "stages").mkdir()
+    (clone / "stages/one.py").write_text("import warpzone\nprint(warpzone.__file__)\n")
+    copy = clone.parent / "copy"
+    shutil.copytree(clone, copy, ignore=shutil.ignore_patterns(".venv"))
+    for folder in (clone, copy):
+        done = subprocess.run(
+            [clone / ".venv/bin/python", "stages/one.py"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout.strip() == str(folder / "warpzone/__init__.py"), done.stderr
+
+
+@pytest.mark.slow
+def test_pip_installs_what_has_the_right_hash_only(clone: Path, programs: Path) -> None:
+    add_python(programs)
+    wheel = write_tiny_wheel(clone.parent)
+    right = sha256(wheel.read_bytes()).hexdigest()
+    for digest in ("0" * 64, right):
+        (clone / "requirements.lock").write_text(
+            f"tiny @ {wheel.as_uri()} --hash=sha256:{digest}\n"
+        )
+        done = set_up(clone, programs)
+        assert "Building .venv with pip" in done.stdout
+        assert (done.returncode == 0) == (digest == right), done.stderr
+        assert (clone / ".venv/built-from").exists() == (digest == right)
+    subprocess.run([clone / ".venv/bin/python", "-c", "import tiny"], check=True)
+
+
+def write_tiny_wheel(folder: Path) -> Path:
+    wheel = folder / "tiny-1.0-py3-none-any.whl"
+    files = {
+        "tiny.py": "",
+        "tiny-1.0.dist-info/METADATA": (
+            "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n"
+        ),
+        "tiny-1.0.dist-info/WHEEL": (
+            "Wheel-Version: 1.0\nGenerator: a test\n"
+            "Root-Is-Purelib: true\nTag: py3-none-any\n"
+        ),
+    }
+    record = "tiny-1.0.dist-info/RECORD"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+        archive.writestr(record, "".join(f"{name},,\n" for name in [*files, record]))
+    return wheel
+
+
+# tools/smoke.py
+
+
+def test_the_overlay_replaces_values_deep_inside_sections() -> None:
+    params = {"a": {"b": {"c": 1, "d": 2}}, "e": [1, 2, 3]}
+    smoke.lay_over(params, {"a": {"b": {"c": 9}}, "e": [4]})
+    assert params == {"a": {"b": {"c": 9, "d": 2}}, "e": [4]}
+
+
+def test_an_overlay_key_that_params_lack_is_named() -> None:
+    with pytest.raises(smoke.SmokeError, match=r"no a\.epocs, only \['epochs'\]"):
+        smoke.lay_over({"a": {"epochs": 3}}, {"a": {"epocs": 1}})
+
+
+@pytest.mark.parametrize("overlay", [{"a": 1}, {"b": {"c": 1}}])
+def test_an_overlay_swaps_no_section_for_a_value(overlay: dict) -> None:
+    with pytest.raises(smoke.SmokeError, match=r"in params\.yaml"):
+        smoke.lay_over({"a": {"c": 3}, "b": 4}, overlay)
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    """Make a repository with a pipeline of one stage and the results of a full run."""
+    root = tmp_path / "toy"
+    (root / "tests").mkdir(parents=True)
+    shutil.copytree(
+        ROOT / ".dvc", root / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache")
+    )
+    (root / "params.yaml").write_text("# kept\nlength: 1000\n")
+    (root / "tests/smoke_params.yaml").write_text("length: 10\n")
+    (root / "stage.py").write_text(
+        "from pathlib import Path\n"
+        "length = int(Path('params.yaml').read_text().split()[-1])\n"
+        "Path('out.txt').write_text('x' * length)\n"
+    )
+    (root / "dvc.yaml").write_text(
+        "stages:\n"
+        "  write:\n"
+        "    cmd: python stage.py\n"
+        "    deps: [stage.py]\n"
+        "    params: [length]\n"
+        "    outs: [{out.txt: {cache: false}}]\n"
+    )
+    (root / "out.txt").write_text("x" * 1000)
+    (root / "dvc.lock").write_text(
+        "schema: '2.0'\n"
+        "stages:\n"
+        "  write:\n"
+        "    cmd: python stage.py\n"
+        "    outs: [{path: out.txt, hash: md5, md5: 00, size: 1000}]\n"
+    )
+    for command in (["git", "init", "--quiet"], ["git", "add", "--all"]):
+        subprocess.run(command, cwd=root, env=smoke.environment(root), check=True)
+    return root
+
+
+def files_of(root: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and ".git/" not in f"{path}/"
+    }
+
+
+def run_smoke(root: Path, temporary: Path) -> subprocess.CompletedProcess[str]:
+    temporary.mkdir(exist_ok=True)
+    return subprocess.run(
+        [sys.executable, ROOT / "tools/smoke.py"],
+        cwd=root,
+        env={**smoke.environment(root), "TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_smoke_runs_the_pipeline_small_and_leaves_no_trace(
+    toy: Path, tmp_path: Path
+) -> None:
+    before = files_of(toy)
+    assert before["out.txt"] == b"x" * 1000
+    done = run_smoke(toy, tmp_path / "temporary")
+    assert done.returncode == 0, done.stderr
+    assert "1 stages wrote 1 files" in done.stdout
+    assert files_of(toy) == before
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+@pytest.mark.slow
+def test_smoke_shows_and_keeps_the_log_of_a_stage_that_fails(
+    toy: Path, tmp_path: Path
+) -> None:
+    (toy / "stage.py").write_text("raise SystemExit('out of lives')\n")
+    done = run_smoke(toy, tmp_path / "temporary")
+    assert done.returncode == 1
+    assert "out of lives" in done.stderr
+    assert "smoke failed: dvc repro ended with exit status 255 in write" in done.stderr
+    (log,) = (tmp_path / "temporary").iterdir()
+    assert "out of lives" in log.read_text()
+
+
+@pytest.mark.slow
+def test_smoke_refuses_a_pipeline_that_is_never_done(toy: Path, tmp_path: Path) -> None:
+    with (toy / "dvc.yaml").open("a") as file:
+        file.write("    always_changed: true\n")
+    done = run_smoke(toy, tmp_path / "temporary")
+    assert done.returncode == 1
+    assert "the second dvc repro ran ['write'], expected nothing" in done.stderr
+
+
+def is_running(pid: str) -> bool:
+    """Whether a process is there, and not only a zombie that nobody asked about."""
+    ps = subprocess.run(
+        ["ps", "-o", "stat=", "-p", pid], stdout=subprocess.PIPE, text=True
+    )
+    return ps.stdout.strip()[:1] not in ("", "Z")
+
+
+@pytest.mark.slow
+def test_a_stopped_smoke_ends_its_stage_and_removes_its_copy(
+    toy: Path, tmp_path: Path
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    (toy / "stage.py").write_text(
+        "import os, time\n"
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
+        "print('waits', flush=True)\n"
+        "time.sleep(120)\n"
+    )
+    running = subprocess.Popen(
+        [sys.executable, ROOT / "tools/smoke.py"],
+        cwd=toy,
+        env={**smoke.environment(toy), "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert running.stdout is not None
+    for line in running.stdout:
+        if line.endswith("write\n"):
+            break
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(timeout=60) == 130
+    assert [path.suffix for path in temporary.iterdir()] == [".log"]
+    if (tmp_path / "pid").exists():
+        pid = (tmp_path / "pid").read_text()
+        deadline = time.monotonic() + 10
+        while is_running(pid):
+            assert time.monotonic() < deadline, f"the stage {pid} still runs"
+            time.sleep(0.1)

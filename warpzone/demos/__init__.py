@@ -1,1 +1,0 @@
-"""Demonstrations: logs of buttons, their replay check, and the planner."""

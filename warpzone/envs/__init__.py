@@ -1,0 +1,1 @@
+"""Worlds: Gymnasium environments, many at once, with curricula and exact replay."""

@@ -1,0 +1,1 @@
+"""Super Mario Bros: levels, actions, observations, rewards and a planner."""

@@ -1,0 +1,202 @@
+"""One level on one console, from its first frame to death or the flag."""
+
+from dataclasses import dataclass
+from itertools import batched
+from typing import Any
+
+from warpzone.envs.mario.actions import NO_BUTTONS, START
+from warpzone.envs.mario.state import (
+    MAX_STRIDE,
+    TRACED,
+    Address,
+    is_cleared,
+    is_cutscene,
+    is_dead,
+    is_ordinary,
+    read_area,
+    read_time,
+    read_x,
+)
+from warpzone.envs.nes.console import Emulator
+
+LEVELS = tuple(f"{world}-{stage}" for world in range(1, 9) for stage in range(1, 5))
+"""Every level of the game, ``1-1`` to ``8-4``."""
+
+# Worlds whose second level opens with a walk into a pipe, which is an area of its own.
+_WORLDS_WITH_AN_INTRO = (1, 2, 4, 7)
+
+# Real cutscenes are shorter. A game that plays by itself for longer is handed back to
+# the player, so that a time limit can end the episode.
+_MAX_CUTSCENE_FRAMES = 2_000
+
+
+class Odometer:
+    """How far Mario has come, in spite of an x that starts anew in every area.
+
+    Attributes:
+        x_pos_max: The furthest x reached in the level's first area, in pixels. Bonus
+            rooms have an x of their own, which says nothing about the level.
+        progress: Pixels walked to new furthest points, summed over all areas. What a
+            pipe skips is not walked.
+    """
+
+    def __init__(self, ram: memoryview) -> None:
+        self._area = self._first_area = read_area(ram)
+        self._x = read_x(ram)
+        self._furthest = {self._area: self._x}
+        self.progress = 0
+
+    @property
+    def x_pos_max(self) -> int:
+        return self._furthest[self._first_area]
+
+    def follow(self, trace: bytes) -> None:
+        """Take note of further frames.
+
+        Args:
+            trace: What was at `warpzone.envs.mario.state.TRACED`, frame after frame.
+        """
+        for low, high, page, pixel in batched(trace, len(TRACED), strict=True):
+            self._move(high << 8 | low, page << 8 | pixel)
+
+    def update(self, ram: memoryview) -> None:
+        """Take note of one more frame."""
+        self._move(read_area(ram), read_x(ram))
+
+    def _move(self, area: int, x: int) -> None:
+        furthest = self._furthest.get(area, -1)
+        if x > furthest:
+            self._furthest[area] = x
+            walked = area == self._area and abs(x - self._x) <= MAX_STRIDE
+            if walked:
+                self.progress += x - furthest
+        self._area, self._x = area, x
+
+    def copy(self) -> "Odometer":
+        """Return an independent copy."""
+        # copy.copy takes ten times as long, and the planner copies at every step.
+        twin = object.__new__(Odometer)
+        twin.__dict__.update(self.__dict__, _furthest=self._furthest.copy())
+        return twin
+
+
+@dataclass(frozen=True, slots=True)
+class PlaySnapshot:
+    """A state of a `LevelPlay`."""
+
+    machine: Any
+    odometer: Odometer
+
+
+class LevelPlay:
+    """A console that plays one level, frame by frame, without its cutscenes.
+
+    Pipes, doors and the black screens between areas are played through at once, their
+    timers cut short, as gym-super-mario-bros does: after every call of `run` the player
+    is in control, or dead, or has cleared the level.
+
+    Args:
+        emulator: The console. It is powered on and belongs to this object from now on.
+        name: The level, ``1-1`` to ``8-4``.
+
+    Raises:
+        ValueError: If the game has no such level.
+    """
+
+    def __init__(self, emulator: Emulator, name: str) -> None:
+        if name not in LEVELS:
+            raise ValueError(f"no level {name!r}: the game has 1-1 to 8-4")
+        self.name = name
+        self.emulator = emulator
+        self.ram = emulator.ram
+        self.emulator_frames = 0
+        """Frames emulated since this object was made, cutscenes and all."""
+        self._enter_level()
+        self._level_start = emulator.snapshot()
+        self.restart()
+
+    def restart(self) -> None:
+        """Go back to the level's first frame, the same one every time."""
+        self.emulator.restore(self._level_start)
+        self.odometer = Odometer(self.ram)
+
+    def run(self, buttons: bytes) -> int:
+        """Play a frame for each button mask, and any cutscene that one begins.
+
+        Returns:
+            How many were played: all, or fewer if Mario has died or cleared the level.
+        """
+        played = 0
+        is_over = False
+        while played < len(buttons) and not is_over:
+            trace = self.emulator.run(buttons[played:])
+            frames = len(trace) // len(TRACED)
+            played += frames
+            self.emulator_frames += frames
+            if is_ordinary(self.ram):
+                self.odometer.follow(trace)
+                continue
+            self.odometer.follow(trace[: -len(TRACED)])
+            is_over = self.is_over
+            if not is_over:
+                self._skip_cutscene()
+                is_over = self.is_over
+            self.odometer.update(self.ram)
+        return played
+
+    def advance(self, buttons: int) -> None:
+        """Play one frame, and any cutscene that it begins."""
+        self.run(bytes([buttons]))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether Mario is dead or has cleared the level."""
+        return is_dead(self.ram) or is_cleared(self.ram)
+
+    def snapshot(self) -> "PlaySnapshot":
+        """Return the state of the level. It is valid in this process only."""
+        return PlaySnapshot(self.emulator.snapshot(), self.odometer.copy())
+
+    def restore(self, snapshot: "PlaySnapshot") -> None:
+        """Bring back a state that `snapshot` returned on this level.
+
+        Another object's will do if its console is of the same kind and still open.
+        """
+        self.emulator.restore(snapshot.machine)
+        self.odometer = snapshot.odometer.copy()
+
+    def _emulate(self, buttons: int) -> None:
+        self.emulator.advance(buttons)
+        self.emulator_frames += 1
+
+    def _enter_level(self) -> None:
+        """Start a game, put it on the level, and wait for the clock's first tick."""
+        world, stage = map(int, self.name.split("-"))
+        has_intro = world in _WORLDS_WITH_AN_INTRO and stage >= 2
+        ram = self.ram
+        self.emulator.power_on()
+        self._tap_start()
+        while read_time(ram) == 0:
+            self._emulate(START)
+            ram[Address.WORLD] = world - 1
+            ram[Address.STAGE] = stage - 1
+            ram[Address.AREA] = stage - 1 + has_intro
+            self._emulate(NO_BUTTONS)
+            ram[Address.PRELEVEL_TIMER] = 0
+        full_clock = read_time(ram)
+        while read_time(ram) >= full_clock:
+            self._tap_start()
+
+    def _tap_start(self) -> None:
+        self._emulate(START)
+        self._emulate(NO_BUTTONS)
+
+    def _skip_cutscene(self) -> None:
+        ram = self.ram
+        if 1 < ram[Address.CHANGE_AREA_TIMER] < 255:
+            ram[Address.CHANGE_AREA_TIMER] = 1
+        for _ in range(_MAX_CUTSCENE_FRAMES):
+            if not is_cutscene(ram):
+                break
+            ram[Address.PRELEVEL_TIMER] = 0
+            self._emulate(NO_BUTTONS)

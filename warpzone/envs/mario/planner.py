@@ -1,0 +1,387 @@
+"""A demonstrator that looks ahead on snapshots of the console.
+
+It runs right for as long as running is safe. Ahead of danger (death, or a wall that
+stops Mario) it tries jumps from every step before it, takes the longest hold with a
+wide range of take-offs that survive, and takes off a fixed margin before the last of
+them. In the air it holds the jump for as long as that is safe. So equal places get
+equal buttons, which is what makes the play easy to imitate. Where neither running nor a
+jump helps it looks for any way to new ground, back and round if need be. Before it
+presses A it tries the plan under noise, and takes another one if Mario dies; what the
+noise changes is planned again from where Mario really is. It knows the rules of the
+game only through the console.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from warpzone.envs.mario.actions import LEFT, NO_BUTTONS, RIGHT, A, B
+from warpzone.envs.mario.env import MarioEnv, hold_noisily
+from warpzone.envs.mario.level import LevelPlay, PlaySnapshot
+from warpzone.envs.mario.state import (
+    is_cleared,
+    is_on_ground,
+    is_rising,
+    read_area,
+    read_state,
+)
+from warpzone.envs.nes.consoles import make_emulator
+from warpzone.episodes.recording import Recording
+
+RUN = RIGHT | B
+JUMP = RIGHT | A | B
+
+# All lengths are agent steps.
+HORIZON = 16
+"""How far running is looked ahead."""
+FRESH = 8
+"""A plan shorter than this is looked at again."""
+HOLDS = (8, 5, 3, 1)
+"""How long A is held in a jump, in order of preference."""
+WIDE = 3
+"""Take-offs in a row that survive and are enough to choose a hold."""
+MARGIN = 2
+"""Between the chosen take-off and the last one that survives."""
+SETTLE = 6
+"""How long Mario must run on after a landing, and stand again, to call it one."""
+MAX_FLIGHT = 24
+STUCK = 3
+"""Running that covers less than `STUCK_PIXELS` in this time is stopped by a wall."""
+STUCK_PIXELS = 6
+AIR_HOLDS = (8, 6, 4, 3, 2, 1)
+"""How long A is held on while Mario rises, in order of preference."""
+DETOURS = (1, 2, 4, 8)
+"""How long something else than running is tried when no jump helps."""
+STRIDE = 4
+"""How long a button is held on the way round an obstacle."""
+PLACE = 16
+"""Size of a place there, in pixels."""
+MAX_PLACES = 400
+"""Places looked at before no way round is expected."""
+TRIALS = 4
+"""How often a plan is tried under noise."""
+TRIAL_STEPS = 28
+"""How much of it."""
+MAX_CANDIDATES = 16
+"""Plans tried under noise before the best of them is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """The state of the console after an agent step."""
+
+    snapshot: PlaySnapshot
+    ram: bytes
+    progress: int
+    is_over: bool
+    is_cleared: bool
+    is_on_ground: bool
+    is_rising: bool
+
+    @property
+    def is_lost(self) -> bool:
+        return self.is_over and not self.is_cleared
+
+
+class Planner:
+    """Plays in an environment, and tries things out on a console of its own.
+
+    Args:
+        env: Its action set must have the buttons of ``right_only``.
+    """
+
+    def __init__(self, env: MarioEnv) -> None:
+        self._env = env
+        # Restoring is not exact to the last frame, see `Emulator.snapshot`: the
+        # environment's own console is never restored, so that its log replays.
+        self._play = LevelPlay(make_emulator(env.game.emulator), env.game.level)
+        masks = (NO_BUTTONS, LEFT, RIGHT, JUMP, A | LEFT)
+        moves = (RUN, JUMP, LEFT, A | LEFT, NO_BUTTONS)
+        self._moves = [mask for mask in moves if mask in env.buttons]
+        self._detours = [mask for mask in masks if mask in env.buttons]
+        # The same ones every time, so that equal states get equal plans.
+        self._draws = np.random.default_rng(0).random(
+            (TRIALS, TRIAL_STEPS, env.game.frame_skip)
+        )
+        self.forget()
+
+    @property
+    def emulator_frames(self) -> int:
+        """Frames emulated so far, to plan and to play."""
+        return self._play.emulator_frames + self._env.play.emulator_frames
+
+    def demonstrate(self, seed: int) -> Recording:
+        """Play an episode under the environment's noise."""
+        self._env.reset(seed=seed)
+        self.forget()
+        ended = False
+        while not ended:
+            _, _, terminated, truncated, _ = self._env.step(self.decide())
+            ended = terminated or truncated
+        return Recording.of_episode(self._env, seed)
+
+    def decide(self) -> int:
+        """Return the action, an index into the environment's action set."""
+        ram = bytes(self._env.play.ram)
+        as_expected = bool(self._expected) and self._expected[0] == ram
+        if not as_expected:
+            self.forget()
+        if len(self._plan) < FRESH or self._presses_a(self._plan):
+            self._play.restore(self._env.play.snapshot())
+            self._plan, after = self._search(self._moment())
+            self._expected = [ram, *(moment.ram for moment in after)]
+        self._expected.pop(0)
+        return self._env.buttons.index(self._plan.pop(0))
+
+    def forget(self) -> None:
+        """Make a new plan at the next decision."""
+        self._plan: list[int] = []
+        self._expected: list[bytes] = []
+
+    def _search(self, here: _Moment) -> tuple[list[int], list[_Moment]]:
+        """Return a plan of at least one step and its moments.
+
+        Of the candidates it is the first that survives all trials, or the one that
+        survives most.
+        """
+        best, most = self._plan or [JUMP], -1
+        for plan in islice(self._candidates(here), MAX_CANDIDATES):
+            survived = self._survived(here, plan) if self._presses_a(plan) else TRIALS
+            if survived > most:
+                best, most = plan, survived
+            if survived == TRIALS:
+                break
+        return best, self._roll(here, best)
+
+    def _presses_a(self, plan: list[int]) -> bool:
+        """Whether the first step of a plan presses A, which was not held before."""
+        return bool(plan[0] & A and not self._env.held & A)
+
+    def _survived(self, here: _Moment, plan: list[int]) -> int:
+        """Return how often Mario survives a plan under noise, of `TRIALS`."""
+        survived = 0
+        for draws in self._draws:
+            self._play.restore(here.snapshot)
+            held = self._env.held
+            for mask, step_draws in zip(plan, draws, strict=False):
+                frames = hold_noisily(held, mask, step_draws, self._env.noise)
+                self._play.run(frames)
+                held = frames[-1]
+                if self._play.is_over:
+                    break
+            survived += not self._play.is_over or is_cleared(self._play.ram)
+        return survived
+
+    def _candidates(self, here: _Moment) -> Iterator[list[int]]:
+        """Yield plans that survive without noise, the most canonical one first."""
+        holds = AIR_HOLDS if here.is_rising else ()
+        kept = [self._plan] if self._plan else []
+        for start in (*kept, *([JUMP] * hold for hold in holds)):
+            plan = start + [RUN] * (HORIZON - len(start))
+            after = self._roll_out(here, plan)
+            if _danger(here, after) is None:
+                yield (plan + [RUN] * len(after))[: len(after)]
+        running = self._roll_out(here, [RUN] * HORIZON)
+        danger = _danger(here, running)
+        if danger is None:
+            yield [RUN] * len(running)
+        else:
+            yield from self._jumps_before(here, running[: danger + 1], follow_ups=1)
+        yield from self._detour_plans(here)
+        yield from self._ways_round(here)
+
+    def _ways_round(self, here: _Moment) -> Iterator[list[int]]:
+        """Yield plans that lead to new ground by any way there is, quick ones first.
+
+        A search in breadth: places are passed through once, as Mario first gets there.
+        """
+        ways: deque[tuple[_Moment, list[int]]] = deque([(here, [])])
+        seen: set[tuple[int, ...]] = set()
+        while ways and len(seen) < MAX_PLACES:
+            start, plan = ways.popleft()
+            for mask in self._moves:
+                after = self._roll(start, [mask] * STRIDE)
+                end = after[-1]
+                place = (*_place(end), mask & A)
+                if end.is_lost or place in seen:
+                    continue
+                seen.add(place)
+                way = plan + [mask] * len(after)
+                is_new = end.progress >= here.progress + PLACE
+                if end.is_cleared or (is_new and self._is_safe(end)):
+                    yield way
+                ways.append((end, way))
+
+    def _is_safe(self, here: _Moment) -> bool:
+        """Whether Mario stands, and lives on if he waits, runs or jumps."""
+        return here.is_on_ground and any(
+            not self._roll_out(here, [mask] * HORIZON)[-1].is_lost
+            for mask in (NO_BUTTONS, RUN, JUMP)
+        )
+
+    def _jumps_before(
+        self, here: _Moment, running: list[_Moment], follow_ups: int
+    ) -> Iterator[list[int]]:
+        """Yield plans of a jump that passes the danger at the end of ``running``.
+
+        Args:
+            here: Where the run begins.
+            running: The moments after each of its steps; the last one is lost or stuck.
+            follow_ups: Further jumps allowed where landing leads to death.
+
+        Yields:
+            The steps up to the take-off and the whole jump, wide ranges of take-offs
+            first.
+        """
+        moments = [here, *running]
+        wall = running[-1].progress
+        # A take-off from the run is better than one from a standstill at the wall.
+        contact = len(moments)
+        while contact > 1 and moments[contact - 1].progress >= wall:
+            contact -= 1
+        if running[-1].is_lost:
+            # Who falls dies far beyond the edge, and there may be ground between.
+            footing = (moment.progress for moment in moments if moment.is_on_ground)
+            wall = max(footing, default=wall)
+        for take_offs in (range(contact), range(contact, len(moments))):
+            narrow: list[list[list[int]]] = []
+            for hold in HOLDS:
+                spans = self._spans(moments, take_offs, hold, wall, follow_ups)
+                widest = max(spans, key=len, default=[])
+                if len(widest) >= WIDE:
+                    yield widest[MARGIN]
+                elif widest:
+                    narrow.append(widest)
+            narrow.sort(key=len, reverse=True)
+            yield from (span[len(span) // 2] for span in narrow)
+
+    def _spans(
+        self,
+        moments: list[_Moment],
+        take_offs: range,
+        hold: int,
+        wall: int,
+        follow_ups: int,
+    ) -> Iterator[list[list[int]]]:
+        """Yield runs of neighbouring take-offs whose jumps succeed, latest first.
+
+        Each run lists its plans, latest take-off first, and ends at `WIDE` of them.
+        """
+        span: list[list[int]] = []
+        for index in reversed(take_offs):
+            plan = self._jump(moments[index], hold, wall, follow_ups)
+            if plan is not None:
+                span.append([RUN] * index + plan)
+            if span and (plan is None or len(span) >= WIDE):
+                yield span
+                span = []
+        if span:
+            yield span
+
+    def _jump(
+        self, start: _Moment, hold: int, wall: int, follow_ups: int
+    ) -> list[int] | None:
+        """Return the steps of a jump that lands beyond the wall and survives."""
+        if not start.is_on_ground or start.is_over:
+            return None
+        plan: list[int] = []
+        self._play.restore(start.snapshot)
+        while True:
+            plan.append(JUMP if len(plan) < hold else RUN)
+            landing = self._advance(plan[-1])
+            if landing.is_cleared:
+                return plan
+            if landing.is_over or len(plan) > MAX_FLIGHT:
+                return None
+            if landing.is_on_ground and len(plan) > 1:
+                break
+        if landing.progress <= wall:
+            return None
+        after = self._roll(landing, [RUN] * SETTLE)
+        # Touching a ledge is not landing: the fall goes on.
+        while not (after[-1].is_on_ground or after[-1].is_over):
+            after.append(self._advance(RUN))
+            if len(after) > MAX_FLIGHT:
+                return None
+        if not after[-1].is_lost:
+            return plan + [RUN] * len(after)
+        if follow_ups:
+            further = next(self._jumps_before(landing, after, follow_ups - 1), None)
+            if further:
+                return plan + further
+        return None
+
+    def _detour_plans(self, here: _Moment) -> Iterator[list[int]]:
+        """Yield plans that do something else for a while: wait, go back, walk, jump."""
+        for mask in self._detours:
+            for steps in DETOURS:
+                after = self._roll(here, [mask] * steps)
+                if after[-1].is_lost:
+                    break
+                running = self._roll_out(after[-1], [RUN] * HORIZON)
+                danger = _danger(after[-1], running)
+                if danger is None:
+                    yield [mask] * steps + [RUN] * len(running)
+                    break
+                ahead = running[: danger + 1]
+                jump = next(self._jumps_before(after[-1], ahead, follow_ups=0), None)
+                if jump:
+                    yield [mask] * steps + jump
+                    break
+
+    def _roll(self, start: _Moment, plan: list[int]) -> list[_Moment]:
+        """Return the moments after each step of a plan, up to the episode's end."""
+        self._play.restore(start.snapshot)
+        moments: list[_Moment] = []
+        for mask in plan:
+            moments.append(self._advance(mask))
+            if moments[-1].is_over:
+                break
+        return moments
+
+    def _roll_out(self, start: _Moment, plan: list[int]) -> list[_Moment]:
+        """Return the moments of a plan and of running on until Mario stands."""
+        moments = self._roll(start, plan)
+        while not (moments[-1].is_on_ground or moments[-1].is_over):
+            moments.append(self._advance(RUN))
+            if len(moments) > len(plan) + MAX_FLIGHT:
+                break
+        return moments
+
+    def _advance(self, mask: int) -> _Moment:
+        self._play.run(bytes([mask]) * self._env.game.frame_skip)
+        return self._moment()
+
+    def _moment(self) -> _Moment:
+        play = self._play
+        return _Moment(
+            snapshot=play.snapshot(),
+            ram=bytes(play.ram),
+            progress=play.odometer.progress,
+            is_over=play.is_over,
+            is_cleared=is_cleared(play.ram),
+            is_on_ground=is_on_ground(play.ram),
+            is_rising=is_rising(play.ram),
+        )
+
+
+def _place(moment: _Moment) -> tuple[int, int, int]:
+    """Return the area that Mario is in, and where, in `PLACE`."""
+    ram = memoryview(moment.ram)
+    state = read_state(ram)
+    return read_area(ram), state.x_pos // PLACE, state.y_pos // PLACE
+
+
+def _danger(here: _Moment, after: list[_Moment]) -> int | None:
+    """Return the index of the first moment that is lost or stuck, if there is one."""
+    progress = [here.progress, *(moment.progress for moment in after)]
+    for index, moment in enumerate(after):
+        if moment.is_lost:
+            return index
+        since = index + 1 - STUCK
+        if since >= 0 and progress[index + 1] - progress[since] < STUCK_PIXELS:
+            return index
+    return None

@@ -1,0 +1,1 @@
+"""The NES: emulators behind one seam, which know no game."""

@@ -1,0 +1,409 @@
+"""FCEUmm, the libretro core that stable-retro installs, as one of our consoles.
+
+Four times as fast as nes-py, and the same game: Mario goes the same way to the pixel
+(tests/test_emulators.py). The core is spoken to through the C interface that every
+libretro core has, https://docs.libretro.com/development/libretro-overview/. What it
+calls back, and the loop over frames, is compiled here, so that no frame waits for
+Python.
+
+A core keeps its state in global variables, so it is one console. Here it is a worker:
+a console is what the core saves and loads, which takes a few microseconds, and runs on
+whichever core is free. There are as many cores as consoles have ever run at once, so
+that a processor's caches hold one core and not one for each console.
+
+FCEUmm is licensed under the GPL, version 2: nothing of it is in this repository.
+"""
+
+import ctypes
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import NamedTuple
+
+import cv2
+import llvmlite.binding as llvm
+import numpy as np
+
+from warpzone.envs.mario.actions import NO_BUTTONS
+from warpzone.envs.mario.state import ORDINARY, TRACED
+from warpzone.envs.nes.console import RAM_SIZE, SCREEN_SHAPE, rom_path
+
+# Code for one core, in LLVM's language. The core asks for every button of every
+# controller by libretro's numbers: 0 is B, 8 is A, 1 is a button that the NES lacks,
+# and the rest are the bits of actions.py.
+_CODE = """
+@advance = global ptr null
+@save = global ptr null
+@load = global ptr null
+@memory = global ptr null
+@screen = global ptr null
+@held = global i32 0
+
+declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
+
+define i1 @environment(i32 %command, ptr %data) {
+  ret i1 false
+}
+define void @video(ptr %screen, i32 %width, i32 %height, i64 %pitch) {
+  store ptr %screen, ptr @screen
+  ret void
+}
+define void @sound(i16 %left, i16 %right) {
+  ret void
+}
+define i64 @sounds(ptr %samples, i64 %count) {
+  ret i64 %count
+}
+define void @poll() {
+  ret void
+}
+define signext i16 @button(i32 %port, i32 %device, i32 %index, i32 %id) {
+  %first = icmp eq i32 %port, 0
+  %in_range = icmp ule i32 %id, 8
+  %on_pad = icmp ne i32 %id, 1
+  %known = and i1 %in_range, %on_pad
+  %ours = and i1 %first, %known
+  %is_a = icmp eq i32 %id, 8
+  %is_b = icmp eq i32 %id, 0
+  %bit_or_b = select i1 %is_b, i32 1, i32 %id
+  %bit = select i1 %is_a, i32 0, i32 %bit_or_b
+  %held = load i32, ptr @held
+  %shifted = lshr i32 %held, %bit
+  %pressed = and i32 %shifted, 1
+  %result = select i1 %ours, i32 %pressed, i32 0
+  %short = trunc i32 %result to i16
+  ret i16 %short
+}
+
+; A state is what the core saves, of the given size, and the picture. buttons[0] is what
+; was held in the frame before; the last one is not used.
+define i32 @run(ptr %old, ptr %new, i64 %size, ptr %ram, ptr %buttons, i32 %count,
+                ptr %trace) {
+entry:
+  %advance = load ptr, ptr @advance
+  %save = load ptr, ptr @save
+  %load = load ptr, ptr @load
+  %memory = load ptr, ptr @memory
+  %loaded = call i1 %load(ptr %old, i64 %size)
+  call void @llvm.memcpy.p0.p0.i64(ptr %memory, ptr %ram, i64 RAM_SIZE, i1 false)
+  br label %loop
+loop:
+  %done = phi i32 [0, %entry], [%played, %loop]
+  %button = getelementptr i8, ptr %buttons, i32 %done
+  %byte = load i8, ptr %button
+  %now = zext i8 %byte to i32
+  store i32 %now, ptr @held
+  call void %advance()
+  %played = add i32 %done, 1
+  %more = icmp ult i32 %played, %count
+  TRACE_AND_WATCH
+  br i1 %goon, label %loop, label %end
+end:
+  call void @llvm.memcpy.p0.p0.i64(ptr %ram, ptr %memory, i64 RAM_SIZE, i1 false)
+  %saved = call i1 %save(ptr %new, i64 %size)
+  %picture = getelementptr i8, ptr %new, i64 %size
+  %screen = load ptr, ptr @screen
+  br label %draw
+draw:
+  %index = phi i64 [0, %end], [%drawn, %draw]
+  %from = getelementptr i16, ptr %screen, i64 %index
+  %pixel = load i16, ptr %from
+  %upper = lshr i16 %pixel, 8
+  %colour = trunc i16 %upper to i8
+  %to = getelementptr i8, ptr %picture, i64 %index
+  store i8 %colour, ptr %to
+  %drawn = add i64 %index, 1
+  %unfinished = icmp ult i64 %drawn, PIXELS
+  br i1 %unfinished, label %draw, label %leave
+leave:
+  ret i32 %played
+}
+"""
+
+_TRACE = """
+  %source{i} = getelementptr i8, ptr %memory, i32 {address}
+  %traced{i} = load i8, ptr %source{i}
+  %row{i} = mul i32 %done, {width}
+  %column{i} = add i32 %row{i}, {i}
+  %target{i} = getelementptr i8, ptr %trace, i32 %column{i}
+  store i8 %traced{i}, ptr %target{i}
+"""
+
+_WATCH = """
+  %at{i} = getelementptr i8, ptr %memory, i32 {address}
+  %watched{i} = load i8, ptr %at{i}
+  %above{i} = icmp uge i8 %watched{i}, {lowest}
+  %below{i} = icmp ule i8 %watched{i}, {highest}
+  %inside{i} = and i1 %above{i}, %below{i}
+  {result} = and i1 {before}, %inside{i}
+"""
+
+_SETTERS = {
+    "retro_set_video_refresh": "video",
+    "retro_set_audio_sample": "sound",
+    "retro_set_audio_sample_batch": "sounds",
+    "retro_set_input_poll": "poll",
+    "retro_set_input_state": "button",
+}
+
+_GET_VARIABLE = 15
+_SET_PIXEL_FORMAT = 10
+_SYSTEM_RAM = 2
+_OPTIONS = {
+    # The number of the colour instead of a colour.
+    b"fceumm_palette": b"raw",
+    # The whole screen.
+    b"fceumm_overscan": b"disabled",
+}
+
+# nes-py ends a frame later, where the game has just read the controllers. So the
+# cartridge is a frame ahead there, and what is held in a frame counts from the next one
+# on; `FceummEmulator.run` holds it back for as long.
+_HEAD_START = 1
+
+# Frames in one call, for the size of a buffer.
+_MAX_RUN = 64
+
+_PIXELS = SCREEN_SHAPE[0] * SCREEN_SHAPE[1]
+
+# What nes-py shows for each of the console's 64 colours, red, green and blue.
+_PALETTE = bytes.fromhex(
+    "7c7c7c0000fc0000bc4428bc940084a80020a8100088140050300000780000680000580000405800"
+    "0000000000000000bcbcbc0078f80058f86844fcd800cce40058f83800e45c10ac7c0000b80000a8"
+    "0000a844008888000000000000000000f8f8f83cbcfc6888fc9878f8f878f8f85898f87858fca044"
+    "f8b800b8f81858d85458f89800e8d8787878000000000000fcfcfca4e4fcb8b8f8d8b8f8f8b8f8f8"
+    "a4c0f0d0b0fce0a8f8d878d8f878b8f8b8b8f8d800fcfcf8d8f8000000000000"
+)
+
+
+class _Game(ctypes.Structure):
+    """libretro's ``retro_game_info``."""
+
+    _fields_ = (
+        ("path", ctypes.c_char_p),
+        ("data", ctypes.c_char_p),
+        ("size", ctypes.c_size_t),
+        ("meta", ctypes.c_char_p),
+    )
+
+
+class _Variable(ctypes.Structure):
+    """libretro's ``retro_variable``."""
+
+    _fields_ = (("key", ctypes.c_char_p), ("value", ctypes.c_char_p))
+
+
+_Environment = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_uint, ctypes.c_void_p)
+_Run = ctypes.CFUNCTYPE(
+    ctypes.c_uint32,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_void_p,
+    ctypes.c_char_p,
+    ctypes.c_uint32,
+    ctypes.c_char_p,
+)
+
+
+class FceummSnapshot(NamedTuple):
+    """A state of a console: exact, and good for any console of this kind."""
+
+    state: np.ndarray
+    """What the core saves, and the picture. Nobody writes into it."""
+    ram: bytes
+    held: int
+
+
+class FceummEmulator:
+    """A console that runs without the GIL. Its methods are those of `Emulator`."""
+
+    def __init__(self) -> None:
+        self.ram = memoryview(bytearray(RAM_SIZE))
+        self._ram = ctypes.addressof(ctypes.c_uint8.from_buffer(self.ram))
+        self.restore(_blank())
+
+    def power_on(self) -> None:
+        self.restore(_blank())
+        for _ in range(_HEAD_START):
+            self.advance(NO_BUTTONS)
+
+    def advance(self, buttons: int) -> None:
+        self.run(bytes([buttons]))
+
+    def run(self, buttons: bytes) -> bytes:
+        count = min(len(buttons), _MAX_RUN)
+        trace = ctypes.create_string_buffer(count * len(TRACED))
+        held = bytes([self._held]) + buttons
+        old, self._state = self._state, np.empty_like(self._state)
+        places = old.ctypes.data, self._state.ctypes.data, old.size - _PIXELS, self._ram
+        try:
+            core = _idle_cores.pop()
+        except IndexError:
+            core = _Core()
+        frames = core.run(*places, held, count, trace)
+        _idle_cores.append(core)
+        self._held = buttons[frames - 1]
+        return trace.raw[: frames * len(TRACED)]
+
+    def read_grey(self, out: np.ndarray) -> None:
+        cv2.LUT(self._picture, _greys(), out)
+
+    def read_rgb(self) -> np.ndarray:
+        return _colours()[self._picture]
+
+    def snapshot(self) -> FceummSnapshot:
+        return FceummSnapshot(self._state, bytes(self.ram), self._held)
+
+    def restore(self, snapshot: FceummSnapshot) -> None:
+        self._state, self.ram[:], self._held = snapshot
+
+    def close(self) -> None:
+        pass
+
+    @property
+    def _picture(self) -> np.ndarray:
+        return self._state[-_PIXELS:].reshape(SCREEN_SHAPE)
+
+
+class _Core:
+    """FCEUmm with the cartridge in it.
+
+    Attributes:
+        run: Loads a console's state, runs it for some frames, and saves it again.
+    """
+
+    def __init__(self) -> None:
+        # The names that nothing reads keep alive what the core points to.
+        self.library = library = _load_library()
+        self._engine = engine = _compile()
+        # Questions while the cartridge is loaded; later ones are declined natively.
+        answer = _Environment(_answer)
+        library.retro_set_environment(answer)
+        for setter, function in _SETTERS.items():
+            address = engine.get_function_address(function)
+            getattr(library, setter)(ctypes.c_void_p(address))
+        library.retro_init()
+        rom = rom_path().read_bytes()
+        game = _Game(str(rom_path()).encode(), rom, len(rom), None)
+        if not library.retro_load_game(ctypes.byref(game)):
+            raise RuntimeError(f"FCEUmm does not take the cartridge {rom_path()}")
+        decline = engine.get_function_address("environment")
+        library.retro_set_environment(ctypes.c_void_p(decline))
+        for name, value in (
+            ("advance", ctypes.cast(library.retro_run, ctypes.c_void_p).value),
+            ("save", ctypes.cast(library.retro_serialize, ctypes.c_void_p).value),
+            ("load", ctypes.cast(library.retro_unserialize, ctypes.c_void_p).value),
+            ("memory", library.retro_get_memory_data(_SYSTEM_RAM)),
+        ):
+            variable = engine.get_global_value_address(name)
+            ctypes.c_void_p.from_address(variable).value = value
+        self.run = _Run(engine.get_function_address("run"))
+
+
+# Cores that nobody runs on. Taking one from the end and adding one there are safe from
+# any thread.
+_idle_cores: list[_Core] = []
+
+
+@cache
+def _blank() -> FceummSnapshot:
+    """Return a console that has been switched off and on."""
+    core = _Core()
+    library = core.library
+    machine = ctypes.create_string_buffer(library.retro_serialize_size())
+    library.retro_serialize(machine, len(machine))
+    _idle_cores.append(core)
+    state = np.zeros(len(machine) + _PIXELS, np.uint8)
+    state[:-_PIXELS] = np.frombuffer(machine, np.uint8)
+    # nes-py begins with empty RAM, FCEUmm with a pattern in it.
+    return FceummSnapshot(state, bytes(RAM_SIZE), NO_BUTTONS)
+
+
+def _load_library() -> ctypes.CDLL:
+    spec = find_spec("stable_retro")
+    assert spec is not None
+    assert spec.origin is not None
+    (core,) = Path(spec.origin).parent.glob("cores/fceumm_libretro.*")
+    # The loader knows a library by its path and its file: a copy is another library.
+    with NamedTemporaryFile(suffix=core.suffix) as copy:
+        copy.write(core.read_bytes())
+        copy.flush()
+        library = ctypes.CDLL(copy.name)
+    library.retro_load_game.restype = ctypes.c_bool
+    library.retro_get_memory_data.restype = ctypes.c_void_p
+    library.retro_serialize_size.restype = ctypes.c_size_t
+    library.retro_serialize.argtypes = (ctypes.c_char_p, ctypes.c_size_t)
+    return library
+
+
+def _compile() -> llvm.ExecutionEngine:
+    """Compile the code of one core, with its own variables."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    target = llvm.Target.from_default_triple().create_target_machine(opt=3)
+    module = llvm.parse_assembly(_code())
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    passes = llvm.create_pass_builder(target, options)
+    passes.getModulePassManager().run(module, passes)
+    engine = llvm.create_mcjit_compiler(module, target)
+    engine.finalize_object()
+    return engine
+
+
+@cache
+def _code() -> str:
+    steps = [
+        _TRACE.format(i=i, address=address, width=len(TRACED))
+        for i, address in enumerate(TRACED)
+    ]
+    results = ["%more", *(f"%ordinary{i}" for i in range(len(ORDINARY) - 1)), "%goon"]
+    for i, (address, lowest, highest) in enumerate(ORDINARY):
+        steps.append(
+            _WATCH.format(
+                i=i,
+                address=address,
+                lowest=lowest,
+                highest=highest,
+                before=results[i],
+                result=results[i + 1],
+            )
+        )
+    return (
+        _CODE.replace("TRACE_AND_WATCH", "".join(steps))
+        .replace("RAM_SIZE", str(RAM_SIZE))
+        .replace("PIXELS", str(_PIXELS))
+    )
+
+
+def _answer(command: int, data: int | None) -> bool:
+    """Answer the core's questions about its host; false is no."""
+    if command == _SET_PIXEL_FORMAT:
+        return True
+    if command == _GET_VARIABLE:
+        assert data is not None
+        variable = _Variable.from_address(data)
+        variable.value = _OPTIONS.get(variable.key)
+        return variable.value is not None
+    return False
+
+
+@cache
+def _colours() -> np.ndarray:
+    """Red, green and blue for each upper half of a raw pixel, shape ``(256, 3)``.
+
+    A raw pixel has the colour's number in it: four bits of hue, one that says nothing,
+    two of brightness, and nothing in the lower half.
+    """
+    upper = np.arange(256)
+    hue, brightness = upper >> 4, upper >> 1 & 3
+    palette = np.frombuffer(_PALETTE, np.uint8).reshape(64, 3)
+    return palette[brightness << 4 | hue]
+
+
+@cache
+def _greys() -> np.ndarray:
+    """Luma as nes-py rounds it, shape ``(256,)``, uint8."""
+    red, green, blue = _colours().astype(np.int64).T
+    return (77 * red + 150 * green + 29 * blue >> 8).astype(np.uint8)

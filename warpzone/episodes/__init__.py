@@ -1,0 +1,1 @@
+"""Episodes: who plays them, the loop that does, recordings, tables, intervals."""

@@ -1,1 +1,0 @@
-"""The cartridge turned into a learning problem."""

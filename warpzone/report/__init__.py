@@ -1,0 +1,1 @@
+"""Episode tables and recordings to pictures."""

@@ -1,0 +1,1 @@
+"""Training: cloning, DAgger, reinforcement learning, checkpoints."""

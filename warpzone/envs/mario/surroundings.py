@@ -2,9 +2,9 @@
 
 The addresses are those of `warpzone.envs.mario.state`. It holds for every level: where
 tiles, enemies and Mario are, how they move, and nothing about what they mean. There is
-nothing in it that a few pictures do not show: no fractions of pixels, nothing beyond the edges
-of the screen, not how far the level is. What is done because of it can be learnt from
-pictures.
+nothing in it that a few frames do not show: no fractions of pixels, nothing beyond the
+edges of the screen, not how far the level is. What is done because of it can be learnt
+from frames.
 """
 
 import numpy as np

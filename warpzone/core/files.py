@@ -1,4 +1,7 @@
-"""Writing files so that they are whole or absent, and equal bytes for equal content."""
+"""Reading files with one-line errors, and writing them whole or not at all.
+
+Equal content gives equal bytes.
+"""
 
 import fcntl
 import json
@@ -11,6 +14,35 @@ from typing import Any
 import pandas as pd
 
 from warpzone.core.errors import InputError
+
+
+def one_line(error: Exception) -> str:
+    """Return what an error says, without its line breaks."""
+    return " ".join(str(error).split())
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file.
+
+    Raises:
+        InputError: With the file and the reason.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def read_text(path: Path) -> str:
+    """Read UTF-8.
+
+    Raises:
+        InputError: With the file and the reason.
+    """
+    try:
+        return read_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:

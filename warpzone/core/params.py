@@ -1,33 +1,50 @@
-"""The sections of params.yaml, typed and checked. params.yaml owns every value."""
+"""The sections of params.yaml, typed and checked. params.yaml owns every value.
+
+What only a world or an algorithm knows is checked by them: the keyword arguments of an
+env by `warpzone.envs.registry.check_env`, those of a recipe's algorithm by
+`warpzone.training.algorithms.check_recipe`.
+"""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
     model_validator,
 )
-from ruamel.yaml import YAML
 
 from warpzone.core.errors import InputError
+from warpzone.core.names import BASELINES, agent_name
+from warpzone.core.yaml import read_yaml
 
-Level = Annotated[str, Field(pattern=r"^[1-8]-[1-4]$")]
+
+def _word(value: Any) -> Any:
+    """Take a plain scalar for a name: YAML reads a seed's 1 as a number."""
+    return str(value) if isinstance(value, int) else value
+
+
+# They are parts of file names, and DVC puts them into shell commands.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-CountOrNone = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+CountOrNone = Annotated[int, Field(ge=0, le=10**9)]
+Episodes = Annotated[int, Field(ge=1, le=10_000)]
+Envs = Annotated[int, Field(ge=1, le=256)]
+Positive = Annotated[float, Field(gt=0, le=1e6)]
+NonNegative = Annotated[float, Field(ge=0, le=1e6)]
 Seed = Annotated[int, Field(ge=0, lt=1000)]
-NoOpMax = Annotated[int, Field(ge=0, le=300)]
-StickyProbability = Annotated[float, Field(ge=0, lt=1)]
-Init = Literal["bc", "scratch"]
-EmulatorName = Literal["nes-py", "fceumm"]
 DeviceName = Literal["cpu", "cuda", "auto"]
+Observation = Literal["pixels", "state"]
+Start = Literal["scratch", "demos", "bc"]
+Levels = Annotated[
+    tuple[Name, ...], Field(min_length=1, max_length=32, strict=False)
+]
+Choice = Annotated[str, Field(pattern=r"^(median|best|worst|\d{1,5})$")]
 
 
 class Section(BaseModel):
@@ -36,81 +53,56 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class RewardParams(Section):
-    """What is paid for, see `warpzone.envs.mario.rewards`. Every weight may be 0."""
-
-    progress: Finite
-    """Per pixel of new ground."""
-    progress_cap: Count
-    """Most pixels paid in one agent step."""
-    score: Finite
-    """Per point."""
-    coin: Finite
-    clock_tick: Finite
-    """Per tick of the game's clock; negative to make the agent hurry."""
-    death: Finite
-    clear: Finite
-
-
-class GameParams(Section):
-    """The learning problem that the cartridge is turned into."""
-
-    emulator: EmulatorName
-    """Plays demonstrations and trains; agents are always evaluated on nes-py."""
-    level: Level
-    action_set: Literal["right_only", "simple", "complex", "all"]
-    frame_skip: Annotated[int, Field(ge=1, le=16)]
-    """Emulator frames a decision lasts."""
-    height: Annotated[int, Field(ge=36, le=240)]
-    width: Annotated[int, Field(ge=36, le=256)]
-    """Size of the grey picture in pixels; SB3's network needs 36 at the least."""
-    frame_stack: Annotated[int, Field(ge=1, le=16)]
-    crop_hud: bool
-    """Leave out the top 32 rows of the screen: score, coins, world and time."""
-    show_buttons: bool
-    """Draw the buttons that are held into each picture, as speedrunners do."""
-    time_limit: Count
-    """Agent steps after which an episode is truncated."""
-    stuck_limit: CountOrNone
-    """Agent steps without new ground after which it is truncated; 0: never."""
-    reward: RewardParams
-
-
 class NoiseParams(Section):
-    """What keeps an agent from replaying one fixed sequence of buttons."""
+    """What keeps an agent from replaying one fixed sequence of actions."""
 
-    no_op_max: NoOpMax
+    no_op_max: Annotated[int, Field(ge=0, le=300)]
     """An episode begins with 0 to this many idle frames."""
-    sticky_probability: StickyProbability
-    """Per frame, the chance that the previous frame's buttons are held instead."""
+    sticky_probability: Annotated[float, Field(ge=0, lt=1)]
+    """Per frame, the probability that the previous frame's action is held instead."""
 
 
-class RunsParams(Section):
-    """The agents that train_rl trains: every start with every seed."""
+class ConditionParams(NoiseParams):
+    """A noise that agents are evaluated under."""
 
-    init: Annotated[tuple[Init, ...], Field(min_length=1, strict=False)]
-    seed: Annotated[tuple[Seed, ...], Field(min_length=1, strict=False)]
+    episodes: Episodes
+    reference: bool
+    """Whether to play with the env's ``reference`` arguments."""
+
+
+class RunParams(Section):
+    """The agents that are trained: every recipe on every task with every seed."""
+
+    tasks: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)]
+    recipes: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)]
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, strict=False)]
 
     @model_validator(mode="after")
     def _no_repeats(self) -> Self:
-        for name in ("init", "seed"):
+        for name in ("tasks", "recipes", "seeds"):
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} {list(values)} repeats a value")
         return self
 
-    @property
-    def names(self) -> list[str]:
-        """One name a trained agent, for example ``bc-seed1``."""
-        return [f"{init}-seed{seed}" for init in self.init for seed in self.seed]
+
+class EnvParams(Section):
+    """A world, see `warpzone.envs.registry`."""
+
+    kwargs: dict[str, Any]
+    """Keyword arguments of its env."""
+    reference: dict[str, Any]
+    """Those that differ where an agent is evaluated with ``reference: true``."""
+    tasks: Annotated[dict[Name, Levels], Field(min_length=1)]
+    """The levels of each task. Episodes take them in turns."""
 
 
 class CollectDemosParams(Section):
-    """How the planner plays, see `warpzone.envs.mario.planner`."""
+    """How often the demonstrator plays each level of a task."""
 
-    episodes: Count
-    """Demonstrations to keep."""
-    max_tries: Count
+    episodes: CountOrNone
+    """Demonstrations to keep; with 0, people's recordings have to do."""
+    max_tries: CountOrNone
     """Episodes after which collection gives up."""
 
     @model_validator(mode="after")
@@ -125,19 +117,22 @@ class CollectDemosParams(Section):
 class CloningParams(Section):
     """Behavioural cloning, see `warpzone.training.bc`."""
 
-    batch_size: Count
-    learning_rate: Positive
-    weight_decay: NonNegative
+    batch_size: Annotated[int, Field(ge=1, le=65_536)]
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    weight_decay: Annotated[float, Field(ge=0, le=1)]
     updates: Count
     """Batches to draw."""
 
 
 class PretrainBCParams(CloningParams):
-    """Cloning of the teacher, who is asked about where the clone has been (DAgger)."""
+    """Cloning of the teacher, which labels every step of the clone's play (DAgger)."""
 
+    observation: Observation
+    temperature: NonNegative
+    idle_temperature: NonNegative | None
     held_out_share: Share
     """Share of the episodes that is not trained on."""
-    envs: Annotated[int, Field(ge=1, le=256)]
+    n_envs: Envs
     """Episodes played side by side."""
     episodes: Annotated[int, Field(ge=2, le=10_000)]
     """Played by the teacher; ``updates`` are made on them."""
@@ -151,96 +146,87 @@ class PretrainBCParams(CloningParams):
     """At the end, with the learning rate falling to nothing."""
 
 
-class PPOParams(Section):
-    """Proximal policy optimisation, by the names of SB3's PPO."""
+class RecipeParams(Section):
+    """How an agent is made. Further keys are those of SB3's algorithm."""
 
-    agent_steps: Count
-    """Length of the training, summed over all environments; whole rollouts are made."""
-    envs: Annotated[int, Field(ge=1, le=256)]
-    rollout_steps: Count
-    """Agent steps of each environment between two updates."""
-    batch_size: Annotated[int, Field(ge=2)]
-    epochs: Count
-    learning_rate: Positive
-    final_learning_rate: NonNegative
-    """To which it falls, in a straight line, when all agent steps are taken."""
-    gamma: Probability
-    """Discount per agent step."""
-    gae_lambda: Probability
-    clip_range: Positive
-    entropy_coefficient: NonNegative
-    final_entropy_coefficient: NonNegative
-    """To which it falls, in a straight line, as the learning rate does."""
-    max_grad_norm: Positive
-    target_kl: Positive
-    """An update ends early when it has moved the policy so far, in nats, times 1.5."""
-    average_decay: Probability
-    """What an update leaves of the average of the policies so far, which plays."""
-    critic_learning_rate: Positive
-    critic_epochs: Count
-    """Times that the critic reads a rollout."""
+    model_config = ConfigDict(extra="allow")
+
+    algorithm: Name
+    start: Start
+    """From random weights, from a clone of the demonstrations, or from models/bc."""
+    cloning: CloningParams | None = None
+    """Of the demonstrations, where ``start`` is demos."""
+    observation: Observation
+    """What the actor sees; the state where the world has no pixels."""
+    temperature: NonNegative
+    """Divides the logits when the agent plays; 0 takes the likeliest action."""
+    idle_temperature: NonNegative | None
+    """The same where the screen stands still."""
+    total_timesteps: Count
+    """Agent steps of all environments together, at most."""
+    n_envs: Envs
+    final_learning_rate: Annotated[float, Field(ge=0, le=1)]
+    """To which ``learning_rate`` falls, in a straight line."""
+    final_ent_coef: Annotated[float, Field(ge=0, le=1)] | None = None
+    """To which ``ent_coef`` falls, of algorithms that have one."""
     critic_warmup: CountOrNone
-    """Updates at the start that teach only the critic."""
-    retry_share: Probability
-    """Where an episode has failed, the chance that its end is played again."""
-    selection_interval: Count
-    """Updates between two looks at how well the policy plays."""
-    selection_episodes: Count
-    """Of each look, at most: it ends once the goal is surely out of reach."""
-    goal_clear_rate: Probability
-    """Training ends when the selection's clear rate is at least this, at 95 %."""
+    """Agent steps at the start that teach only the critic."""
+    ema_decay: Probability
+    """Weight of the old value in the moving average of the weights, which plays."""
+    demo_start_probability: Probability
+    """That an episode begins somewhere along a demonstration."""
+    restart_probability: Probability
+    """That an episode which has failed is tried again from shortly before its end."""
+    log_freq: Count
+    """Agent steps between two rows of the learning curve, and two checkpoints."""
+    eval_freq: Count
+    """Agent steps between two evaluations."""
+    n_eval_episodes: Episodes
+    """Of an evaluation, at most: it ends once the goal is out of reach."""
+    goal_success_rate: Probability
+    """Training ends when the success rate is significantly (95 %) at least this."""
     collapse_share: Probability
-    """A look that surely clears less than this share of the best one's rate is bad."""
-    collapse_looks: Count
-    """Training ends after so many bad looks in a row."""
+    patience: Count
+    """Training ends after so many evaluations in a row that are significantly below
+    ``collapse_share`` of the best one."""
 
     @model_validator(mode="after")
-    def _whole_batches(self) -> Self:
-        rollout = self.envs * self.rollout_steps
-        if rollout % self.batch_size:
-            raise ValueError(
-                f"batch_size {self.batch_size} does not divide the rollout of "
-                f"envs x rollout_steps = {rollout}"
-            )
+    def _cloning_where_demos(self) -> Self:
+        if (self.start == "demos") != (self.cloning is not None):
+            raise ValueError("cloning belongs to start: demos, and to no other")
         return self
 
-
-class TrainTeacherParams(PPOParams):
-    """Training of a teacher that sees RAM, from a clone of the demonstrations."""
-
-    cloning: CloningParams
-    start_share: Probability
-    """Share of the episodes that begin somewhere along a demonstration."""
-    temperature: NonNegative
-    """That it plays and teaches with: divides the logits."""
+    @property
+    def algorithm_kwargs(self) -> dict[str, Any]:
+        """Keyword arguments of the algorithm, by SB3's names."""
+        return dict(self.model_extra or {})
 
 
 class EvaluateParams(Section):
-    """Episodes played to measure an agent."""
+    """Episodes played to measure agents."""
 
-    episodes: Annotated[int, Field(ge=1, le=10_000)]
-    envs: Annotated[int, Field(ge=1, le=256)]
+    n_envs: Envs
     """Episodes played side by side."""
-    temperature: NonNegative
-    """Divides the logits before an action is drawn; 0 takes the likeliest action."""
-    idle_temperature: NonNegative
-    """The same where the picture stands still."""
+    noises: Annotated[dict[Name, ConditionParams], Field(min_length=1)]
 
-
-class RobustnessParams(Section):
-    """The noise that agents are tried under, one value at a time."""
-
-    episodes: Annotated[int, Field(ge=1, le=10_000)]
-    """Of each agent under each noise, on ``game.emulator``."""
-    no_op_max: Annotated[tuple[NoOpMax, ...], Field(strict=False)]
-    sticky_probability: Annotated[tuple[StickyProbability, ...], Field(strict=False)]
+    @model_validator(mode="after")
+    def _has_default(self) -> Self:
+        if "default" not in self.noises:
+            raise ValueError(f"noises lacks 'default', it has {list(self.noises)}")
+        return self
 
 
 class RecordVideoParams(Section):
-    """Which agent is shown."""
+    """Who is filmed."""
 
-    agent: Annotated[str, Field(pattern=r"^(bc|scratch)-seed[0-9]{1,3}$")]
-    gif_seconds: Positive
+    agents: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)]
+    episodes: Annotated[
+        tuple[Annotated[Choice, BeforeValidator(_word)], ...],
+        Field(min_length=1, strict=False),
+    ]
+    """``median``, ``best``, ``worst`` or an episode's number, from 0. The GIF shows the
+    last one."""
+    gif_seconds: Annotated[float, Field(ge=0.1, le=600)]
     gif_fps: Annotated[int, Field(ge=1, le=50)]
     gif_width: Annotated[int, Field(ge=64, le=512)]
 
@@ -248,7 +234,7 @@ class RecordVideoParams(Section):
 class CompareParams(Section):
     """How agents are compared."""
 
-    bootstrap_samples: Annotated[int, Field(ge=100)]
+    bootstrap_samples: Annotated[int, Field(ge=100, le=1_000_000)]
 
 
 class Params(Section):
@@ -257,26 +243,64 @@ class Params(Section):
     seed: Seed
     device: DeviceName
     """Where policies are trained; ``auto`` takes a GPU if there is one."""
-    game: GameParams
+    env: Name
+    run: RunParams
     noise: NoiseParams
-    runs: RunsParams
+    envs: dict[Name, EnvParams]
     collect_demos: CollectDemosParams
-    train_teacher: TrainTeacherParams
+    recipes: dict[Name, RecipeParams]
     pretrain_bc: PretrainBCParams
-    train_rl: PPOParams
     evaluate: EvaluateParams
-    robustness: RobustnessParams
     record_video: RecordVideoParams
     compare: CompareParams
 
     @model_validator(mode="after")
-    def _known_agents(self) -> Self:
-        if self.record_video.agent not in self.runs.names:
+    def _run_fits(self) -> Self:
+        if self.env not in self.envs:
+            raise ValueError(f"env is {self.env!r}, but envs has {list(self.envs)}")
+        for axis, wanted, known in (
+            ("tasks", self.run.tasks, list(self.envs[self.env].tasks)),
+            ("recipes", self.run.recipes, [r for r in self.recipes if r != "teacher"]),
+        ):
+            if unknown := [name for name in wanted if name not in known]:
+                raise ValueError(
+                    f"run.{axis}: env {self.env!r} has no {unknown[0]!r}, it has "
+                    f"{', '.join(known)}: add -S 'run.{axis}=[{known[0]}]'"
+                )
+        if "teacher" not in self.recipes:
+            raise ValueError("recipes lacks 'teacher', which every clone learns from")
+        if unknown := [n for n in self.record_video.agents if n not in self.agents]:
             raise ValueError(
-                f"record_video.agent {self.record_video.agent!r} is not among the "
-                f"agents that runs trains: {self.runs.names}"
+                f"record_video.agents: no agent {unknown[0]!r} is evaluated, only "
+                f"{', '.join(self.agents)}: add "
+                f"-S 'record_video.agents=[{self.agents[-1]}]'"
             )
         return self
+
+    @property
+    def world(self) -> EnvParams:
+        """The section of the env that is played."""
+        return self.envs[self.env]
+
+    @property
+    def agents(self) -> list[str]:
+        """Names of all agents that are evaluated on each task, baselines first."""
+        run = self.run
+        trained = [agent_name(recipe, s) for recipe in run.recipes for s in run.seeds]
+        return [*BASELINES, *trained]
+
+    def levels(self, task: str) -> tuple[str, ...]:
+        """Return the levels of a task.
+
+        Raises:
+            InputError: If the env has no such task.
+        """
+        if task not in self.world.tasks:
+            raise InputError(
+                f"env {self.env!r} has no task {task!r}: it has "
+                f"{', '.join(self.world.tasks)}"
+            )
+        return self.world.tasks[task]
 
 
 def load_params(path: Path) -> Params:
@@ -288,22 +312,6 @@ def load_params(path: Path) -> Params:
     return parse_params(read_yaml(path), path.name)
 
 
-def read_yaml(path: Path) -> Any:
-    """Read YAML 1.2, in which ``1e-4`` is a number and ``no`` is a word.
-
-    Raises:
-        InputError: If the file is missing or is not YAML.
-    """
-    try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    # Beside YAMLError, ruamel raises RecursionError where lists are deep, ValueError
-    # for dates and numbers that there are none of, and more.
-    except Exception as error:
-        raise InputError(f"{path}: is not YAML: {_one_line(error)}") from error
-
-
 def parse_params(document: Any, source: str) -> Params:
     """Check a document that was read from the file named ``source``.
 
@@ -311,43 +319,71 @@ def parse_params(document: Any, source: str) -> Params:
         InputError: In one line: the source, the key, the value and what is allowed.
     """
     if not isinstance(document, dict):
-        raise InputError(f"{source}: must hold named sections, got {document!r}")
+        raise InputError(f"{source}: must hold named sections, got {document!r:.80}")
     try:
         return Params.model_validate(document)
     except ValidationError as error:
-        raise InputError(f"{source}: {_describe(error)}") from error
+        raise InputError(f"{source}: {describe(error)}") from error
 
 
-def _describe(error: ValidationError) -> str:
+def describe(error: ValidationError) -> str:
     """Put all that is wrong into one line, missing and unknown keys side by side."""
     missing: dict[str, list[str]] = {}
     unknown: dict[str, list[str]] = {}
     wrong: list[str] = []
     for item in error.errors():
-        *parents, key = [str(part) for part in item["loc"]] or ["params"]
-        section = ".".join(parents) or "the file"
+        *parents, key = [str(part) for part in item["loc"]] or [""]
+        section, where = ".".join(parents), ".".join([*parents, key])
         match item["type"]:
             case "missing":
                 missing.setdefault(section, []).append(key)
             case "extra_forbidden":
                 unknown.setdefault(section, []).append(key)
             case "value_error":
-                wrong.append(
-                    f"{'.'.join([*parents, key])}: {item.get('ctx', {}).get('error')}"
-                )
+                reason = item.get("ctx", {}).get("error")
+                wrong.append(f"{where}: {reason}" if where else str(reason))
             case _:
-                value = repr(item["input"])
-                reason = item["msg"][0].lower() + item["msg"][1:]
-                wrong.append(f"{'.'.join([*parents, key])} = {value}: {reason}")
+                wrong.append(f"{where} = {item['input']!r:.80}: {_reason(item)}")
+    return "; ".join([*wrong, *both_halves(missing, unknown)])
+
+
+def both_halves(
+    missing: dict[str, list[str]], unknown: dict[str, list[str]]
+) -> list[str]:
+    """Say which keys each section lacks and which of its keys nobody knows."""
+    said = []
     for section in missing | unknown:
         halves = []
         if section in missing:
             halves.append(f"lacks {sorted(missing[section])}")
         if section in unknown:
             halves.append(f"has unknown {sorted(unknown[section])}")
-        wrong.append(f"{section} {' and '.join(halves)}")
-    return "; ".join(wrong)
+        said.append(f"{section or 'the file'} {' and '.join(halves)}")
+    return said
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _reason(item: Any) -> str:
+    """Say in the words of YAML what a value should be."""
+    match item["type"]:
+        case "tuple_type":
+            return f"write a list, as [{item['input']}]"
+        case "model_type" | "dict_type":
+            return "write a section of keys and values"
+        case "bool_type":
+            return "write true or false"
+        case "int_type" | "int_from_float":
+            value = item["input"]
+            if isinstance(value, float) and value.is_integer():
+                return f"write {int(value)}"
+            return "write a whole number"
+        case "float_type":
+            return "write a number, with a point"
+        case "too_short":
+            return "write one value or more"
+        case "string_pattern_mismatch":
+            return (
+                "write median, best, worst or a number"
+                if "median" in item["ctx"]["pattern"]
+                else "write letters, digits, - and _"
+            )
+    return item["msg"][0].lower() + item["msg"][1:]

@@ -1,11 +1,12 @@
 """What every stage script does first and last: read arguments, report bad input."""
 
 import os
+import platform
 import signal
 import sys
 import threading
 import time
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,10 @@ import psutil
 
 from warpzone.core.errors import InputError
 from warpzone.core.files import write_json
+from warpzone.core.params import Params, load_params
+from warpzone.core.seeds import SEEDS
 
+PARAMS = Path("params.yaml")
 COSTS = Path("metrics/costs")
 """One file a stage; git keeps them, DVC does not know them."""
 
@@ -26,6 +30,39 @@ def argument_parser(docstring: str | None) -> ArgumentParser:
     return ArgumentParser(
         description=docstring, formatter_class=RawDescriptionHelpFormatter
     )
+
+
+def read_arguments(
+    docstring: str | None, *names: str
+) -> tuple[Params, Namespace]:
+    """Read params.yaml and the arguments that name a cell, for example ``--task 1-1``.
+
+    Args:
+        docstring: The script's, for its help.
+        names: Which of task, recipe, seed, agent and noise it takes.
+
+    Raises:
+        InputError: If params.yaml is wrong, or knows no such task, recipe or noise.
+    """
+    parser = argument_parser(docstring)
+    for name in names:
+        kind, meta = (int, "SEED") if name == "seed" else (str, name.upper())
+        parser.add_argument(f"--{name}", type=kind, metavar=meta, required=True)
+    arguments = parser.parse_args()
+    params = load_params(PARAMS)
+    for name, known in (
+        ("task", list(params.world.tasks)),
+        ("recipe", list(params.recipes)),
+        ("noise", list(params.evaluate.noises)),
+    ):
+        value = getattr(arguments, name, None)
+        if value is not None and value not in known:
+            raise InputError(
+                f"no {name} {value!r}: {PARAMS} knows {', '.join(known)}"
+            )
+    if not 0 <= getattr(arguments, "seed", 0) < SEEDS:
+        raise InputError(f"--seed must be 0 to {SEEDS - 1}, got {arguments.seed}")
+    return params, arguments
 
 
 def run_stage(main: Callable[[], None]) -> None:
@@ -51,9 +88,9 @@ def run_stage(main: Callable[[], None]) -> None:
 
 
 def _write_cost(stage: str) -> None:
-    """Note what a stage took, which no output may hold: it is never the same.
+    """Write what a stage took, which no output may hold: it is never the same.
 
-    Of a stage that was killed and went on, only the last part.
+    Of a stage that was killed and resumed, only the last part.
     """
     write_json(
         COSTS / f"{stage.replace(':', '-')}.json",
@@ -61,8 +98,17 @@ def _write_cost(stage: str) -> None:
             "cpu_seconds": round(time.process_time(), 1),
             "seconds": round(time.time() - psutil.Process().create_time(), 1),
             "cores": os.process_cpu_count(),
+            "processor": _processor(),
         },
     )
+
+
+def _processor() -> str:
+    """Return the processor's name, where Linux tells."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(errors="replace").splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if "model name" in line]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _runners() -> list[psutil.Process]:

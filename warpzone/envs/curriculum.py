@@ -1,140 +1,137 @@
-"""Episodes that begin where there is something to learn."""
+"""Wrappers by which episodes begin where there is something to learn.
+
+All that is drawn is drawn from the env's own generator. With a seed, an episode begins
+at the level's start.
+"""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
+import gymnasium as gym
 
-from warpzone.core.params import GameParams, NoiseParams
-from warpzone.envs.mario.env import EpisodeLog, MarioEnv, Mark
-from warpzone.envs.mario.observation import ObsType
+from warpzone.envs.replay import EpisodeLog, ReplayLog
+from warpzone.envs.replayable import ReplayableEnv, Snapshot
 
-# Agent steps from one mark to the next, and how many are kept.
 MARK_EVERY = 8
+"""Agent steps from one mark to the next, along demonstrations, too."""
+
 _MARKS = 7
 
 
-class PracticeEnv(MarioEnv):
-    """Not all of its episodes begin at the level's start.
+class StartStates(gym.Wrapper):
+    """Episodes that begin anywhere along a demonstration.
 
-    Some begin anywhere along a demonstration, so that an agent sees the whole level
-    long before it can get there (Salimans and Chen 2018,
-    https://arxiv.org/abs/1812.03381), and what an early mistake costs.
-
-    Others are second tries. To an agent that clears a level most of the time, almost
-    all of an episode says what it knows already. Where one ends without a clear, the
-    next one may therefore be the same one, 8 to 56 agent steps before its end as a
-    rule, with other noise. A second try that fails may be followed by a third.
-
-    With a seed, an episode begins at the level's start. All that is drawn is drawn from
-    the environment's own generator.
+    So an agent sees the whole level long before it can get there (Salimans and Chen
+    2018, https://arxiv.org/abs/1812.03381), and what an early mistake costs.
 
     Args:
-        game: The learning problem.
-        noise: As for `MarioEnv`.
-        obs_type: As for `MarioEnv`.
-        retry_share: The chance that an episode which failed is tried again, in [0, 1].
-        starts: States along demonstrations.
-        start_share: The chance that another episode begins at one of them, in [0, 1].
+        env: Has the starts.
+        probability: That an episode begins at one of them, in [0, 1].
     """
 
-    def __init__(
-        self,
-        game: GameParams,
-        noise: NoiseParams,
-        obs_type: ObsType = "pictures",
-        *,
-        retry_share: float,
-        starts: Sequence[Mark] = (),
-        start_share: float = 0.0,
-    ) -> None:
-        super().__init__(game, noise, obs_type=obs_type)
-        self._retry_share = retry_share
-        self._starts = starts
-        self._start_share = start_share if starts else 0.0
-        self._start: int | None = None
-        self._marks: deque[Mark] = deque(maxlen=_MARKS)
-        self._retries: dict[int, Mapping[str, Any]] = {}
+    def __init__(self, env: ReplayLog, probability: float) -> None:
+        super().__init__(env)
+        self._inner = env
+        self._probability = probability if env.starts else 0.0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode, at the level's start or further on."""
+        rng = self._inner.world.np_random
+        if seed is None and 0 < self._probability and rng.random() < self._probability:
+            return self._inner.begin_at(int(rng.integers(len(self._inner.starts))))
+        return self.env.reset(seed=seed, options=options)
+
+
+class SecondTries(gym.Wrapper):
+    """Episodes that try the end of a failed one again.
+
+    To an agent that succeeds most of the time, almost all of an episode says what it
+    knows already. Where one ends without success, the next one may therefore be the same
+    one, 8 to 56 agent steps before its end as a rule, with other noise. A second try
+    that fails may be followed by a third.
+
+    Args:
+        env: What is wrapped, down to a `ReplayLog`.
+        log: That one.
+        probability: That an episode which failed is tried again, in [0, 1].
+    """
+
+    def __init__(self, env: gym.Env, log: ReplayLog, probability: float) -> None:
+        super().__init__(env)
+        self._inner = log
+        self._probability = probability
+        self._marks: deque[tuple[Snapshot, EpisodeLog]] = deque(maxlen=_MARKS)
         self._has_failed = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode, or try the last one again."""
+        rng = self._inner.world.np_random
         may_retry = self._has_failed and seed is None and len(self._marks) > 0
         self._has_failed = False
-        if may_retry and self._happens(self._retry_share):
+        if may_retry and rng.random() < self._probability:
             # At the last mark it may be too late.
-            marks = max(1, len(self._marks) - 1)
-            return self._go_back_to(int(self.np_random.integers(marks)))
+            index = int(rng.integers(max(1, len(self._marks) - 1)))
+            mark = self._marks[index]
+            # The next step makes it again.
+            while len(self._marks) > index:
+                self._marks.pop()
+            return self._inner.take_up(mark)
         self._marks.clear()
-        self._retries = {}
-        if seed is None and self._happens(self._start_share):
-            return self._begin_at(int(self.np_random.integers(len(self._starts))))
-        self._start = None
-        return super().reset(seed=seed, options=options)
+        return self.env.reset(seed=seed, options=options)
 
-    def step(
-        self, action: int | np.integer
-    ) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Hold the action's buttons for one agent step, as `MarioEnv.step` does."""
-        # Back where Mario was stuck already he would be stuck again.
-        moves = self.idle_steps < MARK_EVERY
-        if moves and self._retry_share > 0 and len(self.decisions) % MARK_EVERY == 0:
-            self._marks.append(self.mark())
-        result = super().step(action)
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        self._mark()
+        result = self.env.step(action)
         _, _, terminated, truncated, info = result
-        self._has_failed = truncated or (terminated and not info["flag_get"])
+        self._has_failed = (terminated or truncated) and not info["is_success"]
         return result
 
     def log(self) -> EpisodeLog:
         """Return what leads here again. There must have been an episode."""
+        log = self._inner.log()
         return EpisodeLog(
-            self._noise_at_start,
-            bytes(self.decisions),
-            self._start,
-            self._retries,
-            len(self._marks),
+            log.generator, log.start, log.actions, log.restores, len(self._marks)
         )
 
-    def replay(self, log: EpisodeLog) -> np.ndarray:
-        """Play an episode up to where it was logged, without what was taken back."""
-        observation = super().replay(log)
+    def replay(self, log: EpisodeLog) -> Iterator[Any]:
+        """Play an episode up to where it was logged, as `ReplayLog.replay` does."""
+        self._marks.clear()
+        self._has_failed = False
+        for at, observation in enumerate(self._inner.replay(log)):
+            yield observation
+            if at < len(log.actions):
+                self._mark()
+        # Without those that second tries had taken back.
         while len(self._marks) > log.marks:
             self._marks.popleft()
-        return observation
 
-    def _happens(self, share: float) -> bool:
-        return share > 0 and bool(self.np_random.random() < share)
+    def _mark(self) -> None:
+        world = self._inner.world
+        # Back where the agent was stuck already it would be stuck again.
+        moves = world.idle_steps < MARK_EVERY
+        if moves and 0 < self._probability and len(world.decisions) % MARK_EVERY == 0:
+            self._marks.append(self._inner.mark())
 
-    def _begin_at(self, start: int) -> tuple[np.ndarray, dict[str, Any]]:
-        self._start = start
-        self._noise_at_start = self.np_random.bit_generator.state
-        return self.go_to(self._starts[start])
 
-    def _begin_as(self, log: EpisodeLog) -> tuple[np.ndarray, dict[str, Any]]:
-        self._marks.clear()
-        self._retries = {}
-        self._has_failed = False
-        if log.start is not None:
-            return self._begin_at(log.start)
-        self._start = None
-        return super()._begin_as(log)
+def training_env(
+    make_env: Callable[[], ReplayableEnv],
+    starts: Sequence[Snapshot],
+    demo_start_probability: float,
+    restart_probability: float,
+) -> gym.Env:
+    """Return an env with start states, second tries and a log, to train in.
 
-    def _before_step_of(self, log: EpisodeLog) -> None:
-        noise = log.retries.get(len(self.decisions))
-        if noise is not None:
-            self.np_random.bit_generator.state = dict(noise)
-            self._marks.append(self.mark())
-            self._go_back_to(len(self._marks) - 1)
-
-    def _go_back_to(self, index: int) -> tuple[np.ndarray, dict[str, Any]]:
-        mark = self._marks[index]
-        # The next step makes it again.
-        while len(self._marks) > index:
-            self._marks.pop()
-        agent_step = len(mark.decisions)
-        earlier = {at: noise for at, noise in self._retries.items() if at < agent_step}
-        self._retries = earlier | {agent_step: self.np_random.bit_generator.state}
-        return self.go_to(mark)
+    Args:
+        make_env: Makes the world.
+        starts: States along demonstrations, of the same level.
+        demo_start_probability: As `StartStates` has it.
+        restart_probability: As `SecondTries` has it.
+    """
+    log = ReplayLog(make_env(), starts)
+    started = StartStates(log, demo_start_probability)
+    return SecondTries(started, log, restart_probability)

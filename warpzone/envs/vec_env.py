@@ -25,10 +25,12 @@ class ThreadedVecEnv(VecEnv):
 
     The contract is that of SB3's ``VecEnv``. When an episode ends its environment is
     reset at once: the observation is the next episode's first, and ``info`` holds
-    ``terminal_observation`` and ``TimeLimit.truncated``.
+    ``terminal_observation``, ``TimeLimit.truncated`` and, as SB3's ``VecMonitor`` has
+    it, ``episode`` with the return ``r`` and the length ``l`` in agent steps.
 
-    Observations are arrays, here of shape ``(N, ...)``. The threads write them into one
-    contiguous array, a new one every step, so that the caller may keep it.
+    Observations are arrays of shape ``(N, ...)``, or dictionaries of them. The threads
+    write them into contiguous arrays, new ones every step, so that the caller may keep
+    them.
 
     Args:
         env_fns: Make one environment each. They are called on the threads, because a
@@ -38,7 +40,7 @@ class ThreadedVecEnv(VecEnv):
 
     Raises:
         ValueError: If there are no environments, if one of them is given twice, or if
-            their observations are not arrays.
+            their observations are neither arrays nor dictionaries of arrays.
         RuntimeError: If an environment raises, here or later. The message begins with
             the lowest index of those that did, ``environment 3: ...``, the cause is
             chained, and all environments are closed.
@@ -65,14 +67,16 @@ class ThreadedVecEnv(VecEnv):
             self.close()
             raise ValueError("env_fns returned the same environment more than once")
         first = self.envs[0]
-        if first.observation_space.shape is None:
+        space = first.observation_space
+        spaces = space.spaces if isinstance(space, gym.spaces.Dict) else {None: space}
+        if any(one.shape is None for one in spaces.values()):
             self.close()
-            raise ValueError(
-                f"observations must be arrays, got the space {first.observation_space}"
-            )
-        self._shape = (len(self.envs), *first.observation_space.shape)
+            raise ValueError(f"observations must be arrays, got the space {space}")
+        self._spaces = spaces
         super().__init__(len(self.envs), first.observation_space, first.action_space)
         self.metadata = first.metadata
+        self._returns = np.zeros(self.num_envs)
+        self._lengths = np.zeros(self.num_envs, np.int64)
         self._renew_results()
 
     def step_async(self, actions: np.ndarray) -> None:
@@ -100,9 +104,9 @@ class ThreadedVecEnv(VecEnv):
             raise RuntimeError("no step is under way: call step_async() first")
         pending, self._pending = self._pending, None
         self._finish(pending)
-        return self._observations, self._rewards, self._dones, self._infos
+        return self._result(), self._rewards, self._dones, self._infos
 
-    def reset(self) -> np.ndarray:
+    def reset(self) -> Any:
         """Begin a new episode everywhere, with the seeds and options set before."""
         self._require_open()
         if self._pending is not None:
@@ -112,7 +116,7 @@ class ThreadedVecEnv(VecEnv):
         # Seeds and options are only used once.
         self._reset_seeds()
         self._reset_options()
-        return self._observations
+        return self._result()
 
     def close(self) -> None:
         """Wait for the threads and close the environments. Closing twice is allowed."""
@@ -126,11 +130,11 @@ class ThreadedVecEnv(VecEnv):
                 closing.callback(env.close)
 
     def get_images(self) -> Sequence[np.ndarray | None]:
-        """Return each environment's screen in colour."""
+        """Return each environment's frame in colour."""
         if self.render_mode != "rgb_array":
             warnings.warn(
                 f"the environments' render_mode is {self.render_mode!r}: only "
-                "'rgb_array' gives pictures",
+                "'rgb_array' gives frames",
                 stacklevel=2,
             )
             return [None] * self.num_envs
@@ -143,9 +147,9 @@ class ThreadedVecEnv(VecEnv):
     def set_attr(
         self, attr_name: str, value: Any, indices: VecEnvIndices = None
     ) -> None:
-        """Set an attribute of environments."""
+        """Set an attribute of environments, also one of a wrapped environment."""
         for env in self._targets(indices):
-            setattr(env, attr_name, value)
+            env.set_wrapper_attr(attr_name, value)
 
     def env_method(
         self,
@@ -170,23 +174,42 @@ class ThreadedVecEnv(VecEnv):
         env = self.envs[index]
         observation, reward, terminated, truncated, info = env.step(action)
         info = {**info, "TimeLimit.truncated": truncated and not terminated}
+        self._returns[index] += float(reward)
+        self._lengths[index] += 1
         if terminated or truncated:
             info["terminal_observation"] = observation
+            length = int(self._lengths[index])
+            info.setdefault("episode", {"r": float(self._returns[index]), "l": length})
+            self._returns[index] = self._lengths[index] = 0
             observation, self.reset_infos[index] = env.reset()
-        self._observations[index] = observation
+        self._write(index, observation)
         self._rewards[index] = reward
         self._dones[index] = terminated or truncated
         self._infos[index] = info
 
     def _reset_one(self, index: int) -> None:
         options = self._options[index]
-        self._observations[index], self.reset_infos[index] = self.envs[index].reset(
+        observation, self.reset_infos[index] = self.envs[index].reset(
             seed=self._seeds[index], **({"options": options} if options else {})
         )
+        self._returns[index] = self._lengths[index] = 0
+        self._write(index, observation)
+
+    def _write(self, index: int, observation: Any) -> None:
+        for key, array in self._observations.items():
+            array[index] = observation if key is None else observation[key]
+
+    def _result(self) -> Any:
+        """Return the observations as the space has them."""
+        is_array = None in self._observations
+        return self._observations[None] if is_array else dict(self._observations)
 
     def _renew_results(self) -> None:
         """Make room for the next step; what was returned before stays as it is."""
-        self._observations = np.empty(self._shape, self.observation_space.dtype)
+        self._observations: dict[Any, np.ndarray] = {
+            key: np.empty((self.num_envs, *(space.shape or ())), space.dtype)
+            for key, space in self._spaces.items()
+        }
         self._rewards = np.empty(self.num_envs, np.float32)
         self._dones = np.empty(self.num_envs, bool)
         self._infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]

@@ -1,8 +1,9 @@
-"""What an agent is paid for."""
+"""What an agent is paid for: a row a term."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-
-from warpzone.core.params import RewardParams
+from math import isfinite
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,24 +20,55 @@ class Ledger:
     cleared: bool
 
 
-def reward(before: Ledger, after: Ledger, weights: RewardParams) -> float:
-    """Pay for what happened between two frames.
+class Term(NamedTuple):
+    """Something that is paid for."""
 
-    Only new ground is paid, so walking to and fro earns nothing, and neither does the
-    jump of x when a pipe leads elsewhere.
+    weight: float
+    """Default."""
+    amount: Callable[[Ledger, Ledger], float]
+    """Of it between two ledgers, the earlier one first."""
+
+
+TERMS = {
+    # Only new ground is paid, so walking to and fro earns nothing, and neither does the
+    # jump of x when a pipe leads elsewhere.
+    "progress": Term(0.02, lambda before, after: after.progress - before.progress),
+    "score": Term(0.0, lambda before, after: max(after.score - before.score, 0)),
+    "coin": Term(0.0, lambda before, after: (after.coins - before.coins) % 100),
+    "clock_tick": Term(0.0, lambda before, after: max(before.time - after.time, 0)),
+    "death": Term(-5.0, lambda before, after: after.dead),
+    "clear": Term(2.0, lambda before, after: after.cleared),
+}
+
+PROGRESS_CAP = "progress_cap"
+DEFAULTS = {name: term.weight for name, term in TERMS.items()} | {PROGRESS_CAP: 30}
+"""Weights, and the most pixels that are paid in one agent step."""
+
+
+def check_weights(weights: Mapping[str, float] | None) -> dict[str, float]:
+    """Return all weights: the given ones, and the defaults of the others.
+
+    Raises:
+        ValueError: If there is no such term, or a weight is no finite number.
+    """
+    weights = weights or {}
+    if unknown := sorted(weights.keys() - DEFAULTS.keys()):
+        raise ValueError(f"reward has unknown {unknown}, it knows {sorted(DEFAULTS)}")
+    for name, weight in weights.items():
+        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not (is_number and isfinite(weight) and abs(weight) <= 1e6):
+            raise ValueError(f"reward.{name} = {weight!r}: write a number up to 1e6")
+    return DEFAULTS | dict(weights)
+
+
+def reward(before: Ledger, after: Ledger, weights: Mapping[str, float]) -> float:
+    """Return what happened between two ledgers is worth.
 
     Args:
         before: The ledger before the agent step.
         after: The ledger after it.
-        weights: What a pixel, a point, a coin, a tick of the clock, death and the
-            clear are worth.
+        weights: As `check_weights` returns them.
     """
-    progress = min(after.progress - before.progress, weights.progress_cap)
-    return (
-        weights.progress * progress
-        + weights.score * max(after.score - before.score, 0)
-        + weights.coin * ((after.coins - before.coins) % 100)
-        + weights.clock_tick * max(before.time - after.time, 0)
-        + weights.death * after.dead
-        + weights.clear * after.cleared
-    )
+    amounts = {name: term.amount(before, after) for name, term in TERMS.items()}
+    amounts["progress"] = min(amounts["progress"], weights[PROGRESS_CAP])
+    return float(sum(weights[name] * amount for name, amount in amounts.items()))

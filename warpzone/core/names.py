@@ -1,0 +1,23 @@
+"""How agents are called, and where what belongs to them lies.
+
+The only place that makes these names; dvc.yaml writes the same ones, which
+tests/pipeline/test_house.py checks.
+"""
+
+from pathlib import Path
+
+BASELINES = ("random", "bc")
+"""Agents of every task beside the trained ones: random play and the clone."""
+
+
+def agent_name(recipe: str, seed: int) -> str:
+    """Return the name of a trained agent, for example ``bc-ppo-1``."""
+    return f"{recipe}-{seed}"
+
+
+def cell(root: str, env: str, task: str, *names: str) -> Path:
+    """Return where something of a task lies: ``ROOT/ENV/TASK/...``.
+
+    The model of an agent is ``cell("models", env, task, agent)``.
+    """
+    return Path(root, env, task, *names)

@@ -1,0 +1,342 @@
+"""The base of the worlds: an env whose episodes replay exactly from their actions."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+
+type ObsType = str | Sequence[str]
+"""Keys of an observation: one gives an array, several a dictionary of arrays."""
+
+
+class Snapshot(NamedTuple):
+    """A state of an episode, all but its source of noise.
+
+    It is good for any env of the same kind in this process, until the one that it comes
+    from is closed.
+    """
+
+    game: Any
+    no_ops: int
+    frame_actions: bytes
+    decisions: bytes
+    episode_return: float
+    idle_steps: int
+
+
+class ReplayableEnv(gym.Env):
+    """A world that is played frame by frame, under noise, and logs what was done.
+
+    An action is an index into `codes`. Its code, a byte, is held for ``frame_skip``
+    frames, fewer when the episode ends on the way. Noise is drawn from the env's own
+    generator, which ``reset(seed=...)`` seeds; how many numbers are drawn does not
+    depend on the actions. What was held in each frame is the whole episode: `begin`
+    and `play_step` with the same bytes lead to the same state.
+
+    A subclass defines the class attributes, the methods below that raise
+    ``NotImplementedError``, and its spaces.
+
+    Args:
+        level: Where to play.
+        frame_skip: Frames a decision lasts.
+        time_limit: Agent steps after which an episode is truncated.
+        stuck_limit: Agent steps without progress after which it is terminated; 0:
+            never.
+        no_op_max: An episode begins with 0 to this many idle frames.
+        sticky_probability: Per frame, the probability that the previous frame's code is
+            held instead of the wanted one.
+        obs_type: One of `OBS_TYPES`, or several for a dictionary.
+        render_mode: ``rgb_array`` or nothing.
+
+    Attributes:
+        no_ops: Idle frames at the start of the episode.
+        frame_actions: What was held in each frame since the level's start.
+        decisions: What each agent step asked for.
+        idle_steps: Agent steps since there was progress.
+        cause: What ended the episode, or None.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 60}  # noqa: RUF012
+
+    WORLD: ClassVar[str]
+    """Its name in params.yaml."""
+    FRAMES_PER_SECOND: ClassVar[int]
+    PROGRESS: ClassVar[str]
+    """What progress counts, for labels, for example ``distance (pixels)``."""
+    OBS_TYPES: ClassVar[tuple[str, ...]]
+    """Keys of its observations; ``state`` is among them."""
+    SUCCESSES: ClassVar[tuple[str, ...]]
+    FAILURES: ClassVar[tuple[str, ...]]
+    """Causes that end an episode, beside ``stuck`` and ``time_limit``."""
+    COLUMNS: ClassVar[Mapping[str, str]] = {}
+    """Further columns of an episode table and their types, taken from ``info``."""
+    INTERFACE: ClassVar[tuple[str, ...]] = ("frame_skip",)
+    """Arguments that decide what observations and actions mean."""
+
+    codes: tuple[int, ...]
+
+    def __init__(
+        self,
+        level: str,
+        *,
+        frame_skip: int,
+        time_limit: int,
+        stuck_limit: int,
+        no_op_max: int,
+        sticky_probability: float,
+        obs_type: ObsType,
+        render_mode: str | None,
+    ) -> None:
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(f"render_mode must be rgb_array, got {render_mode!r}")
+        for name, value, least in (
+            ("frame_skip", frame_skip, 1),
+            ("time_limit", time_limit, 1),
+            ("stuck_limit", stuck_limit, 0),
+            ("no_op_max", no_op_max, 0),
+        ):
+            if type(value) is not int or value < least:
+                raise ValueError(
+                    f"{name} must be a whole number of at least {least}, got {value!r}"
+                )
+        if not 0 <= sticky_probability < 1:
+            raise ValueError(
+                f"sticky_probability must be in [0, 1), got {sticky_probability!r}"
+            )
+        keys = (obs_type,) if isinstance(obs_type, str) else tuple(obs_type)
+        if not keys or not set(keys) <= set(self.OBS_TYPES):
+            raise ValueError(
+                f"obs_type must be of {', '.join(self.OBS_TYPES)}, got {obs_type!r}"
+            )
+        self.level = level
+        self.frame_skip = frame_skip
+        self.time_limit = time_limit
+        self.stuck_limit = stuck_limit
+        self.no_op_max = no_op_max
+        self.sticky_probability = sticky_probability
+        self.render_mode = render_mode
+        self.obs_keys = keys
+        self._is_dict = not isinstance(obs_type, str)
+        fps = self.FRAMES_PER_SECOND / frame_skip
+        self.metadata = self.metadata | {"render_fps": fps}
+        self.no_ops = 0
+        self.frame_actions = bytearray()
+        self.decisions = bytearray()
+        self.idle_steps = 0
+        self.cause: str | None = "closed"
+        self._episode_return = 0.0
+
+    # What a world is.
+
+    @property
+    def progress(self) -> float:
+        """How far the episode has got, in the world's unit. It never falls."""
+        raise NotImplementedError
+
+    @property
+    def ground(self) -> float:
+        """What has to rise for an episode not to be stuck; progress, as a rule."""
+        return self.progress
+
+    @property
+    def emulated_frames(self) -> int:
+        """Frames since the env was made, resets and all."""
+        raise NotImplementedError
+
+    @property
+    def version(self) -> str:
+        """What plays it, for example ``nes-py 9.0.1``: recordings name it."""
+        raise NotImplementedError
+
+    def state_sha256(self) -> str:
+        """Return the SHA-256 of the world's state, as hexadecimal digits."""
+        raise NotImplementedError
+
+    @staticmethod
+    def describe_state(states: np.ndarray) -> np.ndarray:
+        """Return states as a network reads them, ``(N, F)``, float32."""
+        raise NotImplementedError
+
+    @property
+    def action_names(self) -> list[str]:
+        """A name for each action."""
+        raise NotImplementedError
+
+    def _restart(self) -> None:
+        """Go to the level's first frame, the same one every time."""
+        raise NotImplementedError
+
+    def _idle_codes(self, frames: int) -> bytes:
+        """Return what is held in so many idle frames."""
+        raise NotImplementedError
+
+    def _run(self, codes: bytes) -> int:
+        """Play frames and return how many: fewer when the episode ends on the way."""
+        raise NotImplementedError
+
+    def _cause(self) -> str | None:
+        """Return which of `SUCCESSES` or `FAILURES` has happened, if any."""
+        raise NotImplementedError
+
+    def _reward(self) -> float:
+        """Return what happened since the last call, or since `_restart`, is worth."""
+        raise NotImplementedError
+
+    def _observe(self, first: bool) -> Mapping[str, np.ndarray]:
+        """Return what is seen now, by key, after an agent step or at the start."""
+        raise NotImplementedError
+
+    def _details(self) -> dict[str, Any]:
+        """Return the world's own entries of ``info``."""
+        raise NotImplementedError
+
+    def _save(self) -> Any:
+        """Return the world's state."""
+        raise NotImplementedError
+
+    def _load(self, saved: Any) -> Mapping[str, np.ndarray]:
+        """Bring back a state that `_save` returned, and return what is seen there."""
+        raise NotImplementedError
+
+    # What every world does.
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode at the level's start, after some idle frames."""
+        super().reset(seed=seed)
+        return self.begin(int(self.np_random.integers(self.no_op_max + 1)))
+
+    def begin(self, no_ops: int) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode with so many idle frames; return what `reset` returns."""
+        self._restart()
+        self.no_ops = no_ops
+        self.frame_actions = bytearray()
+        self.decisions = bytearray()
+        self._episode_return = 0.0
+        self.idle_steps = 0
+        self.play_frames(self._idle_codes(no_ops))
+        self._reward()
+        self.cause = None
+        return self._packed(self._observe(first=True)), self._info()
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Hold an action's code for one agent step.
+
+        Raises:
+            ValueError: If there is no such action.
+            RuntimeError: If the episode has ended.
+        """
+        if self.cause is not None:
+            raise RuntimeError("the episode has ended: call reset() before step()")
+        if not 0 <= action < len(self.codes):
+            raise ValueError(
+                f"no action {action}: there are {len(self.codes)} actions, from 0"
+            )
+        wanted = self.codes[action]
+        held = self.frame_actions[-1] if self.frame_actions else wanted
+        draws = self.np_random.random(self.frame_skip)
+        return self.play_step(
+            wanted, hold_noisily(held, wanted, draws, self.sticky_probability)
+        )
+
+    def play_step(
+        self, wanted: int, held: bytes
+    ) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Play an agent step of which it is known what was held.
+
+        Args:
+            wanted: The code that was asked for.
+            held: What the world reads, one code a frame.
+        """
+        self.decisions.append(wanted)
+        ground = self.ground
+        self.play_frames(held)
+        reward = self._reward()
+        self._episode_return += reward
+        self.idle_steps = 0 if self.ground > ground else self.idle_steps + 1
+        self.cause = self._cause()
+        if self.cause is None and 0 < self.stuck_limit <= self.idle_steps:
+            self.cause = "stuck"
+        terminated = self.cause is not None
+        truncated = not terminated and len(self.decisions) >= self.time_limit
+        if truncated:
+            self.cause = "time_limit"
+        observation = self._packed(self._observe(first=False))
+        return observation, reward, terminated, truncated, self._info()
+
+    def play_frames(self, codes: bytes) -> None:
+        """Play frames outside of any agent step, and log them."""
+        self.frame_actions += codes[: self._run(codes)]
+
+    @property
+    def outcome(self) -> str:
+        """Return ``success``, ``failure`` or ``unfinished``."""
+        cause = self._cause()
+        if cause is None:
+            return "unfinished"
+        return "success" if cause in self.SUCCESSES else "failure"
+
+    @property
+    def interface(self) -> dict[str, Any]:
+        """What observations and actions mean: equal for envs that an agent can play."""
+        return {name: getattr(self, name) for name in self.INTERFACE}
+
+    def snapshot(self) -> Snapshot:
+        """Return where the episode is."""
+        return Snapshot(
+            self._save(),
+            self.no_ops,
+            bytes(self.frame_actions),
+            bytes(self.decisions),
+            self._episode_return,
+            self.idle_steps,
+        )
+
+    def restore(self, snapshot: Snapshot) -> tuple[Any, dict[str, Any]]:
+        """Resume where an episode was; return what `reset` would return there."""
+        observation = self._load(snapshot.game)
+        self.no_ops = snapshot.no_ops
+        self.frame_actions = bytearray(snapshot.frame_actions)
+        self.decisions = bytearray(snapshot.decisions)
+        self._episode_return = snapshot.episode_return
+        self.idle_steps = snapshot.idle_steps
+        self.cause = None
+        return self._packed(observation), self._info()
+
+    def _packed(self, observation: Mapping[str, np.ndarray]) -> Any:
+        return dict(observation) if self._is_dict else observation[self.obs_keys[0]]
+
+    def _space(self, spaces: Mapping[str, gym.Space]) -> gym.Space:
+        """Return the observation space, given that of each key."""
+        if self._is_dict:
+            return gym.spaces.Dict({key: spaces[key] for key in self.obs_keys})
+        return spaces[self.obs_keys[0]]
+
+    def _info(self) -> dict[str, Any]:
+        return self._details() | {
+            "reward": self._episode_return,
+            "steps": len(self.decisions),
+            "progress": self.progress,
+            "cause": self.cause,
+            "is_success": self.cause in self.SUCCESSES,
+        }
+
+
+def hold_noisily(
+    held: int, wanted: int, draws: np.ndarray, sticky_probability: float
+) -> bytes:
+    """Return what is held in each frame of an agent step.
+
+    Args:
+        held: The code of the frame before.
+        wanted: The one that the agent asks for.
+        draws: A number in [0, 1) for each frame.
+        sticky_probability: How often the code of the frame before is held on.
+    """
+    codes = bytearray()
+    for draw in draws.tolist():
+        held = held if draw < sticky_probability else wanted
+        codes.append(held)
+    return bytes(codes)

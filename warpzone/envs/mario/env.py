@@ -8,12 +8,13 @@ import gymnasium as gym
 import numpy as np
 
 from warpzone.core.params import GameParams, NoiseParams
-from warpzone.envs.mario.actions import ACTION_SETS, NO_BUTTONS
+from warpzone.envs.mario.actions import ACTION_SETS
+from warpzone.envs.mario.cartridge import make_console
 from warpzone.envs.mario.level import LevelPlay, PlaySnapshot
 from warpzone.envs.mario.observation import ObsType, make_view
 from warpzone.envs.mario.rewards import Ledger, reward
 from warpzone.envs.mario.state import GameState, read_state
-from warpzone.envs.nes.consoles import make_emulator
+from warpzone.envs.nes.buttons import NO_BUTTONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ class MarioEnv(gym.Env[np.ndarray, int | np.integer]):
         self._view = make_view(game, obs_type)
         self.action_space = gym.spaces.Discrete(len(self.buttons))
         self.observation_space = gym.spaces.Box(0, 255, self._view.shape, np.uint8)
-        self.play = LevelPlay(make_emulator(game.emulator), game.level)
+        self.play = LevelPlay(make_console(game.emulator), game.level)
         self._ended = True
 
     def reset(

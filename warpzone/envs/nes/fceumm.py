@@ -1,7 +1,7 @@
 """FCEUmm, the libretro core that stable-retro installs, as one of our consoles.
 
-Four times as fast as nes-py, and the same game: Mario goes the same way to the pixel
-(tests/test_emulators.py). The core is spoken to through the C interface that every
+Four times as fast as nes-py, and the same console frame by frame
+(tests/envs/test_emulators.py). The core is spoken to through the C interface that every
 libretro core has, https://docs.libretro.com/development/libretro-overview/. What it
 calls back, and the loop over frames, is compiled here, so that no frame waits for
 Python.
@@ -15,7 +15,7 @@ FCEUmm is licensed under the GPL, version 2: nothing of it is in this repository
 """
 
 import ctypes
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -25,13 +25,12 @@ import cv2
 import llvmlite.binding as llvm
 import numpy as np
 
-from warpzone.envs.mario.actions import NO_BUTTONS
-from warpzone.envs.mario.state import ORDINARY, TRACED
-from warpzone.envs.nes.console import RAM_SIZE, SCREEN_SHAPE, rom_path
+from warpzone.envs.nes.buttons import NO_BUTTONS
+from warpzone.envs.nes.console import RAM_SIZE, SCREEN_SHAPE, Watch
 
 # Code for one core, in LLVM's language. The core asks for every button of every
 # controller by libretro's numbers: 0 is B, 8 is A, 1 is a button that the NES lacks,
-# and the rest are the bits of actions.py.
+# and the rest are the bits of buttons.py.
 _CODE = """
 @advance = global ptr null
 @save = global ptr null
@@ -98,7 +97,7 @@ loop:
   %played = add i32 %done, 1
   %more = icmp ult i32 %played, %count
   TRACE_AND_WATCH
-  br i1 %goon, label %loop, label %end
+  br i1 GOES_ON, label %loop, label %end
 end:
   call void @llvm.memcpy.p0.p0.i64(ptr %ram, ptr %memory, i64 RAM_SIZE, i1 false)
   %saved = call i1 %save(ptr %new, i64 %size)
@@ -159,7 +158,7 @@ _OPTIONS = {
 
 # nes-py ends a frame later, where the game has just read the controllers. So the
 # cartridge is a frame ahead there, and what is held in a frame counts from the next one
-# on; `FceummEmulator.run` holds it back for as long.
+# on; `FceummConsole.run` holds it back for as long.
 _HEAD_START = 1
 
 # Frames in one call, for the size of a buffer.
@@ -208,24 +207,31 @@ _Run = ctypes.CFUNCTYPE(
 
 
 class FceummSnapshot(NamedTuple):
-    """A state of a console: exact, and good for any console of this kind."""
+    """A state of a console: exact, and good for any console of the same cartridge."""
 
     state: np.ndarray
-    """What the core saves, and the picture. Nobody writes into it."""
+    """What the core saves, then the screen. Nobody writes into it."""
     ram: bytes
     held: int
 
 
-class FceummEmulator:
-    """A console that runs without the GIL. Its methods are those of `Emulator`."""
+class FceummConsole:
+    """A console that runs without the GIL. Its methods are those of `Console`.
 
-    def __init__(self) -> None:
+    Args:
+        rom: The cartridge image, an iNES file.
+        watch: What to read after every frame.
+    """
+
+    def __init__(self, rom: Path, watch: Watch) -> None:
+        self._cores = _cores(rom, watch)
+        self._traced = len(watch.traced)
         self.ram = memoryview(bytearray(RAM_SIZE))
         self._ram = ctypes.addressof(ctypes.c_uint8.from_buffer(self.ram))
-        self.restore(_blank())
+        self.restore(self._cores.blank)
 
     def power_on(self) -> None:
-        self.restore(_blank())
+        self.restore(self._cores.blank)
         for _ in range(_HEAD_START):
             self.advance(NO_BUTTONS)
 
@@ -234,24 +240,21 @@ class FceummEmulator:
 
     def run(self, buttons: bytes) -> bytes:
         count = min(len(buttons), _MAX_RUN)
-        trace = ctypes.create_string_buffer(count * len(TRACED))
+        trace = ctypes.create_string_buffer(count * self._traced)
         held = bytes([self._held]) + buttons
         old, self._state = self._state, np.empty_like(self._state)
         places = old.ctypes.data, self._state.ctypes.data, old.size - _PIXELS, self._ram
-        try:
-            core = _idle_cores.pop()
-        except IndexError:
-            core = _Core()
+        core = self._cores.take()
         frames = core.run(*places, held, count, trace)
-        _idle_cores.append(core)
+        self._cores.give_back(core)
         self._held = buttons[frames - 1]
-        return trace.raw[: frames * len(TRACED)]
+        return trace.raw[: frames * self._traced]
 
     def read_grey(self, out: np.ndarray) -> None:
-        cv2.LUT(self._picture, _greys(), out)
+        cv2.LUT(self._screen, _greys(), out)
 
     def read_rgb(self) -> np.ndarray:
-        return _colours()[self._picture]
+        return _colours()[self._screen]
 
     def snapshot(self) -> FceummSnapshot:
         return FceummSnapshot(self._state, bytes(self.ram), self._held)
@@ -263,7 +266,7 @@ class FceummEmulator:
         pass
 
     @property
-    def _picture(self) -> np.ndarray:
+    def _screen(self) -> np.ndarray:
         return self._state[-_PIXELS:].reshape(SCREEN_SHAPE)
 
 
@@ -274,10 +277,10 @@ class _Core:
         run: Loads a console's state, runs it for some frames, and saves it again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rom: Path, watch: Watch) -> None:
         # The names that nothing reads keep alive what the core points to.
         self.library = library = _load_library()
-        self._engine = engine = _compile()
+        self._engine = engine = _compile(watch)
         # Questions while the cartridge is loaded; later ones are declined natively.
         answer = _Environment(_answer)
         library.retro_set_environment(answer)
@@ -285,10 +288,10 @@ class _Core:
             address = engine.get_function_address(function)
             getattr(library, setter)(ctypes.c_void_p(address))
         library.retro_init()
-        rom = rom_path().read_bytes()
-        game = _Game(str(rom_path()).encode(), rom, len(rom), None)
+        image = rom.read_bytes()
+        game = _Game(str(rom).encode(), image, len(image), None)
         if not library.retro_load_game(ctypes.byref(game)):
-            raise RuntimeError(f"FCEUmm does not take the cartridge {rom_path()}")
+            raise RuntimeError(f"FCEUmm does not take the cartridge {rom}")
         decline = engine.get_function_address("environment")
         library.retro_set_environment(ctypes.c_void_p(decline))
         for name, value in (
@@ -302,23 +305,38 @@ class _Core:
         self.run = _Run(engine.get_function_address("run"))
 
 
-# Cores that nobody runs on. Taking one from the end and adding one there are safe from
-# any thread.
-_idle_cores: list[_Core] = []
+class _Cores:
+    """All cores with one cartridge and one watch.
+
+    Attributes:
+        blank: A console that has been switched off and on.
+    """
+
+    def __init__(self, rom: Path, watch: Watch) -> None:
+        self._make = partial(_Core, rom, watch)
+        core = self._make()
+        library = core.library
+        saved = ctypes.create_string_buffer(library.retro_serialize_size())
+        library.retro_serialize(saved, len(saved))
+        state = np.zeros(len(saved) + _PIXELS, np.uint8)
+        state[:-_PIXELS] = np.frombuffer(saved, np.uint8)
+        # nes-py begins with empty RAM, FCEUmm with a pattern in it.
+        self.blank = FceummSnapshot(state, bytes(RAM_SIZE), NO_BUTTONS)
+        self._idle = [core]
+
+    def take(self) -> _Core:
+        """Return a core that nobody runs on."""
+        # Taking one from the end of a list is safe from any thread, as is adding one.
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._make()
+
+    def give_back(self, core: _Core) -> None:
+        self._idle.append(core)
 
 
-@cache
-def _blank() -> FceummSnapshot:
-    """Return a console that has been switched off and on."""
-    core = _Core()
-    library = core.library
-    machine = ctypes.create_string_buffer(library.retro_serialize_size())
-    library.retro_serialize(machine, len(machine))
-    _idle_cores.append(core)
-    state = np.zeros(len(machine) + _PIXELS, np.uint8)
-    state[:-_PIXELS] = np.frombuffer(machine, np.uint8)
-    # nes-py begins with empty RAM, FCEUmm with a pattern in it.
-    return FceummSnapshot(state, bytes(RAM_SIZE), NO_BUTTONS)
+_cores = cache(_Cores)
 
 
 def _load_library() -> ctypes.CDLL:
@@ -338,12 +356,12 @@ def _load_library() -> ctypes.CDLL:
     return library
 
 
-def _compile() -> llvm.ExecutionEngine:
+def _compile(watch: Watch) -> llvm.ExecutionEngine:
     """Compile the code of one core, with its own variables."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     target = llvm.Target.from_default_triple().create_target_machine(opt=3)
-    module = llvm.parse_assembly(_code())
+    module = llvm.parse_assembly(_code(watch))
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     passes = llvm.create_pass_builder(target, options)
     passes.getModulePassManager().run(module, passes)
@@ -353,13 +371,13 @@ def _compile() -> llvm.ExecutionEngine:
 
 
 @cache
-def _code() -> str:
+def _code(watch: Watch) -> str:
     steps = [
-        _TRACE.format(i=i, address=address, width=len(TRACED))
-        for i, address in enumerate(TRACED)
+        _TRACE.format(i=i, address=address, width=len(watch.traced))
+        for i, address in enumerate(watch.traced)
     ]
-    results = ["%more", *(f"%ordinary{i}" for i in range(len(ORDINARY) - 1)), "%goon"]
-    for i, (address, lowest, highest) in enumerate(ORDINARY):
+    results = ["%more", *(f"%ordinary{i}" for i in range(len(watch.ordinary)))]
+    for i, (address, lowest, highest) in enumerate(watch.ordinary):
         steps.append(
             _WATCH.format(
                 i=i,
@@ -372,6 +390,7 @@ def _code() -> str:
         )
     return (
         _CODE.replace("TRACE_AND_WATCH", "".join(steps))
+        .replace("GOES_ON", results[-1])
         .replace("RAM_SIZE", str(RAM_SIZE))
         .replace("PIXELS", str(_PIXELS))
     )

@@ -3,8 +3,8 @@
 Four times as fast as nes-py, and the same console frame by frame
 (tests/envs/test_emulators.py). The core is spoken to through the C interface that every
 libretro core has, https://docs.libretro.com/development/libretro-overview/. What it
-calls back, and the loop over frames, is compiled here, so that no frame waits for
-Python.
+calls back, and the loop over frames, is fceumm.ll, compiled when a core is made, so
+that no frame waits for Python.
 
 A core keeps its state in global variables, so it is one console. Here it is a worker:
 a console is what the core saves and loads, which takes a few microseconds, and runs on
@@ -16,6 +16,7 @@ FCEUmm is licensed under the GPL, version 2: nothing of it is in this repository
 
 import ctypes
 from functools import cache, partial
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -28,116 +29,7 @@ import numpy as np
 from warpzone.envs.nes.buttons import NO_BUTTONS
 from warpzone.envs.nes.console import RAM_SIZE, SCREEN_SHAPE, Watch
 
-# Code for one core, in LLVM's language. The core asks for every button of every
-# controller by libretro's numbers: 0 is B, 8 is A, 1 is a button that the NES lacks,
-# and the rest are the bits of buttons.py.
-_CODE = """
-@advance = global ptr null
-@save = global ptr null
-@load = global ptr null
-@memory = global ptr null
-@screen = global ptr null
-@held = global i32 0
-
-declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
-
-define i1 @environment(i32 %command, ptr %data) {
-  ret i1 false
-}
-define void @video(ptr %screen, i32 %width, i32 %height, i64 %pitch) {
-  store ptr %screen, ptr @screen
-  ret void
-}
-define void @sound(i16 %left, i16 %right) {
-  ret void
-}
-define i64 @sounds(ptr %samples, i64 %count) {
-  ret i64 %count
-}
-define void @poll() {
-  ret void
-}
-define signext i16 @button(i32 %port, i32 %device, i32 %index, i32 %id) {
-  %first = icmp eq i32 %port, 0
-  %in_range = icmp ule i32 %id, 8
-  %on_pad = icmp ne i32 %id, 1
-  %known = and i1 %in_range, %on_pad
-  %ours = and i1 %first, %known
-  %is_a = icmp eq i32 %id, 8
-  %is_b = icmp eq i32 %id, 0
-  %bit_or_b = select i1 %is_b, i32 1, i32 %id
-  %bit = select i1 %is_a, i32 0, i32 %bit_or_b
-  %held = load i32, ptr @held
-  %shifted = lshr i32 %held, %bit
-  %pressed = and i32 %shifted, 1
-  %result = select i1 %ours, i32 %pressed, i32 0
-  %short = trunc i32 %result to i16
-  ret i16 %short
-}
-
-; A state is what the core saves, of the given size, and the picture. buttons[0] is what
-; was held in the frame before; the last one is not used.
-define i32 @run(ptr %old, ptr %new, i64 %size, ptr %ram, ptr %buttons, i32 %count,
-                ptr %trace) {
-entry:
-  %advance = load ptr, ptr @advance
-  %save = load ptr, ptr @save
-  %load = load ptr, ptr @load
-  %memory = load ptr, ptr @memory
-  %loaded = call i1 %load(ptr %old, i64 %size)
-  call void @llvm.memcpy.p0.p0.i64(ptr %memory, ptr %ram, i64 RAM_SIZE, i1 false)
-  br label %loop
-loop:
-  %done = phi i32 [0, %entry], [%played, %loop]
-  %button = getelementptr i8, ptr %buttons, i32 %done
-  %byte = load i8, ptr %button
-  %now = zext i8 %byte to i32
-  store i32 %now, ptr @held
-  call void %advance()
-  %played = add i32 %done, 1
-  %more = icmp ult i32 %played, %count
-  TRACE_AND_WATCH
-  br i1 GOES_ON, label %loop, label %end
-end:
-  call void @llvm.memcpy.p0.p0.i64(ptr %ram, ptr %memory, i64 RAM_SIZE, i1 false)
-  %saved = call i1 %save(ptr %new, i64 %size)
-  %picture = getelementptr i8, ptr %new, i64 %size
-  %screen = load ptr, ptr @screen
-  br label %draw
-draw:
-  %index = phi i64 [0, %end], [%drawn, %draw]
-  %from = getelementptr i16, ptr %screen, i64 %index
-  %pixel = load i16, ptr %from
-  %upper = lshr i16 %pixel, 8
-  %colour = trunc i16 %upper to i8
-  %to = getelementptr i8, ptr %picture, i64 %index
-  store i8 %colour, ptr %to
-  %drawn = add i64 %index, 1
-  %unfinished = icmp ult i64 %drawn, PIXELS
-  br i1 %unfinished, label %draw, label %leave
-leave:
-  ret i32 %played
-}
-"""
-
-_TRACE = """
-  %source{i} = getelementptr i8, ptr %memory, i32 {address}
-  %traced{i} = load i8, ptr %source{i}
-  %row{i} = mul i32 %done, {width}
-  %column{i} = add i32 %row{i}, {i}
-  %target{i} = getelementptr i8, ptr %trace, i32 %column{i}
-  store i8 %traced{i}, ptr %target{i}
-"""
-
-_WATCH = """
-  %at{i} = getelementptr i8, ptr %memory, i32 {address}
-  %watched{i} = load i8, ptr %at{i}
-  %above{i} = icmp uge i8 %watched{i}, {lowest}
-  %below{i} = icmp ule i8 %watched{i}, {highest}
-  %inside{i} = and i1 %above{i}, %below{i}
-  {result} = and i1 {before}, %inside{i}
-"""
-
+# What the core calls back, by libretro's function that it is handed to.
 _SETTERS = {
     "retro_set_video_refresh": "video",
     "retro_set_audio_sample": "sound",
@@ -280,7 +172,7 @@ class _Core:
     def __init__(self, rom: Path, watch: Watch) -> None:
         # The names that nothing reads keep alive what the core points to.
         self.library = library = _load_library()
-        self._engine = engine = _compile(watch)
+        self._engine = engine = _compile()
         # Questions while the cartridge is loaded; later ones are declined natively.
         answer = _Environment(_answer)
         library.retro_set_environment(answer)
@@ -294,12 +186,18 @@ class _Core:
             raise RuntimeError(f"FCEUmm does not take the cartridge {rom}")
         decline = engine.get_function_address("environment")
         library.retro_set_environment(ctypes.c_void_p(decline))
-        for name, value in (
-            ("advance", ctypes.cast(library.retro_run, ctypes.c_void_p).value),
-            ("save", ctypes.cast(library.retro_serialize, ctypes.c_void_p).value),
-            ("load", ctypes.cast(library.retro_unserialize, ctypes.c_void_p).value),
-            ("memory", library.retro_get_memory_data(_SYSTEM_RAM)),
-        ):
+        self._traced = traced = np.array(watch.traced, np.int32)
+        self._ordinary = ordinary = np.array(watch.ordinary, np.int32)
+        for name, value in {
+            "advance": ctypes.cast(library.retro_run, ctypes.c_void_p).value,
+            "save": ctypes.cast(library.retro_serialize, ctypes.c_void_p).value,
+            "load": ctypes.cast(library.retro_unserialize, ctypes.c_void_p).value,
+            "memory": library.retro_get_memory_data(_SYSTEM_RAM),
+            "traced": traced.ctypes.data,
+            "traced_count": len(traced),
+            "ordinary": ordinary.ctypes.data,
+            "ordinary_count": len(ordinary),
+        }.items():
             variable = engine.get_global_value_address(name)
             ctypes.c_void_p.from_address(variable).value = value
         self.run = _Run(engine.get_function_address("run"))
@@ -356,12 +254,12 @@ def _load_library() -> ctypes.CDLL:
     return library
 
 
-def _compile(watch: Watch) -> llvm.ExecutionEngine:
+def _compile() -> llvm.ExecutionEngine:
     """Compile the code of one core, with its own variables."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     target = llvm.Target.from_default_triple().create_target_machine(opt=3)
-    module = llvm.parse_assembly(_code(watch))
+    module = llvm.parse_assembly(_code())
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     passes = llvm.create_pass_builder(target, options)
     passes.getModulePassManager().run(module, passes)
@@ -371,29 +269,8 @@ def _compile(watch: Watch) -> llvm.ExecutionEngine:
 
 
 @cache
-def _code(watch: Watch) -> str:
-    steps = [
-        _TRACE.format(i=i, address=address, width=len(watch.traced))
-        for i, address in enumerate(watch.traced)
-    ]
-    results = ["%more", *(f"%ordinary{i}" for i in range(len(watch.ordinary)))]
-    for i, (address, lowest, highest) in enumerate(watch.ordinary):
-        steps.append(
-            _WATCH.format(
-                i=i,
-                address=address,
-                lowest=lowest,
-                highest=highest,
-                before=results[i],
-                result=results[i + 1],
-            )
-        )
-    return (
-        _CODE.replace("TRACE_AND_WATCH", "".join(steps))
-        .replace("GOES_ON", results[-1])
-        .replace("RAM_SIZE", str(RAM_SIZE))
-        .replace("PIXELS", str(_PIXELS))
-    )
+def _code() -> str:
+    return files(__package__).joinpath("fceumm.ll").read_text(encoding="utf-8")
 
 
 def _answer(command: int, data: int | None) -> bool:

@@ -1,9 +1,11 @@
 """The console knows no game: what it runs and watches is handed in."""
 
+import ctypes
 import re
 from importlib.metadata import PackageNotFoundError
 from importlib.resources import files
 from pathlib import Path
+from tempfile import gettempdir
 from typing import get_args
 
 import numpy as np
@@ -127,3 +129,40 @@ def test_an_emulator_that_is_not_installed_is_named(
     with pytest.raises(InputError, match=r"'fceumm' needs stable-retro.*'nes-py'"):
         make_console("fceumm", rom_path(), WATCH)
     assert installed_emulators() == {"nes-py 9.0.1": "nes-py"}
+
+
+def allow_libraries_in(folders: set[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every other folder one that is mounted noexec."""
+    load = ctypes.CDLL
+
+    def load_here(path: str) -> ctypes.CDLL:
+        if Path(path).parent not in folders:
+            raise OSError(f"{path}: failed to map segment from shared object")
+        return load(path)
+
+    monkeypatch.setattr(ctypes, "CDLL", load_here)
+
+
+def test_a_core_is_loaded_from_the_cache_where_temporary_files_are_noexec(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    allow_libraries_in({tmp_path / "warpzone"}, monkeypatch)
+    console = make_console("fceumm", rom_path(), Watch((0x10,), ()))
+    console.advance(NO_BUTTONS)
+    # The copy is gone as soon as it is loaded.
+    assert not list((tmp_path / "warpzone").iterdir())
+
+
+def test_no_folder_to_load_a_core_from_ends_in_one_line_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    allow_libraries_in(set(), monkeypatch)
+    with pytest.raises(InputError) as caught:
+        make_console("fceumm", rom_path(), Watch((0x11,), ()))
+    message = str(caught.value)
+    assert f"{gettempdir()} or {tmp_path / 'warpzone'} (" in message
+    assert "failed to map segment" in message
+    assert message.endswith("set TMPDIR to a folder that is not mounted noexec")
+    assert "\n" not in message

@@ -15,17 +15,20 @@ FCEUmm is licensed under the GPL, version 2: nothing of it is in this repository
 """
 
 import ctypes
+import os
+from collections.abc import Iterator
 from functools import cache, partial
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, gettempdir
 from typing import NamedTuple
 
 import cv2
 import llvmlite.binding as llvm
 import numpy as np
 
+from warpzone.core.errors import InputError
 from warpzone.envs.nes.buttons import NO_BUTTONS
 from warpzone.envs.nes.console import RAM_SIZE, SCREEN_SHAPE, Watch
 
@@ -238,20 +241,48 @@ _cores = cache(_Cores)
 
 
 def _load_library() -> ctypes.CDLL:
+    """Load FCEUmm once more: a library of its own, with variables of its own.
+
+    Raises:
+        InputError: If no folder for temporary files lets libraries be loaded.
+    """
     spec = find_spec("stable_retro")
     assert spec is not None
     assert spec.origin is not None
     (core,) = Path(spec.origin).parent.glob("cores/fceumm_libretro.*")
-    # The loader knows a library by its path and its file: a copy is another library.
-    with NamedTemporaryFile(suffix=core.suffix) as copy:
-        copy.write(core.read_bytes())
-        copy.flush()
-        library = ctypes.CDLL(copy.name)
+    library = _load_copy(core)
     library.retro_load_game.restype = ctypes.c_bool
     library.retro_get_memory_data.restype = ctypes.c_void_p
     library.retro_serialize_size.restype = ctypes.c_size_t
     library.retro_serialize.argtypes = (ctypes.c_char_p, ctypes.c_size_t)
     return library
+
+
+def _load_copy(core: Path) -> ctypes.CDLL:
+    # The loader knows a library by its path and its file: a copy is another library.
+    failures: dict[Path, OSError] = {}
+    for folder in _copy_folders():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with NamedTemporaryFile(suffix=core.suffix, dir=folder) as copy:
+                copy.write(core.read_bytes())
+                copy.flush()
+                return ctypes.CDLL(copy.name)
+        except OSError as error:
+            # The file system may be mounted noexec, read-only or full.
+            failures[folder] = error
+    *_, last = failures.values()
+    raise InputError(
+        f"FCEUmm cannot be loaded from a copy in {' or '.join(map(str, failures))} "
+        f"({last}): set TMPDIR to a folder that is not mounted noexec"
+    )
+
+
+def _copy_folders() -> Iterator[Path]:
+    """Yield folders that a core may be copied to, the first choice first."""
+    yield Path(gettempdir())
+    cache_home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    yield Path(cache_home).expanduser() / "warpzone"
 
 
 def _compile() -> llvm.ExecutionEngine:

@@ -28,7 +28,7 @@ from warpzone.core.errors import InputError
 from warpzone.core.files import write_json, write_text
 from warpzone.core.params import Params, load_params
 from warpzone.envs.mario.env import MarioEnv
-from warpzone.envs.nes.consoles import JUDGE, installed_emulators
+from warpzone.envs.nes.consoles import REFERENCE_EMULATOR, installed_emulators
 
 PARAMS = Path("params.yaml")
 RESULTS = Path("benchmarks/results.json")
@@ -92,7 +92,7 @@ def measure(params: Params, size: Size, with_legacy: bool) -> tuple[list[Result]
         # It takes half a minute to start, so all comparisons use the same one.
         with closing(SubprocVecEnv(list(make), start_method="spawn")) as subproc_envs:
             results += compare_stepping(chosen, noise, size, subproc_envs)
-            if emulator == JUDGE:
+            if emulator == REFERENCE_EMULATOR:
                 for trained in games.values():
                     results += compare_training(params, trained, size, subproc_envs)
         results += compare_planning(chosen, noise, size)

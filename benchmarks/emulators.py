@@ -19,11 +19,11 @@ from warpzone.agents.policy import load_agent, make_deterministic
 from warpzone.core.files import write_json, write_text
 from warpzone.core.params import Params, load_params
 from warpzone.core.progress import progress_bar
-from warpzone.envs.mario.actions import RIGHT, A, B
+from warpzone.envs.mario.cartridge import make_console
 from warpzone.envs.mario.level import LEVELS, LevelPlay
 from warpzone.envs.mario.state import read_state
-from warpzone.envs.nes.console import SCREEN_SHAPE, Emulator
-from warpzone.envs.nes.consoles import make_emulator
+from warpzone.envs.nes.buttons import RIGHT, A, B
+from warpzone.envs.nes.console import SCREEN_SHAPE, Console
 from warpzone.episodes.agent import Agent
 from warpzone.episodes.evaluation import agent_names, play_episodes, read_episodes
 from warpzone.episodes.recording import read_recordings
@@ -96,7 +96,7 @@ def random_play(seed: int) -> Iterable[int]:
 
 def compare(level: str, buttons: Iterable[int], agreement: Agreement) -> None:
     """Play the same on both, and add what differs."""
-    plays = [LevelPlay(make_emulator(name), level) for name in ("nes-py", "fceumm")]
+    plays = [LevelPlay(make_console(name), level) for name in ("nes-py", "fceumm")]
     for held in buttons:
         for play in plays:
             play.advance(held)
@@ -117,7 +117,7 @@ def seen(play: LevelPlay) -> tuple[tuple, np.ndarray, np.ndarray]:
     return figures, grey(play.emulator), np.frombuffer(play.ram, np.uint8).copy()
 
 
-def grey(emulator: Emulator) -> np.ndarray:
+def grey(emulator: Console) -> np.ndarray:
     picture = np.empty(SCREEN_SHAPE, np.uint8)
     emulator.read_grey(picture)
     return picture

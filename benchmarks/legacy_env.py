@@ -12,7 +12,8 @@ from typing import IO
 from benchmarks.measuring import Row, Size, alternate
 from benchmarks.stepping import EMULATORS, Pace, logged_envs, random_play
 from warpzone.core.errors import InputError
-from warpzone.core.params import EmulatorName, GameParams, NoiseParams
+from warpzone.core.params import GameParams, NoiseParams
+from warpzone.envs.nes.consoles import EmulatorName
 
 HERE = Path(__file__).resolve().parent
 REQUIREMENTS = HERE / "legacy-requirements.txt"

@@ -14,13 +14,14 @@ import numpy as np
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from benchmarks.measuring import Row, Size, alternate
-from warpzone.core.params import EmulatorName, GameParams, NoiseParams
+from warpzone.core.params import GameParams, NoiseParams
 from warpzone.envs.mario.actions import ACTION_SETS
+from warpzone.envs.mario.cartridge import make_console
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.mario.level import LevelPlay
 from warpzone.envs.mario.state import TRACED
-from warpzone.envs.nes.console import Emulator
-from warpzone.envs.nes.consoles import installed_emulators, make_emulator
+from warpzone.envs.nes.console import Console
+from warpzone.envs.nes.consoles import EmulatorName, installed_emulators
 from warpzone.envs.vec_env import ThreadedVecEnv
 
 THREADS = os.process_cpu_count() or 1
@@ -71,7 +72,7 @@ class Consoles:
         self._chunk = _CHUNK[emulator]
         self._emulate = _emulate_frames if emulator == "nes-py" else _emulate_runs
         self._plays = [
-            LevelPlay(make_emulator(emulator), level) for _ in range(consoles)
+            LevelPlay(make_console(emulator), level) for _ in range(consoles)
         ]
 
     def replay(self, logs: Logs, threads: int) -> float:
@@ -106,12 +107,12 @@ class Consoles:
                 yield
 
 
-def _emulate_frames(emulator: Emulator, buttons: bytes) -> None:
+def _emulate_frames(emulator: Console, buttons: bytes) -> None:
     for held in buttons:
         emulator.advance(held)
 
 
-def _emulate_runs(emulator: Emulator, buttons: bytes) -> None:
+def _emulate_runs(emulator: Console, buttons: bytes) -> None:
     """Use the emulator's own loop, which stops at whatever is not ordinary."""
     while buttons:
         buttons = buttons[len(emulator.run(buttons)) // len(TRACED) :]

@@ -16,7 +16,7 @@ from warpzone.core.params import load_params
 from warpzone.core.progress import progress_bar
 from warpzone.core.seeds import Purpose, episode_seed
 from warpzone.core.stage import argument_parser, run_stage
-from warpzone.envs.nes.consoles import JUDGE
+from warpzone.envs.nes.consoles import REFERENCE_EMULATOR
 from warpzone.episodes.evaluation import (
     agent_names,
     play_episodes,
@@ -50,7 +50,7 @@ def main() -> None:
         for index in range(episodes)
     ]
     with progress_bar(episodes, f"evaluating {name}", "episode") as bar:
-        game = params.game.model_copy(update={"emulator": JUDGE})
+        game = params.game.model_copy(update={"emulator": REFERENCE_EMULATOR})
         table, recordings = play_episodes(
             agent, game, params.noise, seeds, envs, bar.update
         )

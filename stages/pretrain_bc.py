@@ -31,8 +31,9 @@ from warpzone.core.params import Params, load_params
 from warpzone.core.progress import progress_bar
 from warpzone.core.seeds import Purpose, episode_seed
 from warpzone.core.stage import argument_parser, run_stage
-from warpzone.envs.mario.actions import ACTION_SETS, action_name
+from warpzone.envs.mario.actions import ACTION_SETS
 from warpzone.envs.mario.env import MarioEnv
+from warpzone.envs.nes.buttons import action_name
 from warpzone.episodes.evaluation import Cause, cause_of_end, play_episodes
 from warpzone.episodes.recording import Recording, play_again
 from warpzone.training.bc import (

@@ -14,7 +14,7 @@ from warpzone.core.params import (
     RunsParams,
     load_params,
 )
-from warpzone.envs.mario.actions import DOWN, NO_BUTTONS, RIGHT, A
+from warpzone.envs.nes.buttons import DOWN, NO_BUTTONS, RIGHT, A
 
 
 @pytest.fixture(scope="session")

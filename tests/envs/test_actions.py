@@ -4,8 +4,8 @@ import gym_super_mario_bros.actions as official
 import pytest
 from nes_py.wrappers import JoypadSpace
 
-from warpzone.envs.mario.actions import (
-    ACTION_SETS,
+from warpzone.envs.mario.actions import ACTION_SETS
+from warpzone.envs.nes.buttons import (
     DOWN,
     LEFT,
     NO_BUTTONS,

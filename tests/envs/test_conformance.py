@@ -25,7 +25,8 @@ import numpy as np
 import pytest
 from gym_super_mario_bros import SuperMarioBrosEnv
 
-from warpzone.envs.mario.actions import ACTION_SETS, DOWN, RIGHT, START, A, B
+from warpzone.envs.mario.actions import ACTION_SETS
+from warpzone.envs.mario.cartridge import make_console
 from warpzone.envs.mario.level import LevelPlay
 from warpzone.envs.mario.state import (
     BOWSER,
@@ -40,11 +41,11 @@ from warpzone.envs.mario.state import (
     is_dead,
     read_state,
 )
-from warpzone.envs.nes.console import NesPyEmulator
+from warpzone.envs.nes.buttons import DOWN, RIGHT, START, A, B
 from warpzone.episodes.recording import Recording, read_recordings, replay
 
 # Found by search on snapshots, one clear a level.
-CLEARS = Path(__file__).parent / "data" / "clears.jsonl"
+CLEARS = Path(__file__).parents[1] / "data" / "clears.jsonl"
 # Overground, underground, treetops, castle, water and night, and the maze of 8-4.
 LEVELS = ["1-1", "1-2", "1-3", "1-4", "2-2", "3-1", "4-2", "4-4", "5-3", "7-2", "8-3"]
 LEVELS += ["8-4"]
@@ -60,7 +61,7 @@ class Pair:
         self.level = level
         world, stage = map(int, level.split("-"))
         self.official = SuperMarioBrosEnv(target=(world, stage))
-        self.play = LevelPlay(NesPyEmulator(), level)
+        self.play = LevelPlay(make_console("nes-py"), level)
         self.reset()
 
     def reset(self) -> None:
@@ -169,7 +170,7 @@ def test_the_clears_cover_flags_pipes_and_an_axe() -> None:
 
 def test_a_castle_is_cleared_by_the_axe() -> None:
     recording = next(r for r in read_recordings(CLEARS) if r.level.endswith("-4"))
-    play = LevelPlay(NesPyEmulator(), recording.level)
+    play = LevelPlay(make_console("nes-py"), recording.level)
     for frames in replay(recording, play, "clears.jsonl"):
         is_last = frames == len(recording.frame_buttons)
         assert read_state(play.ram).flag_get == is_last
@@ -197,7 +198,7 @@ def test_a_pipe_is_described_after_its_cutscene(into_the_bonus_room: bytes) -> N
 def test_a_game_that_is_paused_in_a_cutscene_is_handed_back(
     into_the_bonus_room: bytes,
 ) -> None:
-    play = LevelPlay(NesPyEmulator(), "1-1")
+    play = LevelPlay(make_console("nes-py"), "1-1")
     for buttons in into_the_bonus_room[:-1]:
         play.advance(buttons)
     emulated = play.emulator_frames

@@ -16,7 +16,7 @@ from warpzone.episodes.recording import read_recordings
 RUN, RUN_AND_JUMP = 3, 4
 ACTIONS = np.random.default_rng(5).integers(5, size=500)
 ACTIONS[::2] = RUN
-CLEARS = Path(__file__).parent / "data" / "clears.jsonl"
+CLEARS = Path(__file__).parents[1] / "data" / "clears.jsonl"
 
 
 @pytest.fixture

@@ -3,14 +3,13 @@
 Both get the same buttons on the same level. After every frame the position, the speed,
 the score, the clock and all else that `GameState` has are equal, and so are the
 distance walked, the frames that cutscenes took and, but for a few pixels now and then,
-the picture.
+the screen.
 
 Not all of RAM is: nes-py ends a frame later, where the game has begun with the next one
 (frame counter, timers, random numbers, sound).
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError
 from itertools import islice
 from pathlib import Path
 from typing import get_args
@@ -19,22 +18,17 @@ import numpy as np
 import pytest
 
 from benchmarks.emulators import BUTTONS, RUN, grey, random_play
-from warpzone.core.errors import InputError
-from warpzone.core.params import EmulatorName, GameParams, NoiseParams
+from warpzone.core.params import GameParams, NoiseParams
+from warpzone.envs.mario.cartridge import WATCH, make_console, rom_path
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.mario.level import LEVELS, LevelPlay
-from warpzone.envs.mario.state import ORDINARY, TRACED, is_ordinary, read_state
-from warpzone.envs.nes import consoles
-from warpzone.envs.nes.console import SCREEN_SHAPE, Emulator
-from warpzone.envs.nes.consoles import (
-    emulator_version,
-    installed_emulators,
-    make_emulator,
-)
-from warpzone.envs.nes.fceumm import FceummEmulator
+from warpzone.envs.mario.state import ORDINARY, TRACED, read_state
+from warpzone.envs.nes.console import SCREEN_SHAPE, Console
+from warpzone.envs.nes.consoles import EmulatorName
+from warpzone.envs.nes.fceumm import FceummConsole
 from warpzone.episodes.recording import Recording, read_recordings
 
-CLEARS = read_recordings(Path(__file__).parent / "data" / "clears.jsonl")
+CLEARS = read_recordings(Path(__file__).parents[1] / "data" / "clears.jsonl")
 EMULATORS = get_args(EmulatorName)
 FRAMES_OF_RANDOM_PLAY = 400
 
@@ -43,8 +37,8 @@ class Pair:
     """nes-py and FCEUmm on one level, in lockstep."""
 
     def __init__(self, level: str) -> None:
-        self.official = LevelPlay(make_emulator("nes-py"), level)
-        self.fast = LevelPlay(make_emulator("fceumm"), level)
+        self.official = LevelPlay(make_console("nes-py"), level)
+        self.fast = LevelPlay(make_console("fceumm"), level)
         self.where = f"start of {level}"
         self.pixels: list[int] = []
         """How many differ, one number a frame."""
@@ -104,7 +98,7 @@ def test_what_clears_a_level_on_nes_py_clears_it_on_fceumm(clear: Recording) -> 
 
 
 def test_all_64_colours_are_those_of_nes_py() -> None:
-    plays = [LevelPlay(make_emulator(name), "1-1") for name in ("nes-py", "fceumm")]
+    plays = [LevelPlay(make_console(name), "1-1") for name in ("nes-py", "fceumm")]
     for colour in range(64):
         for play in plays:
             play.restart()
@@ -141,13 +135,17 @@ def test_episodes_are_the_same_on_both(game: GameParams, noise: NoiseParams) -> 
     assert differing < 0.1 * len(envs[0].decisions)
 
 
-def trail(emulator: Emulator, buttons: bytes) -> list[tuple[bytes, bytes]]:
-    """RAM and picture after each frame."""
+def trail(console: Console, buttons: bytes) -> list[tuple[bytes, bytes]]:
+    """RAM and screen after each frame."""
     states = []
     for held in buttons:
-        emulator.advance(held)
-        states.append((bytes(emulator.ram), grey(emulator).tobytes()))
+        console.advance(held)
+        states.append((bytes(console.ram), grey(console).tobytes()))
     return states
+
+
+def fceumm() -> FceummConsole:
+    return FceummConsole(rom_path(), WATCH)
 
 
 def some_buttons(frames: int, seed: int) -> bytes:
@@ -156,26 +154,26 @@ def some_buttons(frames: int, seed: int) -> bytes:
 
 
 def test_a_snapshot_is_exact_on_any_console() -> None:
-    emulator, other = FceummEmulator(), FceummEmulator()
-    LevelPlay(emulator, "1-1")
+    console, other = fceumm(), fceumm()
+    LevelPlay(console, "1-1")
     for seed in range(10):
-        before = emulator.snapshot()
-        picture_then = grey(emulator).tobytes()
+        before = console.snapshot()
+        screen_then = grey(console).tobytes()
         buttons = some_buttons(60, seed)
-        expected = trail(emulator, buttons)
+        expected = trail(console, buttons)
         other.restore(before)
-        assert grey(other).tobytes() == picture_then
+        assert grey(other).tobytes() == screen_then
         assert trail(other, buttons) == expected
-        emulator.restore(before)
-        assert trail(emulator, buttons) == expected
+        console.restore(before)
+        assert trail(console, buttons) == expected
 
 
 def test_consoles_that_take_turns_do_not_mix() -> None:
     alone = []
     for seed in range(6):
-        play = LevelPlay(FceummEmulator(), LEVELS[seed])
+        play = LevelPlay(fceumm(), LEVELS[seed])
         alone.append(trail(play.emulator, some_buttons(40, seed)))
-    plays = [LevelPlay(FceummEmulator(), LEVELS[seed]) for seed in range(6)]
+    plays = [LevelPlay(fceumm(), LEVELS[seed]) for seed in range(6)]
     turns: list[list[tuple[bytes, bytes]]] = [[] for _ in plays]
     with ThreadPoolExecutor(3) as pool:
         for start in range(0, 40, 4):
@@ -193,7 +191,7 @@ def test_consoles_that_take_turns_do_not_mix() -> None:
 
 @pytest.mark.parametrize("name", EMULATORS)
 def test_frames_in_one_call_are_those_of_single_calls(name: EmulatorName) -> None:
-    one, other = (LevelPlay(make_emulator(name), "1-1") for _ in range(2))
+    one, other = (LevelPlay(make_console(name), "1-1") for _ in range(2))
     buttons = bytes([RUN] * 300)
     for held in buttons:
         if not one.is_over:
@@ -210,12 +208,12 @@ def test_frames_in_one_call_are_those_of_single_calls(name: EmulatorName) -> Non
 
 @pytest.mark.parametrize("name", EMULATORS)
 def test_run_ends_with_the_first_frame_that_is_not_ordinary(name: EmulatorName) -> None:
-    emulator = make_emulator(name)
-    play = LevelPlay(emulator, "1-1")
+    console = make_console(name)
+    play = LevelPlay(console, "1-1")
     trace = b""
-    while is_ordinary(emulator.ram):
-        trace = emulator.run(bytes([RUN] * 50))
-        expected = bytes(emulator.ram[address] for address in TRACED)
+    while WATCH.is_ordinary(console.ram):
+        trace = console.run(bytes([RUN] * 50))
+        expected = bytes(console.ram[address] for address in TRACED)
         assert trace[-len(TRACED) :] == expected
     assert play.is_over
     assert len(trace) < 50 * len(TRACED)
@@ -225,12 +223,12 @@ def test_what_is_ordinary_needs_no_further_look() -> None:
     ram = memoryview(bytearray(2048))
     for address, lowest, _ in ORDINARY:
         ram[address] = lowest
-    assert is_ordinary(ram)
+    assert WATCH.is_ordinary(ram)
     for address, lowest, highest in ORDINARY:
         for value in range(256):
             ram[address] = value
-            assert is_ordinary(ram) == (lowest <= value <= highest)
-            if is_ordinary(ram):
+            assert WATCH.is_ordinary(ram) == (lowest <= value <= highest)
+            if WATCH.is_ordinary(ram):
                 state = read_state(ram)
                 assert not state.dead
                 assert not state.flag_get
@@ -238,42 +236,19 @@ def test_what_is_ordinary_needs_no_further_look() -> None:
 
 
 def test_writes_to_ram_are_kept() -> None:
-    emulator = FceummEmulator()
-    play = LevelPlay(emulator, "1-1")
-    emulator.ram[0x7F8] = 1
-    emulator.ram[0x7F9] = 2
+    console = fceumm()
+    play = LevelPlay(console, "1-1")
+    console.ram[0x7F8] = 1
+    console.ram[0x7F9] = 2
     play.advance(0)
     assert read_state(play.ram).time // 10 == 12
 
 
 def test_power_on_is_always_the_same() -> None:
-    emulator, other = FceummEmulator(), FceummEmulator()
-    emulator.power_on()
-    first = trail(emulator, some_buttons(80, seed=0))
-    emulator.power_on()
+    console, other = fceumm(), fceumm()
+    console.power_on()
+    first = trail(console, some_buttons(80, seed=0))
+    console.power_on()
     other.power_on()
-    assert trail(emulator, some_buttons(80, seed=0)) == first
+    assert trail(console, some_buttons(80, seed=0)) == first
     assert trail(other, some_buttons(80, seed=0)) == first
-
-
-def test_versions_name_the_emulator() -> None:
-    assert emulator_version("nes-py") == "nes-py 9.0.1"
-    assert emulator_version("fceumm") == "fceumm, stable-retro 1.0.1"
-    assert installed_emulators() == {
-        "nes-py 9.0.1": "nes-py",
-        "fceumm, stable-retro 1.0.1": "fceumm",
-    }
-
-
-def test_an_emulator_that_is_not_installed_is_named(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def version_here(package: str) -> str:
-        if package == "stable-retro":
-            raise PackageNotFoundError(package)
-        return "9.0.1"
-
-    monkeypatch.setattr(consoles, "version", version_here)
-    with pytest.raises(InputError, match=r"'fceumm' needs stable-retro.*'nes-py'"):
-        make_emulator("fceumm")
-    assert installed_emulators() == {"nes-py 9.0.1": "nes-py"}

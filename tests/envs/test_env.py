@@ -14,19 +14,20 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
 from warpzone.core.params import GameParams, NoiseParams
-from warpzone.envs.mario.actions import ACTION_SETS, NO_BUTTONS, RIGHT, A
+from warpzone.envs.mario.actions import ACTION_SETS
+from warpzone.envs.mario.cartridge import make_console
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.mario.level import LEVELS, LevelPlay
 from warpzone.envs.mario.observation import stands_still
 from warpzone.envs.mario.state import read_state, read_x
-from warpzone.envs.nes.console import NesPyEmulator
+from warpzone.envs.nes.buttons import NO_BUTTONS, RIGHT, A
 from warpzone.episodes.recording import read_recordings
 
 # Of the set "simple".
 NOOP, WALK, JUMP, RUN_AND_JUMP, LEFT = 0, 1, 2, 4, 6
 # The first goomba gets a Mario who walks right from the start in this frame.
 DEATH_FRAME = 160
-CLEARS = Path(__file__).parent / "data" / "clears.jsonl"
+CLEARS = Path(__file__).parents[1] / "data" / "clears.jsonl"
 KEYS = [
     "reward",
     "x_pos",
@@ -359,7 +360,7 @@ def test_the_frame_skip_stops_at_death(
     assert len(env.decisions) == -(-DEATH_FRAME // frame_skip)
     assert read_state(env.play.ram).dead
     # Frame by frame, he is dead no sooner.
-    play = LevelPlay(NesPyEmulator(), "1-1")
+    play = LevelPlay(make_console("nes-py"), "1-1")
     for _ in range(DEATH_FRAME):
         assert not play.is_over
         play.advance(RIGHT)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from warpzone.envs.mario.actions import NO_BUTTONS, RIGHT, A, B
+from warpzone.envs.mario.cartridge import make_console
 from warpzone.envs.mario.level import LEVELS, LevelPlay, Odometer
 from warpzone.envs.mario.state import (
     Address,
@@ -15,21 +15,21 @@ from warpzone.envs.mario.state import (
     read_time,
     read_x,
 )
-from warpzone.envs.nes.console import NesPyEmulator
+from warpzone.envs.nes.buttons import NO_BUTTONS, RIGHT, A, B
 from warpzone.episodes.recording import read_recordings
 
-CLEARS = Path(__file__).parent / "data" / "clears.jsonl"
+CLEARS = Path(__file__).parents[1] / "data" / "clears.jsonl"
 FIRST_AREA = 0xA690
 ROOM = 0xAD7B
 
 
 @pytest.fixture(scope="module")
 def play() -> LevelPlay:
-    return LevelPlay(NesPyEmulator(), "1-1")
+    return LevelPlay(make_console("nes-py"), "1-1")
 
 
 def begin(name: str) -> LevelPlay:
-    return LevelPlay(NesPyEmulator(), name)
+    return LevelPlay(make_console("nes-py"), name)
 
 
 def assert_under_control_at_the_start_of(play: LevelPlay) -> None:
@@ -60,7 +60,7 @@ def rams(play: LevelPlay, held: bytes) -> list[bytes]:
 
 
 # nes-py's snapshots lack how far the game has got in reading the controllers, see
-# `Emulator.snapshot`. In the clear of 1-1 it is in the middle of that after 75, 247 and
+# `Console.snapshot`. In the clear of 1-1 it is in the middle of that after 75, 247 and
 # 327 frames. It must not be at the level's start, which every episode is restored to.
 def test_an_episode_does_not_depend_on_where_the_one_before_ended() -> None:
     held = read_recordings(CLEARS)[0].frame_buttons

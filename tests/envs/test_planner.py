@@ -1,9 +1,9 @@
 import pytest
 
 from warpzone.core.params import GameParams, NoiseParams
-from warpzone.envs.mario.actions import LEFT
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.mario.planner import Planner
+from warpzone.envs.nes.buttons import LEFT
 from warpzone.episodes.recording import Recording, watch
 
 

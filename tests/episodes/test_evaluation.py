@@ -11,10 +11,10 @@ from stages import evaluate
 from warpzone.core.errors import InputError
 from warpzone.core.files import write_csv
 from warpzone.core.params import GameParams, NoiseParams, Params, RunsParams
+from warpzone.envs.mario.cartridge import make_console
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.mario.level import LevelPlay
 from warpzone.envs.mario.state import Address
-from warpzone.envs.nes.console import NesPyEmulator
 from warpzone.episodes.agent import RandomAgent
 from warpzone.episodes.evaluation import (
     COLUMNS,
@@ -82,7 +82,7 @@ def test_rows_and_recordings_follow_the_seeds_and_agree(
     table, recordings = play_episodes(RandomAgent(7), short, noise, seeds, envs=2)
     assert ["agent", *table] == list(COLUMNS)
     assert table["seed"].tolist() == [log.seed for log in recordings] == seeds
-    play = LevelPlay(NesPyEmulator(), "1-1")
+    play = LevelPlay(make_console("nes-py"), "1-1")
     for (_, row), recording in zip(table.iterrows(), recordings, strict=True):
         *_, frames = replay(recording, play, "test")
         assert frames == row["emulator_frames"]

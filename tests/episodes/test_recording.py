@@ -10,8 +10,11 @@ import pytest
 
 from warpzone.core.errors import InputError
 from warpzone.core.params import GameParams, NoiseParams
-from warpzone.envs.mario.actions import (
-    ACTION_SETS,
+from warpzone.envs.mario.actions import ACTION_SETS
+from warpzone.envs.mario.cartridge import make_console, rom_sha256
+from warpzone.envs.mario.env import MarioEnv
+from warpzone.envs.mario.level import LevelPlay
+from warpzone.envs.nes.buttons import (
     DOWN,
     LEFT,
     NO_BUTTONS,
@@ -19,9 +22,6 @@ from warpzone.envs.mario.actions import (
     A,
     action_name,
 )
-from warpzone.envs.mario.env import MarioEnv
-from warpzone.envs.mario.level import LevelPlay
-from warpzone.envs.nes.console import NesPyEmulator, rom_sha256
 from warpzone.envs.nes.consoles import emulator_version
 from warpzone.episodes.recording import Recording, read_recordings, replay, watch
 
@@ -75,7 +75,7 @@ def four_steps(game: GameParams, no_noise: NoiseParams) -> Recording:
 
 @pytest.fixture(scope="module")
 def play() -> LevelPlay:
-    return LevelPlay(NesPyEmulator(), "1-1")
+    return LevelPlay(make_console("nes-py"), "1-1")
 
 
 def changed(recording: Recording, **changes: Any) -> str:

@@ -20,9 +20,9 @@ from warpzone.core.errors import InputError
 from warpzone.core.files import write_bytes, write_json
 from warpzone.core.params import DeviceName, GameParams, Params, Section
 from warpzone.envs.mario.actions import ACTION_SETS
+from warpzone.envs.mario.cartridge import rom_sha256
 from warpzone.envs.mario.observation import ObsType, make_view, stands_still
 from warpzone.envs.mario.surroundings import SURROUNDINGS, read_surroundings
-from warpzone.envs.nes.console import rom_sha256
 from warpzone.episodes.agent import Agent, RandomAgent
 
 Policy = ActorCriticPolicy

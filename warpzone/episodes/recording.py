@@ -24,16 +24,16 @@ from pydantic import (
 
 from warpzone.core.errors import InputError
 from warpzone.core.params import GameParams, Level, NoiseParams
-from warpzone.envs.mario.actions import ACTION_SETS, action_name
+from warpzone.envs.mario.actions import ACTION_SETS
+from warpzone.envs.mario.cartridge import make_console, rom_sha256
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.mario.level import LevelPlay
 from warpzone.envs.mario.observation import ObsType
 from warpzone.envs.mario.state import is_cleared, is_dead
-from warpzone.envs.nes.console import rom_sha256
+from warpzone.envs.nes.buttons import action_name
 from warpzone.envs.nes.consoles import (
     emulator_version,
     installed_emulators,
-    make_emulator,
 )
 
 Outcome = Literal["clear", "death", "unfinished"]
@@ -165,9 +165,7 @@ class Recording(BaseModel):
 
     def new_play(self) -> LevelPlay:
         """Return the recording's level on a new console of the recording's kind."""
-        return LevelPlay(
-            make_emulator(installed_emulators()[self.emulator]), self.level
-        )
+        return LevelPlay(make_console(installed_emulators()[self.emulator]), self.level)
 
     @property
     def frame_buttons(self) -> bytes:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from itertools import batched
 from typing import Any
 
-from warpzone.envs.mario.actions import NO_BUTTONS, START
+from warpzone.envs.mario.cartridge import WATCH
 from warpzone.envs.mario.state import (
     MAX_STRIDE,
     TRACED,
@@ -12,12 +12,12 @@ from warpzone.envs.mario.state import (
     is_cleared,
     is_cutscene,
     is_dead,
-    is_ordinary,
     read_area,
     read_time,
     read_x,
 )
-from warpzone.envs.nes.console import Emulator
+from warpzone.envs.nes.buttons import NO_BUTTONS, START
+from warpzone.envs.nes.console import Console
 
 LEVELS = tuple(f"{world}-{stage}" for world in range(1, 9) for stage in range(1, 5))
 """Every level of the game, ``1-1`` to ``8-4``."""
@@ -103,7 +103,7 @@ class LevelPlay:
         ValueError: If the game has no such level.
     """
 
-    def __init__(self, emulator: Emulator, name: str) -> None:
+    def __init__(self, emulator: Console, name: str) -> None:
         if name not in LEVELS:
             raise ValueError(f"no level {name!r}: the game has 1-1 to 8-4")
         self.name = name
@@ -133,7 +133,7 @@ class LevelPlay:
             frames = len(trace) // len(TRACED)
             played += frames
             self.emulator_frames += frames
-            if is_ordinary(self.ram):
+            if WATCH.is_ordinary(self.ram):
                 self.odometer.follow(trace)
                 continue
             self.odometer.follow(trace[: -len(TRACED)])

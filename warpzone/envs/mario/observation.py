@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from warpzone.core.params import GameParams
-from warpzone.envs.mario.actions import LEFT, RIGHT, A, B
-from warpzone.envs.nes.console import RAM_SIZE, SCREEN_SHAPE, Emulator
+from warpzone.envs.nes.buttons import LEFT, RIGHT, A, B
+from warpzone.envs.nes.console import RAM_SIZE, SCREEN_SHAPE, Console
 
 ObsType = Literal["pictures", "ram"]
 """What observations are: what players see, or all that the console knows."""
@@ -84,7 +84,7 @@ class PictureStack:
         """
         return self._roll[self._end - self._depth : self._end]
 
-    def fill(self, emulator: Emulator, held: int) -> None:
+    def fill(self, emulator: Console, held: int) -> None:
         """Start anew: every picture shows the current screen and held buttons."""
         self._make_room(self._depth)
         new = self._roll[self._end : self._end + self._depth]
@@ -92,7 +92,7 @@ class PictureStack:
         new[1:] = new[0]
         self._end += self._depth
 
-    def push(self, emulator: Emulator, held: int) -> None:
+    def push(self, emulator: Console, held: int) -> None:
         """Add the current screen and held buttons; forget the oldest picture."""
         self._make_room(1)
         self._draw(emulator, held, self._roll[self._end])
@@ -110,7 +110,7 @@ class PictureStack:
             self._roll[:kept] = self._roll[self._end - kept : self._end]
             self._end = kept
 
-    def _draw(self, emulator: Emulator, held: int, picture: np.ndarray) -> None:
+    def _draw(self, emulator: Console, held: int, picture: np.ndarray) -> None:
         emulator.read_grey(self._screen)
         image = self._visible
         for half in self._halvings:
@@ -138,7 +138,7 @@ class Memory:
         """Shape ``(2048,)``, uint8. A view, good until the next call."""
         return self._ram
 
-    def push(self, emulator: Emulator, held: int) -> None:
+    def push(self, emulator: Console, held: int) -> None:
         """Take note of what the memory holds now, ``held`` too."""
         self._ram[:] = emulator.ram
 

@@ -18,7 +18,7 @@ from itertools import islice
 
 import numpy as np
 
-from warpzone.envs.mario.actions import LEFT, NO_BUTTONS, RIGHT, A, B
+from warpzone.envs.mario.cartridge import make_console
 from warpzone.envs.mario.env import MarioEnv, hold_noisily
 from warpzone.envs.mario.level import LevelPlay, PlaySnapshot
 from warpzone.envs.mario.state import (
@@ -28,7 +28,7 @@ from warpzone.envs.mario.state import (
     read_area,
     read_state,
 )
-from warpzone.envs.nes.consoles import make_emulator
+from warpzone.envs.nes.buttons import LEFT, NO_BUTTONS, RIGHT, A, B
 from warpzone.episodes.recording import Recording
 
 RUN = RIGHT | B
@@ -95,9 +95,9 @@ class Planner:
 
     def __init__(self, env: MarioEnv) -> None:
         self._env = env
-        # Restoring is not exact to the last frame, see `Emulator.snapshot`: the
+        # Restoring is not exact to the last frame, see `Console.snapshot`: the
         # environment's own console is never restored, so that its log replays.
-        self._play = LevelPlay(make_emulator(env.game.emulator), env.game.level)
+        self._play = LevelPlay(make_console(env.game.emulator), env.game.level)
         masks = (NO_BUTTONS, LEFT, RIGHT, JUMP, A | LEFT)
         moves = (RUN, JUMP, LEFT, A | LEFT, NO_BUTTONS)
         self._moves = [mask for mask in moves if mask in env.buttons]

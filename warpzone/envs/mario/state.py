@@ -207,14 +207,6 @@ def is_cleared(ram: memoryview) -> bool:
     return FLAGPOLE in enemies or BOWSER in enemies
 
 
-def is_ordinary(ram: memoryview) -> bool:
-    """Whether `ORDINARY` holds. If it does not, nothing follows."""
-    for address, lowest, highest in ORDINARY:
-        if not lowest <= ram[address] <= highest:
-            return False
-    return True
-
-
 def is_cutscene(ram: memoryview) -> bool:
     """Whether the game plays by itself (pipes, doors, the black screens between)."""
     return (

@@ -1,15 +1,15 @@
-"""One NES behind a small seam, so that nothing else knows which emulator it is."""
+"""One NES behind a small seam: which emulator it is and which game it plays is outside.
 
-import hashlib
-from functools import cache
-from importlib.resources import files
+What a console must know of a game is handed in: the cartridge image, and a `Watch`, the
+RAM addresses that it reads after every frame.
+"""
+
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from nes_py import NESEnv
-
-from warpzone.envs.mario.state import TRACED, is_ordinary
 
 SCREEN_SHAPE = (240, 256)
 """Height and width of the NES screen in pixels."""
@@ -18,29 +18,61 @@ RAM_SIZE = 2_048
 """Bytes."""
 
 
-class Emulator(Protocol):
+@dataclass(frozen=True)
+class Watch:
+    """The RAM addresses that a console reads after every frame.
+
+    Raises:
+        ValueError: If an address or a value is out of range, or nothing is traced.
+    """
+
+    traced: tuple[int, ...]
+    """Addresses in [0, 2048) whose bytes `Console.run` returns, one or more."""
+    ordinary: tuple[tuple[int, int, int], ...]
+    """When `Console.run` continues: rows of an address and the lowest and the highest
+    byte there. All rows must hold; with no row it always continues."""
+
+    def __post_init__(self) -> None:
+        if not self.traced:
+            raise ValueError("a watch traces one address or more, got none")
+        for address in (*self.traced, *(row[0] for row in self.ordinary)):
+            if not 0 <= address < RAM_SIZE:
+                raise ValueError(f"RAM has addresses 0 to 0x7FF, got {address:#x}")
+        for row in self.ordinary:
+            if not 0 <= row[1] <= row[2] <= 255:
+                raise ValueError(f"a row is (address, lowest, highest), got {row}")
+
+    def is_ordinary(self, ram: memoryview) -> bool:
+        """Return whether every row of `ordinary` holds."""
+        for address, lowest, highest in self.ordinary:
+            if not lowest <= ram[address] <= highest:
+                return False
+        return True
+
+
+class Console(Protocol):
     """A running console. All methods act on its current frame."""
 
     ram: memoryview
-    """The console's 2,048 bytes of RAM, live and writable."""
+    """2,048 bytes, live and writable."""
 
     def power_on(self) -> None:
         """Start the cartridge afresh."""
         ...
 
     def advance(self, buttons: int) -> None:
-        """Emulate one frame while the buttons (a bit mask, see actions.py) are held."""
+        """Emulate one frame while the buttons (a bit mask, see buttons.py) are held."""
         ...
 
     def run(self, buttons: bytes) -> bytes:
         """Emulate a frame for each button mask, one or more, while all is ordinary.
 
-        It ends early after a frame that leaves the game outside of `state.ORDINARY`,
-        or after many frames.
+        It ends early after a frame that leaves RAM outside of `Watch.ordinary`, or
+        after many frames.
 
         Returns:
-            What was at the addresses `state.TRACED` after each frame that was emulated,
-            one or more, frame after frame.
+            The bytes at the addresses `Watch.traced` after each frame that was
+            emulated, one or more, frame after frame.
         """
         ...
 
@@ -53,7 +85,7 @@ class Emulator(Protocol):
         ...
 
     def snapshot(self) -> Any:
-        """Return the machine's state and its picture, as long as the console is open.
+        """Return the console's state and its screen, valid while the console is open.
 
         nes-py's lacks how far the game has got in reading the controllers. Now and then
         a frame ends in the middle of that; restored there, the console reads other
@@ -71,11 +103,17 @@ class Emulator(Protocol):
         ...
 
 
-class NesPyEmulator:
-    """nes-py, which releases the GIL while it emulates a frame."""
+class NesPyConsole:
+    """nes-py, which releases the GIL while it emulates a frame.
 
-    def __init__(self) -> None:
-        self._env = NESEnv(str(rom_path()))
+    Args:
+        rom: The cartridge image, an iNES file.
+        watch: What to read after every frame.
+    """
+
+    def __init__(self, rom: Path, watch: Watch) -> None:
+        self._env = NESEnv(str(rom))
+        self._watch = watch
         self.ram = memoryview(self._env.ram)
         self._advance = self._env._frame_advance
 
@@ -86,13 +124,13 @@ class NesPyEmulator:
         self._advance(buttons)
 
     def run(self, buttons: bytes) -> bytes:
-        ram, advance = self.ram, self._advance
+        ram, watch, advance = self.ram, self._watch, self._advance
         trace = bytearray()
         for held in buttons:
             advance(held)
-            for address in TRACED:
+            for address in watch.traced:
                 trace.append(ram[address])
-            if not is_ordinary(ram):
+            if not watch.is_ordinary(ram):
                 break
         return bytes(trace)
 
@@ -113,14 +151,3 @@ class NesPyEmulator:
     def close(self) -> None:
         if self._env._env is not None:
             self._env.close()
-
-
-def rom_path() -> Path:
-    """The Super Mario Bros cartridge image inside gym-super-mario-bros."""
-    return Path(str(files("gym_super_mario_bros"))) / "_roms" / "super-mario-bros.nes"
-
-
-@cache
-def rom_sha256() -> str:
-    """SHA-256 of the cartridge image, as hexadecimal digits."""
-    return hashlib.sha256(rom_path().read_bytes()).hexdigest()

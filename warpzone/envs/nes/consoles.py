@@ -1,51 +1,64 @@
 """The emulators that there are, by the names that params.yaml gives them."""
 
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 from warpzone.core.errors import InputError
-from warpzone.core.params import EmulatorName
-from warpzone.envs.nes.console import Emulator, NesPyEmulator
-from warpzone.envs.nes.fceumm import FceummEmulator
+from warpzone.envs.nes.console import Console, NesPyConsole, Watch
+from warpzone.envs.nes.fceumm import FceummConsole
 
-JUDGE: EmulatorName = "nes-py"
-"""What agents are evaluated on: the official game."""
+EmulatorName = Literal["nes-py", "fceumm"]
 
-_EMULATORS: dict[EmulatorName, tuple[type[Emulator], str]] = {
-    "nes-py": (NesPyEmulator, "nes-py"),
-    "fceumm": (FceummEmulator, "stable-retro"),
+REFERENCE_EMULATOR: EmulatorName = "nes-py"
+"""The emulator that the others are compared with."""
+
+
+class _Emulator(NamedTuple):
+    console: type[NesPyConsole] | type[FceummConsole]
+    package: str
+
+
+_EMULATORS: dict[EmulatorName, _Emulator] = {
+    "nes-py": _Emulator(NesPyConsole, "nes-py"),
+    "fceumm": _Emulator(FceummConsole, "stable-retro"),
 }
 
 
-def make_emulator(name: EmulatorName) -> Emulator:
-    """Return a new console.
+def make_console(name: str, rom: Path, watch: Watch) -> Console:
+    """Return a new console with a cartridge in it.
+
+    Args:
+        name: The emulator.
+        rom: The cartridge image, an iNES file.
+        watch: What `Console.run` reads after every frame.
 
     Raises:
-        InputError: If the emulator's package is not installed.
+        InputError: If there is no such emulator, or it is not installed.
     """
     emulator_version(name)
-    emulator, _ = _EMULATORS[name]
-    return emulator()
+    return _emulator(name).console(rom, watch)
 
 
-def emulator_version(name: EmulatorName) -> str:
-    """Name and version of what runs, for example ``fceumm, stable-retro 1.0.1``.
+def emulator_version(name: str) -> str:
+    """Return the emulator's name and version, as in ``fceumm, stable-retro 1.0.1``.
 
     Raises:
-        InputError: If the emulator's package is not installed.
+        InputError: If there is no such emulator, or it is not installed.
     """
-    _, package = _EMULATORS[name]
+    package = _emulator(name).package
     try:
         build = f"{package} {version(package)}"
     except PackageNotFoundError as error:
         raise InputError(
             f"the emulator {name!r} needs {package}, which is not installed (it has no "
-            f"wheel for every platform): use game.emulator = {JUDGE!r}"
+            f"wheel for every platform): use game.emulator = {REFERENCE_EMULATOR!r}"
         ) from error
     return build if name == package else f"{name}, {build}"
 
 
 def installed_emulators() -> dict[str, EmulatorName]:
-    """Names by version, see `emulator_version`."""
+    """Return the names of the installed emulators by `emulator_version`."""
     versions: dict[str, EmulatorName] = {}
     for name in _EMULATORS:
         try:
@@ -53,3 +66,9 @@ def installed_emulators() -> dict[str, EmulatorName]:
         except InputError:
             continue
     return versions
+
+
+def _emulator(name: str) -> _Emulator:
+    if name not in _EMULATORS:
+        raise InputError(f"no emulator {name!r}: there are {' and '.join(_EMULATORS)}")
+    return _EMULATORS[name]

@@ -1,10 +1,10 @@
 """FCEUmm, the libretro core that stable-retro installs, as one of our consoles.
 
-Four times as fast as nes-py, and the same game: Mario goes the same way to the pixel
-(tests/test_emulators.py). The core is spoken to through the C interface that every
+Four times as fast as nes-py, and the same console frame by frame
+(tests/envs/test_emulators.py). The core is spoken to through the C interface that every
 libretro core has, https://docs.libretro.com/development/libretro-overview/. What it
-calls back, and the loop over frames, is compiled here, so that no frame waits for
-Python.
+calls back, and the loop over frames, is fceumm.ll, compiled when a core is made, so
+that no frame waits for Python.
 
 A core keeps its state in global variables, so it is one console. Here it is a worker:
 a console is what the core saves and loads, which takes a few microseconds, and runs on
@@ -15,130 +15,24 @@ FCEUmm is licensed under the GPL, version 2: nothing of it is in this repository
 """
 
 import ctypes
-from functools import cache
+import os
+from collections.abc import Iterator
+from functools import cache, partial
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, gettempdir
 from typing import NamedTuple
 
 import cv2
 import llvmlite.binding as llvm
 import numpy as np
 
-from warpzone.envs.mario.actions import NO_BUTTONS
-from warpzone.envs.mario.state import ORDINARY, TRACED
-from warpzone.envs.nes.console import RAM_SIZE, SCREEN_SHAPE, rom_path
+from warpzone.core.errors import InputError
+from warpzone.envs.nes.buttons import NO_BUTTONS
+from warpzone.envs.nes.console import RAM_SIZE, SCREEN_SHAPE, Watch
 
-# Code for one core, in LLVM's language. The core asks for every button of every
-# controller by libretro's numbers: 0 is B, 8 is A, 1 is a button that the NES lacks,
-# and the rest are the bits of actions.py.
-_CODE = """
-@advance = global ptr null
-@save = global ptr null
-@load = global ptr null
-@memory = global ptr null
-@screen = global ptr null
-@held = global i32 0
-
-declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
-
-define i1 @environment(i32 %command, ptr %data) {
-  ret i1 false
-}
-define void @video(ptr %screen, i32 %width, i32 %height, i64 %pitch) {
-  store ptr %screen, ptr @screen
-  ret void
-}
-define void @sound(i16 %left, i16 %right) {
-  ret void
-}
-define i64 @sounds(ptr %samples, i64 %count) {
-  ret i64 %count
-}
-define void @poll() {
-  ret void
-}
-define signext i16 @button(i32 %port, i32 %device, i32 %index, i32 %id) {
-  %first = icmp eq i32 %port, 0
-  %in_range = icmp ule i32 %id, 8
-  %on_pad = icmp ne i32 %id, 1
-  %known = and i1 %in_range, %on_pad
-  %ours = and i1 %first, %known
-  %is_a = icmp eq i32 %id, 8
-  %is_b = icmp eq i32 %id, 0
-  %bit_or_b = select i1 %is_b, i32 1, i32 %id
-  %bit = select i1 %is_a, i32 0, i32 %bit_or_b
-  %held = load i32, ptr @held
-  %shifted = lshr i32 %held, %bit
-  %pressed = and i32 %shifted, 1
-  %result = select i1 %ours, i32 %pressed, i32 0
-  %short = trunc i32 %result to i16
-  ret i16 %short
-}
-
-; A state is what the core saves, of the given size, and the picture. buttons[0] is what
-; was held in the frame before; the last one is not used.
-define i32 @run(ptr %old, ptr %new, i64 %size, ptr %ram, ptr %buttons, i32 %count,
-                ptr %trace) {
-entry:
-  %advance = load ptr, ptr @advance
-  %save = load ptr, ptr @save
-  %load = load ptr, ptr @load
-  %memory = load ptr, ptr @memory
-  %loaded = call i1 %load(ptr %old, i64 %size)
-  call void @llvm.memcpy.p0.p0.i64(ptr %memory, ptr %ram, i64 RAM_SIZE, i1 false)
-  br label %loop
-loop:
-  %done = phi i32 [0, %entry], [%played, %loop]
-  %button = getelementptr i8, ptr %buttons, i32 %done
-  %byte = load i8, ptr %button
-  %now = zext i8 %byte to i32
-  store i32 %now, ptr @held
-  call void %advance()
-  %played = add i32 %done, 1
-  %more = icmp ult i32 %played, %count
-  TRACE_AND_WATCH
-  br i1 %goon, label %loop, label %end
-end:
-  call void @llvm.memcpy.p0.p0.i64(ptr %ram, ptr %memory, i64 RAM_SIZE, i1 false)
-  %saved = call i1 %save(ptr %new, i64 %size)
-  %picture = getelementptr i8, ptr %new, i64 %size
-  %screen = load ptr, ptr @screen
-  br label %draw
-draw:
-  %index = phi i64 [0, %end], [%drawn, %draw]
-  %from = getelementptr i16, ptr %screen, i64 %index
-  %pixel = load i16, ptr %from
-  %upper = lshr i16 %pixel, 8
-  %colour = trunc i16 %upper to i8
-  %to = getelementptr i8, ptr %picture, i64 %index
-  store i8 %colour, ptr %to
-  %drawn = add i64 %index, 1
-  %unfinished = icmp ult i64 %drawn, PIXELS
-  br i1 %unfinished, label %draw, label %leave
-leave:
-  ret i32 %played
-}
-"""
-
-_TRACE = """
-  %source{i} = getelementptr i8, ptr %memory, i32 {address}
-  %traced{i} = load i8, ptr %source{i}
-  %row{i} = mul i32 %done, {width}
-  %column{i} = add i32 %row{i}, {i}
-  %target{i} = getelementptr i8, ptr %trace, i32 %column{i}
-  store i8 %traced{i}, ptr %target{i}
-"""
-
-_WATCH = """
-  %at{i} = getelementptr i8, ptr %memory, i32 {address}
-  %watched{i} = load i8, ptr %at{i}
-  %above{i} = icmp uge i8 %watched{i}, {lowest}
-  %below{i} = icmp ule i8 %watched{i}, {highest}
-  %inside{i} = and i1 %above{i}, %below{i}
-  {result} = and i1 {before}, %inside{i}
-"""
-
+# What the core calls back, by libretro's function that it is handed to.
 _SETTERS = {
     "retro_set_video_refresh": "video",
     "retro_set_audio_sample": "sound",
@@ -159,7 +53,7 @@ _OPTIONS = {
 
 # nes-py ends a frame later, where the game has just read the controllers. So the
 # cartridge is a frame ahead there, and what is held in a frame counts from the next one
-# on; `FceummEmulator.run` holds it back for as long.
+# on; `FceummConsole.run` holds it back for as long.
 _HEAD_START = 1
 
 # Frames in one call, for the size of a buffer.
@@ -208,24 +102,31 @@ _Run = ctypes.CFUNCTYPE(
 
 
 class FceummSnapshot(NamedTuple):
-    """A state of a console: exact, and good for any console of this kind."""
+    """A state of a console: exact, and good for any console of the same cartridge."""
 
     state: np.ndarray
-    """What the core saves, and the picture. Nobody writes into it."""
+    """What the core saves, then the screen. Nobody writes into it."""
     ram: bytes
     held: int
 
 
-class FceummEmulator:
-    """A console that runs without the GIL. Its methods are those of `Emulator`."""
+class FceummConsole:
+    """A console that runs without the GIL. Its methods are those of `Console`.
 
-    def __init__(self) -> None:
+    Args:
+        rom: The cartridge image, an iNES file.
+        watch: What to read after every frame.
+    """
+
+    def __init__(self, rom: Path, watch: Watch) -> None:
+        self._cores = _cores(rom, watch)
+        self._traced = len(watch.traced)
         self.ram = memoryview(bytearray(RAM_SIZE))
         self._ram = ctypes.addressof(ctypes.c_uint8.from_buffer(self.ram))
-        self.restore(_blank())
+        self.restore(self._cores.blank)
 
     def power_on(self) -> None:
-        self.restore(_blank())
+        self.restore(self._cores.blank)
         for _ in range(_HEAD_START):
             self.advance(NO_BUTTONS)
 
@@ -234,24 +135,21 @@ class FceummEmulator:
 
     def run(self, buttons: bytes) -> bytes:
         count = min(len(buttons), _MAX_RUN)
-        trace = ctypes.create_string_buffer(count * len(TRACED))
+        trace = ctypes.create_string_buffer(count * self._traced)
         held = bytes([self._held]) + buttons
         old, self._state = self._state, np.empty_like(self._state)
         places = old.ctypes.data, self._state.ctypes.data, old.size - _PIXELS, self._ram
-        try:
-            core = _idle_cores.pop()
-        except IndexError:
-            core = _Core()
+        core = self._cores.take()
         frames = core.run(*places, held, count, trace)
-        _idle_cores.append(core)
+        self._cores.give_back(core)
         self._held = buttons[frames - 1]
-        return trace.raw[: frames * len(TRACED)]
+        return trace.raw[: frames * self._traced]
 
     def read_grey(self, out: np.ndarray) -> None:
-        cv2.LUT(self._picture, _greys(), out)
+        cv2.LUT(self._screen, _greys(), out)
 
     def read_rgb(self) -> np.ndarray:
-        return _colours()[self._picture]
+        return _colours()[self._screen]
 
     def snapshot(self) -> FceummSnapshot:
         return FceummSnapshot(self._state, bytes(self.ram), self._held)
@@ -263,7 +161,7 @@ class FceummEmulator:
         pass
 
     @property
-    def _picture(self) -> np.ndarray:
+    def _screen(self) -> np.ndarray:
         return self._state[-_PIXELS:].reshape(SCREEN_SHAPE)
 
 
@@ -274,7 +172,7 @@ class _Core:
         run: Loads a console's state, runs it for some frames, and saves it again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rom: Path, watch: Watch) -> None:
         # The names that nothing reads keep alive what the core points to.
         self.library = library = _load_library()
         self._engine = engine = _compile()
@@ -285,57 +183,106 @@ class _Core:
             address = engine.get_function_address(function)
             getattr(library, setter)(ctypes.c_void_p(address))
         library.retro_init()
-        rom = rom_path().read_bytes()
-        game = _Game(str(rom_path()).encode(), rom, len(rom), None)
+        image = rom.read_bytes()
+        game = _Game(str(rom).encode(), image, len(image), None)
         if not library.retro_load_game(ctypes.byref(game)):
-            raise RuntimeError(f"FCEUmm does not take the cartridge {rom_path()}")
+            raise RuntimeError(f"FCEUmm does not take the cartridge {rom}")
         decline = engine.get_function_address("environment")
         library.retro_set_environment(ctypes.c_void_p(decline))
-        for name, value in (
-            ("advance", ctypes.cast(library.retro_run, ctypes.c_void_p).value),
-            ("save", ctypes.cast(library.retro_serialize, ctypes.c_void_p).value),
-            ("load", ctypes.cast(library.retro_unserialize, ctypes.c_void_p).value),
-            ("memory", library.retro_get_memory_data(_SYSTEM_RAM)),
-        ):
+        self._traced = traced = np.array(watch.traced, np.int32)
+        self._ordinary = ordinary = np.array(watch.ordinary, np.int32)
+        for name, value in {
+            "advance": ctypes.cast(library.retro_run, ctypes.c_void_p).value,
+            "save": ctypes.cast(library.retro_serialize, ctypes.c_void_p).value,
+            "load": ctypes.cast(library.retro_unserialize, ctypes.c_void_p).value,
+            "memory": library.retro_get_memory_data(_SYSTEM_RAM),
+            "traced": traced.ctypes.data,
+            "traced_count": len(traced),
+            "ordinary": ordinary.ctypes.data,
+            "ordinary_count": len(ordinary),
+        }.items():
             variable = engine.get_global_value_address(name)
             ctypes.c_void_p.from_address(variable).value = value
         self.run = _Run(engine.get_function_address("run"))
 
 
-# Cores that nobody runs on. Taking one from the end and adding one there are safe from
-# any thread.
-_idle_cores: list[_Core] = []
+class _Cores:
+    """All cores with one cartridge and one watch.
+
+    Attributes:
+        blank: A console that has been switched off and on.
+    """
+
+    def __init__(self, rom: Path, watch: Watch) -> None:
+        self._make = partial(_Core, rom, watch)
+        core = self._make()
+        library = core.library
+        saved = ctypes.create_string_buffer(library.retro_serialize_size())
+        library.retro_serialize(saved, len(saved))
+        state = np.zeros(len(saved) + _PIXELS, np.uint8)
+        state[:-_PIXELS] = np.frombuffer(saved, np.uint8)
+        # nes-py begins with empty RAM, FCEUmm with a pattern in it.
+        self.blank = FceummSnapshot(state, bytes(RAM_SIZE), NO_BUTTONS)
+        self._idle = [core]
+
+    def take(self) -> _Core:
+        """Return a core that nobody runs on."""
+        # Taking one from the end of a list is safe from any thread, as is adding one.
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._make()
+
+    def give_back(self, core: _Core) -> None:
+        self._idle.append(core)
 
 
-@cache
-def _blank() -> FceummSnapshot:
-    """Return a console that has been switched off and on."""
-    core = _Core()
-    library = core.library
-    machine = ctypes.create_string_buffer(library.retro_serialize_size())
-    library.retro_serialize(machine, len(machine))
-    _idle_cores.append(core)
-    state = np.zeros(len(machine) + _PIXELS, np.uint8)
-    state[:-_PIXELS] = np.frombuffer(machine, np.uint8)
-    # nes-py begins with empty RAM, FCEUmm with a pattern in it.
-    return FceummSnapshot(state, bytes(RAM_SIZE), NO_BUTTONS)
+_cores = cache(_Cores)
 
 
 def _load_library() -> ctypes.CDLL:
+    """Load FCEUmm once more: a library of its own, with variables of its own.
+
+    Raises:
+        InputError: If no folder for temporary files lets libraries be loaded.
+    """
     spec = find_spec("stable_retro")
     assert spec is not None
     assert spec.origin is not None
     (core,) = Path(spec.origin).parent.glob("cores/fceumm_libretro.*")
-    # The loader knows a library by its path and its file: a copy is another library.
-    with NamedTemporaryFile(suffix=core.suffix) as copy:
-        copy.write(core.read_bytes())
-        copy.flush()
-        library = ctypes.CDLL(copy.name)
+    library = _load_copy(core)
     library.retro_load_game.restype = ctypes.c_bool
     library.retro_get_memory_data.restype = ctypes.c_void_p
     library.retro_serialize_size.restype = ctypes.c_size_t
     library.retro_serialize.argtypes = (ctypes.c_char_p, ctypes.c_size_t)
     return library
+
+
+def _load_copy(core: Path) -> ctypes.CDLL:
+    # The loader knows a library by its path and its file: a copy is another library.
+    failures: dict[Path, OSError] = {}
+    for folder in _copy_folders():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with NamedTemporaryFile(suffix=core.suffix, dir=folder) as copy:
+                copy.write(core.read_bytes())
+                copy.flush()
+                return ctypes.CDLL(copy.name)
+        except OSError as error:
+            # The file system may be mounted noexec, read-only or full.
+            failures[folder] = error
+    *_, last = failures.values()
+    raise InputError(
+        f"FCEUmm cannot be loaded from a copy in {' or '.join(map(str, failures))} "
+        f"({last}): set TMPDIR to a folder that is not mounted noexec"
+    )
+
+
+def _copy_folders() -> Iterator[Path]:
+    """Yield folders that a core may be copied to, the first choice first."""
+    yield Path(gettempdir())
+    cache_home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    yield Path(cache_home).expanduser() / "warpzone"
 
 
 def _compile() -> llvm.ExecutionEngine:
@@ -354,27 +301,7 @@ def _compile() -> llvm.ExecutionEngine:
 
 @cache
 def _code() -> str:
-    steps = [
-        _TRACE.format(i=i, address=address, width=len(TRACED))
-        for i, address in enumerate(TRACED)
-    ]
-    results = ["%more", *(f"%ordinary{i}" for i in range(len(ORDINARY) - 1)), "%goon"]
-    for i, (address, lowest, highest) in enumerate(ORDINARY):
-        steps.append(
-            _WATCH.format(
-                i=i,
-                address=address,
-                lowest=lowest,
-                highest=highest,
-                before=results[i],
-                result=results[i + 1],
-            )
-        )
-    return (
-        _CODE.replace("TRACE_AND_WATCH", "".join(steps))
-        .replace("RAM_SIZE", str(RAM_SIZE))
-        .replace("PIXELS", str(_PIXELS))
-    )
+    return files(__package__).joinpath("fceumm.ll").read_text(encoding="utf-8")
 
 
 def _answer(command: int, data: int | None) -> bool:

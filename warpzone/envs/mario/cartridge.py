@@ -1,0 +1,33 @@
+"""The Super Mario Bros cartridge, and what its consoles watch."""
+
+import hashlib
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from warpzone.envs.mario.state import ORDINARY, TRACED
+from warpzone.envs.nes import consoles
+from warpzone.envs.nes.console import Console, Watch
+
+WATCH = Watch(TRACED, ORDINARY)
+"""Mario's place is traced; a native run ends when the player loses control."""
+
+
+def rom_path() -> Path:
+    """Return the cartridge image inside gym-super-mario-bros."""
+    return Path(str(files("gym_super_mario_bros"))) / "_roms" / "super-mario-bros.nes"
+
+
+@cache
+def rom_sha256() -> str:
+    """Return the SHA-256 of the cartridge image, as hexadecimal digits."""
+    return hashlib.sha256(rom_path().read_bytes()).hexdigest()
+
+
+def make_console(emulator: str) -> Console:
+    """Return a new console with the cartridge in it.
+
+    Raises:
+        InputError: If there is no such emulator, or it is not installed.
+    """
+    return consoles.make_console(emulator, rom_path(), WATCH)

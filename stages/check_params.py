@@ -1,24 +1,34 @@
-"""Check all of params.yaml, before any other stage deletes or runs anything.
+"""Check all of params.yaml, and write what code each stage consists of.
 
-Reads params.yaml. Writes data/params_checked.txt, which never changes, so that the
-stages behind this one run again for their own parameters only.
+Reads params.yaml, stages/ and warpzone/. Writes data/code/STAGE.txt, a line for each
+module that a stage reaches: stages run again when theirs changes. It comes before any
+other stage, which might delete something. Episodes and curves of agents that
+params.yaml no longer names are set aside in .leftovers/, where `compare` does not see
+them.
 """
 
 from pathlib import Path
 
-from warpzone.core.files import write_text
+from warpzone.core.fingerprints import write_fingerprints
+from warpzone.core.leftovers import set_aside
 from warpzone.core.params import load_params
-from warpzone.core.stage import argument_parser, run_stage
+from warpzone.core.stage import PARAMS, argument_parser, run_stage
+from warpzone.envs.registry import check_env, modules_of
+from warpzone.training.algorithms import check_recipe
 
-PARAMS = Path("params.yaml")
-CHECKED = Path("data/params_checked.txt")
+STAGES = Path("stages")
+CODE = Path("data/code")
 
 
 def main() -> None:
-    """Fail on the first look at a bad value."""
     argument_parser(__doc__).parse_args()
-    load_params(PARAMS)
-    write_text(CHECKED, "params.yaml was checked.\n")
+    params = load_params(PARAMS)
+    check_env(params.env, params.world, params.noise)
+    for name, recipe in params.recipes.items():
+        check_recipe(name, recipe)
+    set_aside(params)
+    scripts = sorted(STAGES.glob("*.py"))
+    write_fingerprints(scripts, CODE, modules_of(params.env))
 
 
 if __name__ == "__main__":

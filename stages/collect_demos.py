@@ -1,119 +1,89 @@
-"""Collect demonstrations: the planner plays the level under noise.
+"""Collect demonstrations: the env's demonstrator plays each level under noise.
 
 Reads the game, and the recordings of people in data/recordings/ if there are any.
-Writes data/demos.jsonl and metrics/collect_demos.json.
+Writes data/demos/ENV/TASK.jsonl and metrics/collect_demos/ENV/TASK.json.
 """
 
 import os
-import queue
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 from warpzone.core.errors import InputError
 from warpzone.core.files import write_json, write_lines
-from warpzone.core.params import Params, load_params
+from warpzone.core.names import cell
+from warpzone.core.params import Params
 from warpzone.core.progress import progress_bar
-from warpzone.core.seeds import Purpose, episode_seed
-from warpzone.core.stage import argument_parser, run_stage
-from warpzone.envs.mario.env import MarioEnv
-from warpzone.envs.mario.planner import Planner
+from warpzone.core.stage import read_arguments, run_stage
+from warpzone.episodes.demonstrations import Demonstrations, demonstrate
 from warpzone.episodes.recording import Recording, read_recordings, watch
 
-PARAMS = Path("params.yaml")
 RECORDINGS = Path("data/recordings")
-DEMOS = Path("data/demos.jsonl")
-METRICS = Path("metrics/collect_demos.json")
-
-
-@dataclass(frozen=True)
-class Try:
-    """An episode of the planner, and the frames emulated to plan and play it."""
-
-    recording: Recording
-    emulator_frames: int
 
 
 def main() -> None:
-    """Keep what clears the level and replays exactly."""
-    argument_parser(__doc__).parse_args()
-    params = load_params(PARAMS)
-    human = human_recordings(params)
-    tries = list(planner_tries(params))
-    kept = [try_.recording for try_ in tries if try_.recording.outcome == "clear"]
-    if len(kept) < params.collect_demos.episodes:
-        raise InputError(
-            f"the planner cleared {params.game.level} in {len(kept)} of {len(tries)} "
-            f"tries, collect_demos.episodes = {params.collect_demos.episodes}: raise "
-            "collect_demos.max_tries or lower collect_demos.episodes"
-        )
-    demos = human + kept
-    write_lines(DEMOS, (demo.to_json() for demo in demos))
+    """Keep what succeeds and replays exactly."""
+    params, arguments = read_arguments(__doc__, "task")
+    task = arguments.task
+    kept: list[Recording] = []
+    human: list[Recording] = []
+    tried = frames = 0
+    for level in params.levels(task):
+        ours = human_recordings(params, level)
+        played = planned(params, level)
+        if not ours and len(played.kept) < max(params.collect_demos.episodes, 1):
+            raise InputError(
+                f"the demonstrator succeeded on {level} in {len(played.kept)} of "
+                f"{played.tried} tries, collect_demos.episodes = "
+                f"{params.collect_demos.episodes}: raise collect_demos.max_tries, "
+                f"lower collect_demos.episodes, or record your own play in {RECORDINGS}"
+            )
+        human += ours
+        kept += [*ours, *played.kept]
+        tried += played.tried
+        frames += played.emulated_frames
+    write_lines(
+        cell("data/demos", params.env, f"{task}.jsonl"),
+        (recording.to_json() for recording in kept),
+    )
+    steps = [len(recording.decided) for recording in kept]
     write_json(
-        METRICS,
+        cell("metrics/collect_demos", params.env, f"{task}.json"),
         {
             "episodes_human": len(human),
-            "episodes_tried": len(tries),
-            "episodes_kept": len(kept),
-            "emulator_frames": sum(try_.emulator_frames for try_ in tries),
-            "agent_steps_mean": sum(len(demo.decided) for demo in demos) / len(demos),
+            "episodes_tried": tried,
+            "episodes_kept": len(kept) - len(human),
+            "emulator_frames": frames,
+            "agent_steps_mean": sum(steps) / len(steps),
         },
     )
 
 
-def human_recordings(params: Params) -> list[Recording]:
-    """Read and check the recordings that people made of the level."""
-    recordings: list[Recording] = []
+def human_recordings(params: Params, level: str) -> list[Recording]:
+    """Read and check the recordings that people made of a level."""
+    recordings = []
     for path in sorted(RECORDINGS.glob("*.jsonl")):
         for number, recording in enumerate(read_recordings(path), start=1):
-            if recording.level == params.game.level:
-                watch(recording, params.game, f"{path}, line {number}")
+            if (recording.env, recording.level) == (params.env, level):
+                source = f"{path}, line {number}"
+                watch(recording, params.world.kwargs, ("state",), source)
                 recordings.append(recording)
     return recordings
 
 
-def planner_tries(params: Params) -> Iterator[Try]:
-    """Let the planner play until it has cleared the level often enough.
-
-    The tries come in the order of their seeds, so they are the same for any number of
-    threads. No more of them are under way than may still be needed.
-    """
+def planned(params: Params, level: str) -> Demonstrations:
+    """Let the demonstrator play until it has succeeded often enough."""
     wanted = params.collect_demos.episodes
-    threads = min(os.process_cpu_count() or 1, wanted)
-    planners: queue.SimpleQueue[Planner] = queue.SimpleQueue()
-    for _ in range(threads):
-        planners.put(Planner(MarioEnv(params.game, params.noise)))
-
-    def play(index: int) -> Try:
-        planner = planners.get()
-        seed = episode_seed(Purpose.DEMONSTRATION, params.seed, index)
-        before = planner.emulator_frames
-        demo = planner.demonstrate(seed)
-        frames = planner.emulator_frames - before
-        planners.put(planner)
-        if demo.outcome == "clear":
-            watch(demo, params.game, f"demonstration with seed {seed}")
-        return Try(demo, frames)
-
-    under_way: deque = deque()
-    with (
-        ThreadPoolExecutor(threads) as pool,
-        progress_bar(wanted, "Collecting demonstrations", "episode") as bar,
-    ):
-        indices = iter(range(params.collect_demos.max_tries))
-        while True:
-            while len(under_way) < min(threads, wanted - bar.n):
-                index = next(indices, None)
-                if index is None:
-                    break
-                under_way.append(pool.submit(play, index))
-            if not under_way:
-                return
-            attempt = under_way.popleft().result()
-            bar.update(attempt.recording.outcome == "clear")
-            yield attempt
+    with progress_bar(wanted, f"demonstrating {level}", "episode") as bar:
+        return demonstrate(
+            params.env,
+            params.world.kwargs,
+            level,
+            params.noise,
+            params.seed,
+            wanted,
+            params.collect_demos.max_tries,
+            min(os.process_cpu_count() or 1, max(wanted, 1)),
+            bar.update,
+        )
 
 
 if __name__ == "__main__":

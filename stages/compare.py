@@ -1,9 +1,9 @@
-"""Compare all agents: one table, figures and a report.
+"""Compare all agents: tables, figures and a report.
 
-Reads data/episodes/AGENT.csv of random, bc and every agent that runs in params.yaml
-names, and plots/train_rl/AGENT.csv. Writes metrics/compare.json,
-plots/compare/{agents,distance}.csv (for DVC), report.md and
-plots/compare/{agents,distance,deaths,learning}.png.
+Reads data/episodes/ENV/TASK/AGENT/NOISE.csv of every task, agent and noise that
+params.yaml names, and plots/train_rl/ENV/TASK/AGENT.csv. Writes
+metrics/compare/ENV.json, plots/compare/ENV/{agents,noise,survival}.csv (for DVC),
+report.md and plots/compare/ENV/{agents,survival,deaths,learning,noise}.png.
 """
 
 from collections import Counter
@@ -14,166 +14,258 @@ import numpy as np
 import pandas as pd
 
 from warpzone.core.errors import InputError
-from warpzone.core.files import write_bytes, write_csv, write_json, write_text
-from warpzone.core.params import RunsParams, load_params
-from warpzone.core.stage import argument_parser, run_stage
-from warpzone.episodes.evaluation import (
-    CAUSES,
-    agent_names,
+from warpzone.core.files import (
+    one_line,
+    write_bytes,
+    write_csv,
+    write_json,
+    write_text,
+)
+from warpzone.core.names import BASELINES, agent_name, cell
+from warpzone.core.params import Params
+from warpzone.core.stage import read_arguments, run_stage
+from warpzone.envs.registry import env_class
+from warpzone.envs.replayable import ReplayableEnv
+from warpzone.episodes.table import (
+    causes_of,
     check_comparable,
     contrast,
-    distance_survival,
     read_episodes,
     summarise,
+    survival,
 )
 from warpzone.report.figures import (
     agents_figure,
     deaths_figure,
-    distance_figure,
     learning_figure,
+    noise_figure,
+    survival_figure,
 )
 
-PARAMS = Path("params.yaml")
-EPISODES = Path("data/episodes")
-CURVES = Path("plots/train_rl")
-METRICS = Path("metrics/compare.json")
+METRICS = Path("metrics/compare")
 PLOTS = Path("plots/compare")
 REPORT = Path("report.md")
 
-BLOCK = 16
-"""Pixels a block of the level is wide."""
+NOISE = "default"
+STEP = 16
+"""Of progress, between two rows of the survival table: for Mario a block's pixels."""
 STRETCH = 64
-"""Pixels within which deaths are said to be in one place."""
+"""Of progress, within which failures are said to be in one place."""
 
-type Metrics = Mapping[str, Mapping[str, float]]
+type Key = tuple[str, str]
+"""A task and an agent."""
+type Tables = Mapping[Key, pd.DataFrame]
+type Metrics = Mapping[Key, Mapping[str, float]]
 
 
 def main() -> None:
-    argument_parser(__doc__).parse_args()
-    params = load_params(PARAMS)
-    samples = params.compare.bootstrap_samples
-    tables = {
-        agent: read_episodes(EPISODES / f"{agent}.csv", agent)
-        for agent in agent_names(params.runs)
-    }
-    check_comparable(tables)
-
+    params, _ = read_arguments(__doc__)
+    world = env_class(params.env)
+    samples, causes = params.compare.bootstrap_samples, causes_of(world)
+    noises = {noise: read_all(params, world, noise) for noise in params.evaluate.noises}
+    tables = noises[NOISE]
     # Each with the same draws: what is said of one agent does not depend on the others.
-    agents = {
-        agent: summarise(table, samples, np.random.default_rng(params.seed))
-        for agent, table in tables.items()
+    summaries = {
+        noise: {
+            key: summarise(table, causes, samples, np.random.default_rng(params.seed))
+            for key, table in of_noise.items()
+        }
+        for noise, of_noise in noises.items()
     }
+    agents = summaries[NOISE]
     contrasts = {
-        f"{a}_minus_{b}": contrast(
-            tables[a], tables[b], samples, np.random.default_rng(params.seed)
+        (task, a, b): contrast(
+            tables[task, a],
+            tables[task, b],
+            samples,
+            np.random.default_rng(params.seed),
         )
-        for a, b in pairs(params.runs)
+        for task in params.run.tasks
+        for a, b in pairs(params)
     }
-    write_json(METRICS, agents | contrasts)
+    write_json(METRICS / f"{params.env}.json", metrics_by_task(agents, contrasts))
 
-    rows = [{"agent": agent, **metrics} for agent, metrics in agents.items()]
-    write_csv(PLOTS / "agents.csv", pd.DataFrame(rows))
-    curves = {agent: distance_survival(table, BLOCK) for agent, table in tables.items()}
-    distance = pd.concat(curves, names=["agent"]).reset_index("agent")
-    write_csv(PLOTS / "distance.csv", distance)
-    write_bytes(PLOTS / "agents.png", agents_figure(agents))
-    write_bytes(PLOTS / "distance.png", distance_figure(tables))
-    write_bytes(PLOTS / "deaths.png", deaths_figure(tables))
-    learning = {name: read_curve(CURVES / f"{name}.csv") for name in params.runs.names}
-    write_bytes(PLOTS / "learning.png", learning_figure(learning))
-    write_text(REPORT, report(tables, agents, contrasts))
+    plots = PLOTS / params.env
+    rows = pd.DataFrame(
+        {"noise": noise, "task": task, "agent": agent, **metrics}
+        for noise, of_noise in summaries.items()
+        for (task, agent), metrics in of_noise.items()
+    )
+    write_csv(plots / "noise.csv", rows)
+    write_csv(plots / "agents.csv", rows[rows["noise"] == NOISE])
+    curves = {key: survival(table, STEP) for key, table in tables.items()}
+    rows = pd.concat(curves, names=["task", "agent"]).reset_index(["task", "agent"])
+    write_csv(plots / "survival.csv", rows)
+    label, failures = world.PROGRESS, world.FAILURES
+    write_bytes(plots / "agents.png", agents_figure(agents, label))
+    write_bytes(plots / "survival.png", survival_figure(tables, label))
+    write_bytes(plots / "deaths.png", deaths_figure(tables, failures, label))
+    learning = {
+        (task, name): read_curve(
+            cell("plots/train_rl", params.env, task, f"{name}.csv")
+        )
+        for task in params.run.tasks
+        for name in params.agents
+        if name not in BASELINES
+    }
+    write_bytes(plots / "learning.png", learning_figure(learning, label))
+    conditions = {n: c.model_dump() for n, c in params.evaluate.noises.items()}
+    write_bytes(plots / "noise.png", noise_figure(summaries, conditions))
+    write_text(REPORT, report(params, world, plots, tables, summaries, contrasts))
+
+
+def read_all(
+    params: Params, world: type[ReplayableEnv], noise: str
+) -> dict[Key, pd.DataFrame]:
+    """Read the tables of every task and agent under a noise."""
+    tables = {}
+    for task in params.run.tasks:
+        of_task = {}
+        for agent in params.agents:
+            path = cell("data/episodes", params.env, task, agent, f"{noise}.csv")
+            of_task[agent] = read_episodes(
+                path, world, agent=agent, task=task, noise=noise
+            )
+        check_comparable(of_task)
+        tables |= {(task, agent): table for agent, table in of_task.items()}
+    return tables
 
 
 def read_curve(path: Path) -> pd.DataFrame:
-    columns = ["agent_steps", "x_pos_max", "selection_clear_rate"]
+    columns = ["agent_steps", "eval_progress", "eval_success_rate"]
     try:
         return pd.read_csv(path, usecols=columns, dtype=float)
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: is not a learning curve: {reason}") from error
+        raise InputError(
+            f"{path}: is not a learning curve: {one_line(error)}"
+        ) from error
 
 
-def pairs(runs: RunsParams) -> list[tuple[str, str]]:
-    """Agents to hold against each other: does each step of the pipeline help?"""
-    trained = [(name, "bc") for name in runs.names]
-    starts = [
-        (f"bc-seed{seed}", f"scratch-seed{seed}")
-        for seed in runs.seed
-        if {"bc", "scratch"} <= set(runs.init)
+def pairs(params: Params) -> list[tuple[str, str]]:
+    """Return agents to hold against each other: does each step of the pipeline help?
+
+    The clone against random play, each trained agent against the clone, and the recipes
+    against each other, seed by seed.
+    """
+    recipes, seeds = params.run.recipes, params.run.seeds
+    trained = [(agent_name(recipe, s), "bc") for recipe in recipes for s in seeds]
+    between = [
+        (agent_name(a, seed), agent_name(b, seed))
+        for index, a in enumerate(recipes)
+        for b in recipes[index + 1 :]
+        for seed in seeds
     ]
-    return [("bc", "random"), *trained, *starts]
+    return [("bc", "random"), *trained, *between]
+
+
+def metrics_by_task(
+    agents: Metrics, contrasts: Mapping[tuple[str, str, str], Mapping[str, float]]
+) -> dict[str, dict[str, Mapping[str, float]]]:
+    """Return metrics as DVC shows them: by task, then by agent or by difference."""
+    by_task: dict[str, dict[str, Mapping[str, float]]] = {}
+    for (task, agent), metrics in agents.items():
+        by_task.setdefault(task, {})[agent] = metrics
+    for (task, a, b), metrics in contrasts.items():
+        by_task[task][f"{a}_minus_{b}"] = metrics
+    return by_task
 
 
 def report(
-    tables: Mapping[str, pd.DataFrame], agents: Metrics, contrasts: Metrics
+    params: Params,
+    world: type[ReplayableEnv],
+    plots: Path,
+    tables: Tables,
+    summaries: Mapping[str, Metrics],
+    contrasts: Mapping[tuple[str, str, str], Mapping[str, float]],
 ) -> str:
-    first = tables["random"].iloc[0]
+    agents, noise = summaries[NOISE], params.evaluate.noises[NOISE]
+    causes = causes_of(world)
+    names = ", ".join(params.run.tasks)
     return f"""\
-# Agents on level {first["level"]}
+# Agents of {params.env}: {names}
 
-Every agent plays the same {len(tables["random"])} episodes, with seeds that nothing
-else uses, from {first["seed"]}. Noise: 0 to {first["no_op_max"]} idle frames before the
-first decision; in each frame the previous buttons are held with probability
-{first["sticky_probability"]:g}. In brackets: 95 % intervals, Wilson's for clear rates,
-Newcombe's for their differences, a bootstrap's for distances.
+Every agent plays the same {noise.episodes} episodes of each task, with seeds that nothing
+else uses. Noise: 0 to {noise.no_op_max} idle frames before the first decision; in each
+frame the previous action is held with probability {noise.sticky_probability:g}. In
+brackets: 95 % intervals, Wilson's for success rates, Newcombe's for their differences, a
+bootstrap's for {world.PROGRESS}.
 
-| agent | episodes | clear rate | mean distance (pixels) | median | agent steps |
-|---|---|---|---|---|---|
-{"".join(agent_row(agent, metrics) for agent, metrics in agents.items())}
-![Clear rate and mean distance of each agent]({PLOTS}/agents.png)
+| task | agent | episodes | success rate | {world.PROGRESS} | median | agent steps |
+|---|---|---|---|---|---|---|
+{"".join(agent_row(key, metrics) for key, metrics in agents.items())}
+![Success rate and mean progress of each agent]({plots}/agents.png)
 
-![Share of the episodes that got at least so far]({PLOTS}/distance.png)
+![Share of the episodes that got at least so far]({plots}/survival.png)
 
 ## What helps
 
-| difference | clear rate | mean distance (pixels) |
-|---|---|---|
-{"".join(contrast_row(name, metrics) for name, metrics in contrasts.items())}
+| task | difference | success rate | {world.PROGRESS} |
+|---|---|---|---|
+{"".join(contrast_row(key, metrics) for key, metrics in contrasts.items())}
 ## How they learned
 
-![Distance and clear rate while training]({PLOTS}/learning.png)
+![Progress and success rate while training]({plots}/learning.png)
+
+## Under other noise
+
+| noise | task | agent | idle frames | sticky probability | episodes | success rate |
+|---|---|---|---|---|---|---|
+{"".join(noise_rows(params, summaries))}
+![Success rate under more and less noise]({plots}/noise.png)
 
 ## How episodes end
 
-Pit: below the screen. Enemy: anything that hurts. Clock: the game's own. Stuck and time
-limit: stopped by the environment. The places are pixels from the left edge of the area
-that Mario is in.
+{", ".join(world.SUCCESSES)}: success. Stuck: no progress for too long. Time limit: stopped
+by the env. Places are in the unit of the progress, from the start of the area.
 
-| agent | {" | ".join(cause.replace("_", " ") for cause in CAUSES)} | most deaths |
-|{"---|" * (len(CAUSES) + 2)}
-{"".join(end_row(agent, tables[agent], agents[agent]) for agent in tables)}
-![Where along the level each agent dies]({PLOTS}/deaths.png)
+| task | agent | {" | ".join(cause.replace("_", " ") for cause in causes)} | most failures |
+|{"---|" * (len(causes) + 3)}
+{"".join(end_row(key, tables[key], agents[key], causes) for key in tables)}
+![Where each agent fails]({plots}/deaths.png)
 """
 
 
-def agent_row(agent: str, metrics: Mapping[str, float]) -> str:
+def agent_row(key: Key, metrics: Mapping[str, float]) -> str:
     return (
-        f"| {agent} | {metrics['episodes']} "
-        f"| {bracketed(metrics, 'clear_rate', '.0%')} "
-        f"| {bracketed(metrics, 'x_pos_max_mean', ',.0f')} "
-        f"| {metrics['x_pos_max_median']:,.0f} | {metrics['agent_steps_mean']:,.0f} |\n"
+        f"| {' | '.join(key)} | {metrics['episodes']} "
+        f"| {bracketed(metrics, 'success_rate', '.0%')} "
+        f"| {bracketed(metrics, 'progress_mean', ',.0f')} "
+        f"| {metrics['progress_median']:,.0f} | {metrics['agent_steps_mean']:,.0f} |\n"
     )
 
 
-def contrast_row(name: str, metrics: Mapping[str, float]) -> str:
+def contrast_row(key: tuple[str, str, str], metrics: Mapping[str, float]) -> str:
+    task, a, b = key
     return (
-        f"| {name.replace('_minus_', ' minus ')} "
-        f"| {bracketed(metrics, 'clear_rate', '+.0%')} "
-        f"| {bracketed(metrics, 'x_pos_max_mean', '+,.0f')} |\n"
+        f"| {task} | {a} minus {b} "
+        f"| {bracketed(metrics, 'success_rate', '+.0%')} "
+        f"| {bracketed(metrics, 'progress_mean', '+,.0f')} |\n"
     )
 
 
-def end_row(agent: str, table: pd.DataFrame, metrics: Mapping[str, float]) -> str:
-    died = table.dropna(subset="death_x")
-    places = Counter(zip(died["cause"], died["death_x"] // STRETCH, strict=True))
+def noise_rows(params: Params, summaries: Mapping[str, Metrics]) -> list[str]:
+    return [
+        f"| {noise} | {' | '.join(key)} | 0 to {condition.no_op_max} "
+        f"| {condition.sticky_probability:g} | {metrics['episodes']} "
+        f"| {bracketed(metrics, 'success_rate', '.0%')} |\n"
+        for noise, condition in params.evaluate.noises.items()
+        for key, metrics in summaries[noise].items()
+    ]
+
+
+def end_row(
+    key: Key, table: pd.DataFrame, metrics: Mapping[str, float], causes: tuple[str, ...]
+) -> str:
+    failed = table.dropna(subset="place")
+    places = Counter(zip(failed["cause"], failed["place"] // STRETCH, strict=True))
     # Equal counts in the order of the level.
     most = sorted(places.items(), key=lambda item: (-item[1], item[0][1], item[0][0]))
     named = [
-        f"{cause} at {place * STRETCH:,} to {(place + 1) * STRETCH - 1:,} ({deaths})"
-        for (cause, place), deaths in most[:3]
+        f"{cause} at {place * STRETCH:,} to {(place + 1) * STRETCH - 1:,} ({count})"
+        for (cause, place), count in most[:3]
     ]
-    counts = " | ".join(str(metrics[f"ended_by_{cause}"]) for cause in CAUSES)
-    return f"| {agent} | {counts} | {', '.join(named) or 'none'} |\n"
+    counts = " | ".join(str(metrics[f"ended_by_{cause}"]) for cause in causes)
+    return f"| {' | '.join(key)} | {counts} | {', '.join(named) or 'none'} |\n"
 
 
 def bracketed(metrics: Mapping[str, float], name: str, form: str) -> str:

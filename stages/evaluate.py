@@ -1,75 +1,72 @@
-"""Measure an agent on the official game, with seeds that nothing else uses.
+"""Measure an agent under a noise, with seeds that nothing else uses.
 
-AGENT is random, bc or INIT-seedN, as runs in params.yaml names the trained ones. Reads
-models/bc/ or models/rl/AGENT/. Writes data/episodes/AGENT.csv (one row an episode),
-data/episodes/AGENT.jsonl (its recordings) and metrics/evaluate/AGENT.json.
+AGENT is random, bc or RECIPE-SEED. Reads models/ENV/TASK/AGENT/. Writes
+data/episodes/ENV/TASK/AGENT/NOISE.csv (one row an episode) and NOISE.jsonl (its
+recordings).
 """
 
-from pathlib import Path
+from contextlib import closing
+from functools import partial
 
-import numpy as np
-
-from warpzone.agents.policy import load_agent, make_deterministic
+from warpzone.agents.model import load_agent
+from warpzone.agents.policy import make_deterministic
 from warpzone.core.errors import InputError
-from warpzone.core.files import write_csv, write_json, write_lines
-from warpzone.core.params import load_params
+from warpzone.core.files import write_csv, write_lines
+from warpzone.core.names import cell
 from warpzone.core.progress import progress_bar
 from warpzone.core.seeds import Purpose, episode_seed
-from warpzone.core.stage import argument_parser, run_stage
-from warpzone.envs.nes.consoles import REFERENCE_EMULATOR
-from warpzone.episodes.evaluation import (
-    agent_names,
-    play_episodes,
-    read_episodes,
-    summarise,
-)
-
-PARAMS = Path("params.yaml")
-CLONE = Path("models/bc")
-TRAINED = Path("models/rl")
-EPISODES = Path("data/episodes")
-METRICS = Path("metrics/evaluate")
-
-# More would move the bounds by less than a pixel in a hundred.
-BOOTSTRAP_SAMPLES = 10_000
+from warpzone.core.stage import read_arguments, run_stage
+from warpzone.envs.registry import env_class, make_env
+from warpzone.episodes.agent import Agent, RandomAgent
+from warpzone.episodes.play import play_episodes
 
 
 def main() -> None:
-    parser = argument_parser(__doc__)
-    parser.add_argument("agent", metavar="AGENT")
-    name = parser.parse_args().agent
-    params = load_params(PARAMS)
-    if name not in (known := agent_names(params.runs)):
-        raise InputError(f"no agent {name!r}: {PARAMS} knows {', '.join(known)}")
-
+    params, arguments = read_arguments(__doc__, "task", "agent", "noise")
+    task, name = arguments.task, arguments.agent
+    noise = params.evaluate.noises[arguments.noise]
+    levels = params.levels(task)
+    folder = cell("models", params.env, task, name)
+    if name != "random" and not folder.is_dir():
+        raise InputError(
+            f"no agent {name!r}: {folder} is not there; params.yaml makes "
+            f"{', '.join(params.agents)}"
+        )
     make_deterministic(params.seed)
-    agent = load_agent(folder_of(name), params)
-    episodes, envs = params.evaluate.episodes, params.evaluate.envs
+    reference = params.world.reference if noise.reference else {}
+    make = partial(
+        make_env,
+        params.env,
+        params.world.kwargs | reference,
+        noise=noise,
+        obs_type=env_class(params.env).OBS_TYPES,
+    )
+    with closing(make(level=levels[0])) as env:
+        agent: Agent = (
+            RandomAgent(len(env.codes)) if name == "random" else load_agent(folder, env)
+        )
+    # The noises share their first episodes' seeds.
     seeds = [
         episode_seed(Purpose.EVALUATION, params.seed, index)
-        for index in range(episodes)
+        for index in range(noise.episodes)
     ]
-    with progress_bar(episodes, f"evaluating {name}", "episode") as bar:
-        game = params.game.model_copy(update={"emulator": REFERENCE_EMULATOR})
+    title = f"evaluating {name}, {arguments.noise}"
+    with progress_bar(noise.episodes, title, "episode") as bar:
         table, recordings = play_episodes(
-            agent, game, params.noise, seeds, envs, bar.update
+            agent,
+            lambda level: make(level=level, obs_type=agent.keys),
+            levels,
+            seeds,
+            params.evaluate.n_envs,
+            bar.update,
         )
-    table.insert(0, "agent", name)
-
-    path = EPISODES / f"{name}.csv"
+    for place, (column, value) in enumerate(
+        (("agent", name), ("task", task), ("noise", arguments.noise))
+    ):
+        table.insert(place, column, value)
+    path = cell("data/episodes", params.env, task, name, f"{arguments.noise}.csv")
     write_csv(path, table)
     write_lines(path.with_suffix(".jsonl"), [log.to_json() for log in recordings])
-    # From the file, so that whoever computes them again finds the same digits.
-    table = read_episodes(path, name)
-    rng = np.random.default_rng(params.seed)
-    write_json(METRICS / f"{name}.json", summarise(table, BOOTSTRAP_SAMPLES, rng))
-
-
-def folder_of(name: str) -> Path | None:
-    """Return where an agent is stored; random play is not."""
-    if name == "random":
-        return None
-    return CLONE if name == "bc" else TRAINED / name
 
 
 if __name__ == "__main__":

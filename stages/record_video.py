@@ -1,17 +1,18 @@
-"""Film an agent: its median and its best evaluated episode.
+"""Film episodes of an agent that were evaluated under the default noise.
 
-AGENT is record_video.agent in params.yaml. Reads data/episodes/AGENT.csv and
-data/episodes/AGENT.jsonl. Writes data/videos/AGENT-median.mp4,
-data/videos/AGENT-best.mp4 (60 frames a second, in colour, every frame that the player
-controls), plots/record_video/AGENT.gif (the end of the best episode) and
-metrics/record_video.json.
+AGENT is random, bc or RECIPE-SEED; record_video.episodes names the episodes. Reads
+data/episodes/ENV/TASK/AGENT/default.{csv,jsonl}. Writes
+data/videos/ENV/TASK/AGENT/EPISODE.mp4 (in colour, every frame that the player controls),
+plots/record_video/ENV/TASK/AGENT.gif (the end of the last one) and
+metrics/record_video/ENV/TASK/AGENT.json.
 
-The median episode is the middle one by distance, the lower of two middle ones. The best
-one gets furthest; a clear counts as further than any distance, and a faster clear as
-further than a slower one. Ties go to fewer agent steps, then to the smaller seed.
+The median episode is the middle one by progress, the lower of two middle ones. The best
+one gets furthest; a success counts as further than any progress, and a faster success as
+further than a slower one. The worst is the other end of that order. Ties go to fewer
+agent steps, then to the smaller seed.
 
-Each film replays a recording and checks that the console ends in the recorded state, so
-it shows the episode that was evaluated.
+Each film replays a recording and checks that the world ends in the recorded state, so it
+shows the episode that was evaluated.
 """
 
 from collections.abc import Iterator
@@ -24,85 +25,98 @@ import pandas as pd
 
 from warpzone.core.errors import InputError
 from warpzone.core.files import write_json
-from warpzone.core.params import load_params
-from warpzone.core.stage import argument_parser, run_stage
-from warpzone.episodes.evaluation import read_episodes
+from warpzone.core.names import cell
+from warpzone.core.params import Params
+from warpzone.core.stage import read_arguments, run_stage
+from warpzone.envs.registry import env_class
 from warpzone.episodes.recording import Recording, read_recordings, replay
+from warpzone.episodes.table import read_episodes
 from warpzone.report.video import write_gif, write_mp4
 
-PARAMS = Path("params.yaml")
-EPISODES = Path("data/episodes")
-VIDEOS = Path("data/videos")
-GIFS = Path("plots/record_video")
-METRICS = Path("metrics/record_video.json")
-
-FPS = 60
+NOISE = "default"
 SCALE = 2
 
 
 def main() -> None:
-    argument_parser(__doc__).parse_args()
-    params = load_params(PARAMS).record_video
-    agent = params.agent
-    table = read_episodes(EPISODES / f"{agent}.csv", agent)
-    recordings = read_recordings(EPISODES / f"{agent}.jsonl")
-    check_same_episodes(table, recordings, agent)
+    params, arguments = read_arguments(__doc__, "task", "agent")
+    task, agent = arguments.task, arguments.agent
+    world, video = env_class(params.env), params.record_video
+    source = cell("data/episodes", params.env, task, agent, f"{NOISE}.csv")
+    table = read_episodes(source, world, agent=agent, task=task, noise=NOISE)
+    recordings = read_recordings(source.with_suffix(".jsonl"))
+    check_same_episodes(table, recordings, source)
 
-    metrics = {}
-    chosen = {"median": median_episode(table), "best": best_episode(table)}
-    for kind, index in chosen.items():
-        video = VIDEOS / f"{agent}-{kind}.mp4"
-        frames = write_mp4(video, film(recordings[index], agent), FPS, SCALE)
+    metrics: dict[str, object] = {}
+    fps, ending = world.FRAMES_PER_SECOND, iter(())
+    for kind in video.episodes:
+        index = choose(table, kind)
+        path = cell("data/videos", params.env, task, agent, f"{kind}.mp4")
+        frames = write_mp4(path, film(recordings[index], params, source), fps, SCALE)
+        row = table.iloc[index]
         metrics |= {
-            f"{kind}_seed": recordings[index].seed,
-            f"{kind}_x_pos_max": table["x_pos_max"].tolist()[index],
-            f"{kind}_cause": table["cause"].tolist()[index],
+            f"{kind}_seed": int(row["seed"]),
+            f"{kind}_progress": float(row["progress"]),
+            f"{kind}_cause": str(row["cause"]),
             f"{kind}_frames": frames,
-            f"{kind}_seconds": round(frames / FPS, 3),
         }
-
-    start = max(0, metrics["best_frames"] - round(params.gif_seconds * FPS))
-    ending = islice(film(recordings[chosen["best"]], agent), start, None)
-    gif = GIFS / f"{agent}.gif"
-    write_gif(gif, ending, FPS, params.gif_fps, params.gif_width)
-    write_json(METRICS, {"agent": agent, **metrics})
-
-
-def median_episode(table: pd.DataFrame) -> int:
-    """Row of the episode with the median distance."""
-    ordered = table.sort_values(["x_pos_max", "agent_steps", "seed"])
-    return int(ordered.index[(len(table) - 1) // 2])
+        start = max(0, frames - round(video.gif_seconds * fps))
+        ending = islice(film(recordings[index], params, source), start, None)
+    gif = cell("plots/record_video", params.env, task, f"{agent}.gif")
+    write_gif(gif, ending, fps, video.gif_fps, video.gif_width)
+    write_json(cell("metrics/record_video", params.env, task, f"{agent}.json"), metrics)
 
 
-def best_episode(table: pd.DataFrame) -> int:
-    """Row of the fastest clear, or without one of the episode that got furthest."""
-    distance = table["x_pos_max"].mask(table["cleared"], np.inf)
-    ordered = table.assign(distance=distance).sort_values(
-        ["distance", "agent_steps", "seed"], ascending=[False, True, True]
+def choose(table: pd.DataFrame, kind: str) -> int:
+    """Return the row of an episode.
+
+    Raises:
+        InputError: If it is a number and there are not so many.
+    """
+    if kind.isdecimal():
+        if int(kind) >= len(table):
+            raise InputError(
+                f"params.yaml: record_video.episodes has {kind}, but there are "
+                f"{len(table)}, from 0"
+            )
+        return int(kind)
+    if kind == "median":
+        ordered = table.sort_values(["progress", "agent_steps", "seed"])
+        return int(ordered.index[(len(table) - 1) // 2])
+    best = kind == "best"
+    furthest = table["progress"].mask(table["success"], np.inf)
+    ordered = table.assign(furthest=furthest).sort_values(
+        ["furthest", "agent_steps", "seed"], ascending=[not best, True, True]
     )
     return int(ordered.index[0])
 
 
 def check_same_episodes(
-    table: pd.DataFrame, recordings: list[Recording], agent: str
+    table: pd.DataFrame, recordings: list[Recording], source: Path
 ) -> None:
+    """Check that table and recordings are of the same episodes.
+
+    Raises:
+        InputError: If not.
+    """
     seeds = [recording.seed for recording in recordings]
     if seeds != table["seed"].tolist():
         raise InputError(
-            f"{EPISODES / agent}: the .csv has {len(table)} episodes from seed "
-            f"{table['seed'][0]}, the .jsonl {len(seeds)} from seed {seeds[0]}: "
-            f"run python stages/evaluate.py {agent}"
+            f"{source.with_suffix('')}: the .csv has {len(table)} episodes from seed "
+            f"{table['seed'][0]}, the .jsonl {len(seeds)} from seed {seeds[0]}: run "
+            "stages/evaluate.py again"
         )
 
 
-def film(recording: Recording, agent: str) -> Iterator[np.ndarray]:
-    """Replay a recording and yield the screen after each frame."""
-    source = f"{EPISODES / agent}.jsonl, seed {recording.seed}"
-    play = recording.new_play()
-    with closing(play.emulator) as console:
-        # The first one is the screen before the first frame.
-        for _ in islice(replay(recording, play, source), 1, None):
-            yield console.read_rgb()
+def film(recording: Recording, params: Params, source: Path) -> Iterator[np.ndarray]:
+    """Replay a recording and yield what it looks like after each frame."""
+    name = f"{source.with_suffix('.jsonl')}, seed {recording.seed}"
+    kwargs = params.world.kwargs
+    with closing(recording.make_env(kwargs, render_mode="rgb_array")) as env:
+        # The first one is the world before the first frame.
+        for _ in islice(replay(recording, env, name), 1, None):
+            frame = env.render()
+            assert isinstance(frame, np.ndarray)
+            yield frame
 
 
 if __name__ == "__main__":

@@ -41,9 +41,7 @@ Seed = Annotated[int, Field(ge=0, lt=1000)]
 DeviceName = Literal["cpu", "cuda", "auto"]
 Observation = Literal["pixels", "state"]
 Start = Literal["scratch", "demos", "bc"]
-Levels = Annotated[
-    tuple[Name, ...], Field(min_length=1, max_length=32, strict=False)
-]
+Levels = Annotated[tuple[Name, ...], Field(min_length=1, max_length=32, strict=False)]
 Choice = Annotated[str, Field(pattern=r"^(median|best|worst|\d{1,5})$")]
 
 

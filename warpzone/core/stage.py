@@ -32,9 +32,7 @@ def argument_parser(docstring: str | None) -> ArgumentParser:
     )
 
 
-def read_arguments(
-    docstring: str | None, *names: str
-) -> tuple[Params, Namespace]:
+def read_arguments(docstring: str | None, *names: str) -> tuple[Params, Namespace]:
     """Read params.yaml and the arguments that name a cell, for example ``--task 1-1``.
 
     Args:
@@ -57,9 +55,7 @@ def read_arguments(
     ):
         value = getattr(arguments, name, None)
         if value is not None and value not in known:
-            raise InputError(
-                f"no {name} {value!r}: {PARAMS} knows {', '.join(known)}"
-            )
+            raise InputError(f"no {name} {value!r}: {PARAMS} knows {', '.join(known)}")
     if not 0 <= getattr(arguments, "seed", 0) < SEEDS:
         raise InputError(f"--seed must be 0 to {SEEDS - 1}, got {arguments.seed}")
     return params, arguments

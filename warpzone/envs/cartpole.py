@@ -12,6 +12,7 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv as Game
 from warpzone.envs.replayable import ObsType, ReplayableEnv
 
 _LEVEL = "default"
+_VERSION = f"gymnasium {gym.__version__}"
 _SIZE = (400, 600)
 """Height and width of a rendered frame, in pixels."""
 _TRACK = 2.4
@@ -109,11 +110,15 @@ class CartPoleEnv(ReplayableEnv):
 
     @property
     def version(self) -> str:
-        return f"gymnasium {gym.__version__}"
+        return _VERSION
 
-    @property
-    def action_names(self) -> list[str]:
-        return ["left", "right"]
+    @staticmethod
+    def code_name(code: int) -> str:
+        return ("left", "right")[code]
+
+    @staticmethod
+    def kwargs_for(version: str) -> Mapping[str, Any] | None:
+        return {} if version == _VERSION else None
 
     @property
     def state(self) -> np.ndarray:
@@ -177,7 +182,7 @@ class CartPoleEnv(ReplayableEnv):
 
 
 class Demonstrator:
-    """Balances the pole: it pushes to where the pole falls, a little towards the middle.
+    """Pushes the cart to where the pole falls, and a little towards the middle.
 
     Args:
         env: A `CartPoleEnv`.

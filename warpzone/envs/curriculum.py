@@ -40,7 +40,7 @@ class StartStates(gym.Wrapper):
     ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode, at the level's start or further on."""
         rng = self._inner.world.np_random
-        if seed is None and 0 < self._probability and rng.random() < self._probability:
+        if seed is None and self._probability > 0 and rng.random() < self._probability:
             return self._inner.begin_at(int(rng.integers(len(self._inner.starts))))
         return self.env.reset(seed=seed, options=options)
 
@@ -49,7 +49,7 @@ class SecondTries(gym.Wrapper):
     """Episodes that try the end of a failed one again.
 
     To an agent that succeeds most of the time, almost all of an episode says what it
-    knows already. Where one ends without success, the next one may therefore be the same
+    knows already. Where one ends without success, the next may therefore be the same
     one, 8 to 56 agent steps before its end as a rule, with other noise. A second try
     that fails may be followed by a third.
 
@@ -114,7 +114,7 @@ class SecondTries(gym.Wrapper):
         world = self._inner.world
         # Back where the agent was stuck already it would be stuck again.
         moves = world.idle_steps < MARK_EVERY
-        if moves and 0 < self._probability and len(world.decisions) % MARK_EVERY == 0:
+        if moves and self._probability > 0 and len(world.decisions) % MARK_EVERY == 0:
             self._marks.append(self._inner.mark())
 
 

@@ -129,7 +129,7 @@ def agent_key(name: str, wanted: str) -> str:
 
 
 def check_env(name: str, params: EnvParams, noise: NoiseParams) -> None:
-    """Check the section of an env by making one on each of its levels' first.
+    """Check the section of an env, by making one as it says.
 
     Raises:
         InputError: In one line, with both halves of a misspelt key.
@@ -148,7 +148,9 @@ def check_env(name: str, params: EnvParams, noise: NoiseParams) -> None:
     if unknown := sorted(params.reference.keys() - known):
         raise InputError(f"params.yaml: envs.{name}.reference has unknown {unknown}")
     for kwargs in (params.kwargs, params.kwargs | params.reference):
-        make_env(name, kwargs, next(iter(params.tasks.values()))[0], noise, "state").close()
+        make_env(
+            name, kwargs, next(iter(params.tasks.values()))[0], noise, "state"
+        ).close()
 
 
 def _row(name: str) -> World:

@@ -35,7 +35,7 @@ class EpisodeLog:
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> Self:
         """Return what `to_json` was made of."""
-        restores = {at: state for at, state in stored["restores"]}
+        restores = dict(stored["restores"])
         return cls(
             **stored | {"actions": bytes(stored["actions"]), "restores": restores}
         )
@@ -85,10 +85,8 @@ class ReplayLog(gym.Wrapper):
         """Return where the episode is, and what led there."""
         return self.world.snapshot(), self._log
 
-    def take_up(
-        self, mark: tuple[Snapshot, EpisodeLog]
-    ) -> tuple[Any, dict[str, Any]]:
-        """Resume where an episode was, with other noise; return what `reset` returns."""
+    def take_up(self, mark: tuple[Snapshot, EpisodeLog]) -> tuple[Any, dict[str, Any]]:
+        """Resume where an episode was; return what `reset` returns there."""
         snapshot, log = mark
         at = len(log.actions)
         earlier = {k: state for k, state in log.restores.items() if k < at}
@@ -111,9 +109,7 @@ class ReplayLog(gym.Wrapper):
             The observation before each agent step, and at the end.
         """
         self.world.np_random.bit_generator.state = dict(log.generator)
-        observation, _ = (
-            self.reset() if log.start is None else self.begin_at(log.start)
-        )
+        observation, _ = self.reset() if log.start is None else self.begin_at(log.start)
         for at in range(len(log.actions) + 1):
             if (generator := log.restores.get(at)) is not None:
                 self.world.np_random.bit_generator.state = dict(generator)

@@ -158,9 +158,19 @@ class ReplayableEnv(gym.Env):
         """Return states as a network reads them, ``(N, F)``, float32."""
         raise NotImplementedError
 
-    @property
-    def action_names(self) -> list[str]:
-        """A name for each action."""
+    @staticmethod
+    def code_name(code: int) -> str:
+        """Return what people call a code, for example ``right+A``."""
+        raise NotImplementedError
+
+    @staticmethod
+    def rom_sha256() -> str | None:
+        """Return the SHA-256 of the cartridge image, where there is one."""
+        return None
+
+    @staticmethod
+    def kwargs_for(version: str) -> Mapping[str, Any] | None:
+        """Return the arguments of an env of a `version`, or None if it is not here."""
         raise NotImplementedError
 
     def _restart(self) -> None:

@@ -1,16 +1,24 @@
 """What it takes to play, and the agent that everything is measured against."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
+
+type Observations = Mapping[str, np.ndarray]
+"""By key, each of shape ``(N, ...)``."""
 
 
 class Agent(Protocol):
     """Whatever chooses actions."""
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What it sees: keys of the observations."""
+        ...
+
     def act(
-        self, observations: np.ndarray, rngs: Sequence[np.random.Generator]
+        self, observations: Observations, rngs: Sequence[np.random.Generator]
     ) -> np.ndarray:
         """Choose one action in each environment.
 
@@ -18,7 +26,7 @@ class Agent(Protocol):
         only, to the bit, not on what else is asked in the same call.
 
         Args:
-            observations: Shape ``(N, frame_stack, height, width)``, uint8.
+            observations: Of N environments.
             rngs: One generator an environment; the only source of randomness.
 
         Returns:
@@ -28,13 +36,19 @@ class Agent(Protocol):
 
 
 class RandomAgent:
-    """Every action is as likely as any other."""
+    """Every action is as likely as any other.
+
+    Args:
+        actions: How many there are.
+    """
+
+    keys = ("state",)
 
     def __init__(self, actions: int) -> None:
         self._actions = actions
 
     def act(
-        self, observations: np.ndarray, rngs: Sequence[np.random.Generator]
+        self, observations: Observations, rngs: Sequence[np.random.Generator]
     ) -> np.ndarray:
         return np.array([rng.integers(self._actions) for rng in rngs], np.int64)
 

@@ -1,96 +1,93 @@
-"""An episode as the log of its buttons, which replays it exactly.
+"""An episode as the log of its actions, which replays it exactly.
 
 A log is what survives: snapshots live in one process only, and frames are large.
-Whoever reads a log replays it, and refuses it when the console ends up elsewhere.
+Whoever reads a log replays it, and refuses it when the world ends up elsewhere.
 """
 
-import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from itertools import batched, groupby
 from pathlib import Path
 from reprlib import repr as shorten
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from warpzone.core.errors import InputError
-from warpzone.core.params import GameParams, Level, NoiseParams
-from warpzone.envs.mario.actions import ACTION_SETS
-from warpzone.envs.mario.cartridge import make_console, rom_sha256
-from warpzone.envs.mario.env import MarioEnv
-from warpzone.envs.mario.level import LevelPlay
-from warpzone.envs.mario.observation import ObsType
-from warpzone.envs.mario.state import is_cleared, is_dead
-from warpzone.envs.nes.buttons import action_name
-from warpzone.envs.nes.consoles import (
-    emulator_version,
-    installed_emulators,
-)
-
-Outcome = Literal["clear", "death", "unfinished"]
+from warpzone.core.files import read_text
+from warpzone.core.params import NoiseParams
+from warpzone.envs.registry import env_class, make_env
+from warpzone.envs.replayable import ObsType, ReplayableEnv
 
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-_Mask = Annotated[int, Field(ge=0, le=255)]
-_Runs = list[tuple[_Mask, Annotated[int, Field(ge=1, le=100_000)]]]
+_Code = Annotated[int, Field(ge=0, le=255)]
+_Runs = list[tuple[_Code, Annotated[int, Field(ge=1, le=100_000)]]]
 
 # Longer than any level's clock allows.
 _MAX_FRAMES = 30_000
 
+_QUIET = NoiseParams(no_op_max=0, sticky_probability=0.0)
+
+# What recordings called things before there were worlds.
+_OLD_NAMES = {
+    "buttons": "frame_actions",
+    "emulator": "version",
+    "ram_sha256": "state_sha256",
+}
+_OLD_OUTCOMES = {"clear": "success", "death": "failure"}
+
 
 class Recording(BaseModel):
-    """One episode on one level.
+    """One episode on one level of a world.
 
     Attributes:
-        level: ``1-1`` to ``8-4``.
-        frame_skip: Emulator frames a decision lasted.
+        env: The world, as params.yaml calls it.
+        level: Where in it.
+        frame_skip: Frames a decision lasted.
         no_ops: Idle frames before the first decision.
-        buttons: Runs ``(mask, frames)`` of what the console read in every frame since
-            the level's start, idle frames and sticky buttons included.
-        decisions: Runs ``(mask, agent_steps)`` of what the player asked for. A person's
+        frame_actions: Runs ``(code, frames)`` of what the world read in every frame
+            since the level's start, idle frames and sticky actions included. For the
+            NES a code is a mask of buttons.
+        decisions: Runs ``(code, agent_steps)`` of what the player asked for. A person's
             recording may leave them out: see `decided`.
         seed: Seed of the episode's noise; none for a person.
-        rom_sha256: The cartridge it was played on.
-        emulator: Name and version of the emulator, for example ``nes-py 9.0.1``.
+        rom_sha256: The cartridge it was played on, if any.
+        version: What played it, for example ``nes-py 9.0.1``.
         outcome: How it ended.
-        ram_sha256: SHA-256 of the console's RAM after the last frame.
+        state_sha256: SHA-256 of the world's state after the last frame.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    level: Level
+    env: str
+    level: str
     frame_skip: Annotated[int, Field(ge=1, le=16)]
     no_ops: Annotated[int, Field(ge=0, le=300)]
-    buttons: _Runs
+    frame_actions: _Runs
     decisions: _Runs | None
     seed: int | None
-    rom_sha256: _Sha256
-    emulator: str
-    outcome: Outcome
-    ram_sha256: _Sha256
+    rom_sha256: _Sha256 | None
+    version: str
+    outcome: Literal["success", "failure", "unfinished"]
+    state_sha256: _Sha256
 
     @classmethod
-    def of_episode(cls, env: MarioEnv, seed: int | None) -> Self:
-        """Record the episode that an environment has just played."""
+    def of_episode(cls, env: ReplayableEnv, seed: int | None) -> Self:
+        """Record the episode that an env has just played."""
         return cls(
-            level=env.game.level,
-            frame_skip=env.game.frame_skip,
+            env=env.WORLD,
+            level=env.level,
+            frame_skip=env.frame_skip,
             no_ops=env.no_ops,
-            buttons=_encode(env.frame_buttons),
+            frame_actions=_encode(env.frame_actions),
             decisions=_encode(env.decisions),
             seed=seed,
-            rom_sha256=rom_sha256(),
-            emulator=emulator_version(env.game.emulator),
-            outcome=_outcome(env.play),
-            ram_sha256=_ram_sha256(env.play),
+            rom_sha256=env.rom_sha256(),
+            version=env.version,
+            outcome=env.outcome,  # pyright: ignore[reportArgumentType]
+            state_sha256=env.state_sha256(),
         )
 
     @classmethod
@@ -102,7 +99,7 @@ class Recording(BaseModel):
             source: Where it comes from, for the message.
 
         Raises:
-            InputError: If it is not a recording of this cartridge and emulator.
+            InputError: If it is no recording, or not one that can be replayed here.
         """
         try:
             recording = cls.model_validate_json(line)
@@ -115,20 +112,34 @@ class Recording(BaseModel):
             raise InputError(
                 f"{source}: not a recording: {where}: {first['msg']}"
             ) from error
-        for name, found, here in (
-            ("ROM", recording.rom_sha256, [rom_sha256()]),
-            ("emulator", recording.emulator, list(installed_emulators())),
-        ):
-            if found not in here:
-                raise InputError(
-                    f"{source}: was recorded with another {name}: it has {found}, "
-                    f"this installation has {' and '.join(here)}"
-                )
+        world = env_class(recording.env)
+        if recording.rom_sha256 != (here := world.rom_sha256()):
+            raise InputError(
+                f"{source}: was recorded with another ROM: it has "
+                f"{recording.rom_sha256}, this installation has {here}"
+            )
+        if world.kwargs_for(recording.version) is None:
+            raise InputError(
+                f"{source}: was recorded with {recording.version!r}, which is not "
+                "installed here"
+            )
         return recording
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renew(cls, document: Any) -> Any:
+        """Read recordings of the time when Mario was the only world."""
+        if not isinstance(document, dict) or "env" in document:
+            return document
+        new = {_OLD_NAMES.get(name, name): value for name, value in document.items()}
+        outcome = new.get("outcome")
+        if isinstance(outcome, str):
+            new["outcome"] = _OLD_OUTCOMES.get(outcome, outcome)
+        return new | {"env": "mario"}
 
     @model_validator(mode="after")
     def _whole_steps(self) -> Self:
-        frames = sum(count for _, count in self.buttons)
+        frames = sum(count for _, count in self.frame_actions)
         if frames > _MAX_FRAMES:
             raise ValueError(f"{frames} frames, a level allows {_MAX_FRAMES}")
         if frames <= self.no_ops:
@@ -145,100 +156,112 @@ class Recording(BaseModel):
 
     @model_validator(mode="after")
     def _held_as_decided(self) -> Self:
-        """The replay tests the buttons; this tests the decisions by the buttons."""
+        """The replay tests the frames; this tests the decisions by the frames."""
         if self.decisions is None:
             return self
-        held, decided = self.frame_buttons, self.decided
+        held, decided = self.held, self.decided
         for frame in range(self.no_ops, len(held)):
             wanted = decided[(frame - self.no_ops) // self.frame_skip]
             before = held[frame - 1] if frame else wanted
             if held[frame] not in (wanted, before):
                 raise ValueError(
-                    f"frame {frame} holds {action_name(held[frame])}, but "
-                    f"{action_name(wanted)} was decided and {action_name(before)} held"
+                    f"frame {frame} holds {held[frame]}, but {wanted} was decided and "
+                    f"{before} held"
                 )
         return self
 
     def to_json(self) -> str:
-        """One line of JSON, the same for equal recordings."""
+        """Return one line of JSON, the same for equal recordings."""
         return json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
 
-    def new_play(self) -> LevelPlay:
-        """Return the recording's level on a new console of the recording's kind."""
-        return LevelPlay(make_console(installed_emulators()[self.emulator]), self.level)
+    def make_env(
+        self,
+        kwargs: Mapping[str, Any],
+        obs_type: ObsType = "state",
+        render_mode: str | None = None,
+    ) -> ReplayableEnv:
+        """Return an env of the recording's level and kind, without noise.
+
+        Args:
+            kwargs: Of the env; the recording says which emulator plays.
+            obs_type: As the env has it.
+            render_mode: As the env has it.
+        """
+        ours = env_class(self.env).kwargs_for(self.version) or {}
+        merged = {**kwargs, **ours}
+        return make_env(self.env, merged, self.level, _QUIET, obs_type, render_mode)
 
     @property
-    def frame_buttons(self) -> bytes:
-        """What was held in each frame, one mask a frame."""
-        return _decode(self.buttons)
+    def held(self) -> bytes:
+        """What was held in each frame, one code a frame."""
+        return _decode(self.frame_actions)
 
     @property
     def decided(self) -> bytes:
-        """What each agent step asked for, one mask a step.
+        """What each agent step asked for, one code a step.
 
         Where the log does not say (a person holds buttons, and decides nothing every
         ``frame_skip`` frames), it is what was held in most frames of the step.
         """
         if self.decisions is not None:
             return _decode(self.decisions)
-        frames = self.frame_buttons[self.no_ops :]
+        frames = self.held[self.no_ops :]
         skip = self.frame_skip
         steps = (frames[i : i + skip] for i in range(0, len(frames), skip))
         return bytes(max(step, key=step.count) for step in steps)
 
 
-def replay(recording: Recording, play: LevelPlay, source: str) -> Iterator[int]:
+def replay(recording: Recording, env: ReplayableEnv, source: str) -> Iterator[int]:
     """Play a recording again, frame by frame, and check where it ends.
 
     Args:
         recording: What to play.
-        play: A console on the recording's level.
+        env: One of its level and version.
         source: Where the recording comes from, for the message.
 
     Yields:
         The number of frames played so far: 0 at the level's start, then 1, 2, ...
 
     Raises:
-        InputError: If the episode ends early or the RAM differs at the end.
+        InputError: If the episode ends early or the state differs at the end.
     """
-    play.restart()
+    env.begin(0)
     yield 0
-    held = recording.frame_buttons
-    for frames, buttons in enumerate(held, start=1):
-        play.advance(buttons)
-        if play.is_over and frames < len(held):
+    held = recording.held
+    for frames, code in enumerate(held, start=1):
+        env.play_frames(bytes([code]))
+        if env.outcome != "unfinished" and frames < len(held):
             raise _ends_early(source, frames, recording)
         yield frames
-    _check_end(recording, play, source)
+    _check_end(recording, env, source)
 
 
-def play_again(
-    recording: Recording, env: MarioEnv, source: str
-) -> Iterator[np.ndarray]:
+def replay_steps(
+    recording: Recording, env: ReplayableEnv, source: str
+) -> Iterator[Any]:
     """Play a recording again, agent step by agent step, and check where it ends.
 
     Args:
         recording: What to play.
-        env: An environment of the recording's level, emulator and frame skip. Its noise
-            plays no part.
+        env: One of its level, version and frame skip. Its noise plays no part.
         source: Where the recording comes from, for the message.
 
     Yields:
         The observation before each agent step.
 
     Raises:
-        InputError: If the episode ends early or the RAM differs at the end.
+        InputError: If the episode ends early or the state differs at the end.
     """
     observation, _ = env.begin(recording.no_ops)
-    held = recording.frame_buttons
+    held = recording.held
     steps = batched(held[recording.no_ops :], recording.frame_skip, strict=False)
-    for wanted, buttons in zip(recording.decided, steps, strict=True):
+    for wanted, codes in zip(recording.decided, steps, strict=True):
         yield observation
-        observation, *_ = env.play_step(wanted, bytes(buttons))
-        frames = len(env.frame_buttons)
-        if env.play.is_over and frames < len(held):
+        observation, *_ = env.play_step(wanted, bytes(codes))
+        frames = len(env.frame_actions)
+        if env.outcome != "unfinished" and frames < len(held):
             raise _ends_early(source, frames, recording)
-    _check_end(recording, env.play, source)
+    _check_end(recording, env, source)
 
 
 def read_recordings(path: Path) -> list[Recording]:
@@ -247,10 +270,7 @@ def read_recordings(path: Path) -> list[Recording]:
     Raises:
         InputError: With the file, the line and the reason.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
+    lines = read_text(path).splitlines()
     if not lines:
         raise InputError(f"{path}: holds no recording")
     return [
@@ -260,79 +280,72 @@ def read_recordings(path: Path) -> list[Recording]:
 
 
 def watch(
-    recording: Recording, game: GameParams, source: str, obs_type: ObsType = "pictures"
-) -> tuple[np.ndarray, np.ndarray]:
+    recording: Recording, kwargs: Mapping[str, Any], keys: tuple[str, ...], source: str
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Replay a recording and see what its player saw.
 
     Args:
         recording: What to play.
-        game: How agents see the game and what they may press.
+        kwargs: Of the env, as params.yaml has them.
+        keys: What to see.
         source: Where the recording comes from, for the message.
-        obs_type: As `MarioEnv` has it.
 
     Returns:
-        Observations, shape ``(T, frame_stack, height, width)`` or ``(T, 2048)``, uint8,
-        and actions, shape ``(T,)``, int64, indices into the action set; row ``t`` of
-        the first precedes action ``t``.
+        Observations by key, shape ``(T, ...)``, and actions, shape ``(T,)``, int64; row
+        ``t`` of the first precedes action ``t``.
 
     Raises:
-        InputError: If the replay fails, or the recording does not fit the game.
+        InputError: If the replay fails, or the recording does not fit the env.
     """
-    for name, found, needed in (
-        ("level", recording.level, game.level),
-        ("frame skip", recording.frame_skip, game.frame_skip),
-    ):
-        if found != needed:
-            raise InputError(f"{source}: {name} is {found}, params.yaml wants {needed}")
-    indices = {mask: index for index, mask in enumerate(ACTION_SETS[game.action_set])}
-    decided = recording.decided
-    for mask in set(decided):
-        if mask not in indices:
-            raise InputError(
-                f"{source}: presses {action_name(mask)}, which the action set "
-                f"{game.action_set!r} lacks"
-            )
-    emulator = installed_emulators()[recording.emulator]
-    game = game.model_copy(update={"emulator": emulator})
-    quiet = NoiseParams(no_op_max=0, sticky_probability=0.0)
-    with closing(MarioEnv(game, quiet, obs_type=obs_type)) as env:
-        observations = np.stack(list(play_again(recording, env, source)))
-    return observations, np.array([indices[mask] for mask in decided], np.int64)
+    with closing(recording.make_env(kwargs, keys)) as env:
+        check_fits(recording, env, source)
+        indices = {code: index for index, code in enumerate(env.codes)}
+        seen = list(replay_steps(recording, env, source))
+    observations = {key: np.stack([one[key] for one in seen]) for key in keys}
+    return observations, np.array([indices[c] for c in recording.decided], np.int64)
+
+
+def check_fits(recording: Recording, env: ReplayableEnv, source: str) -> None:
+    """Check that a recording decides as an env's agents do.
+
+    Raises:
+        InputError: If its frame skip is another, or it does what no action does.
+    """
+    if recording.frame_skip != env.frame_skip:
+        raise InputError(
+            f"{source}: frame skip is {recording.frame_skip}, params.yaml wants "
+            f"{env.frame_skip}"
+        )
+    if unknown := set(recording.decided) - set(env.codes):
+        names = ", ".join(env.code_name(code) for code in env.codes)
+        raise InputError(
+            f"{source}: presses {env.code_name(min(unknown))}, which is none of the "
+            f"env's actions: {names}"
+        )
 
 
 def _ends_early(source: str, frames: int, recording: Recording) -> InputError:
     return InputError(
-        f"{source}: the replay ends after {frames} of "
-        f"{len(recording.frame_buttons)} frames"
+        f"{source}: the replay ends after {frames} of {len(recording.held)} frames"
     )
 
 
-def _check_end(recording: Recording, play: LevelPlay, source: str) -> None:
-    if (found := _ram_sha256(play)) != recording.ram_sha256:
+def _check_end(recording: Recording, env: ReplayableEnv, source: str) -> None:
+    if (found := env.state_sha256()) != recording.state_sha256:
         raise InputError(
-            f"{source}: the replay ends in another state: RAM {found}, "
-            f"recorded {recording.ram_sha256}"
+            f"{source}: the replay ends in another state: {found}, "
+            f"recorded {recording.state_sha256}"
         )
-    if (outcome := _outcome(play)) != recording.outcome:
+    if env.outcome != recording.outcome:
         raise InputError(
-            f"{source}: the replay ends with {outcome!r}, "
+            f"{source}: the replay ends with {env.outcome!r}, "
             f"recorded {recording.outcome!r}"
         )
 
 
-def _outcome(play: LevelPlay) -> Outcome:
-    if is_cleared(play.ram):
-        return "clear"
-    return "death" if is_dead(play.ram) else "unfinished"
-
-
-def _ram_sha256(play: LevelPlay) -> str:
-    return hashlib.sha256(play.ram).hexdigest()
-
-
-def _encode(masks: bytes | bytearray) -> list[tuple[int, int]]:
-    return [(mask, len(list(run))) for mask, run in groupby(masks)]
+def _encode(codes: bytes | bytearray) -> list[tuple[int, int]]:
+    return [(code, len(list(run))) for code, run in groupby(codes)]
 
 
 def _decode(runs: list[tuple[int, int]]) -> bytes:
-    return b"".join(bytes([mask]) * count for mask, count in runs)
+    return b"".join(bytes([code]) * count for code, count in runs)

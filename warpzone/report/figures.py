@@ -1,12 +1,13 @@
-"""Episode tables to pictures: how well agents play, and where they die.
+"""Episode tables to figures: how well agents play, and where they fail.
 
-Every function returns the bytes of a PNG, the same ones for the same tables. Trained
-agents of one start (``bc-seed1``, ``bc-seed2``) share a colour and differ by line
-style.
+Every function returns the bytes of a PNG, the same ones for the same tables. A key is a
+task and an agent. Agents of one recipe share a colour and differ by line style; of
+several tasks, each has a panel or a marker of its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
+from typing import Any
 
 import matplotlib.style
 import numpy as np
@@ -16,20 +17,26 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
+type Key = tuple[str, str]
+
 # Okabe and Ito's palette, which colour-blind people can tell apart,
 # https://jfly.uni-koeln.de/color/.
-_COLOURS = {
-    "random": "#8C8C8C",
-    "bc": "#E69F00",
-    "bc-seed": "#0072B2",
-    "scratch-seed": "#009E73",
-}
+_GREY = "#8C8C8C"
+_PALETTE = (
+    "#E69F00",
+    "#0072B2",
+    "#009E73",
+    "#CC79A7",
+    "#D55E00",
+    "#56B4E9",
+    "#F0E442",
+)
+_CAUSES = ("#0072B2", "#D55E00", "#000000", "#009E73", "#CC79A7")
 _LINE_STYLES = ("-", "--", ":", "-.")
-_DEATHS = {"pit": "#0072B2", "enemy": "#D55E00", "clock": "#000000"}
+_MARKERS = "os^Dv"
 
-_BIN = 64
-"""Pixels that a bar of the histogram of deaths covers: four blocks of the level."""
-_X_LABEL = "distance from the start of the level (pixels)"
+_BINS = 50
+"""Bars of the histogram of failures, at most."""
 _WIDTH = 9.0
 """Of a figure, in inches."""
 _STYLE = {
@@ -48,25 +55,32 @@ _STYLE = {
 }
 
 
-def agents_figure(metrics: Mapping[str, Mapping[str, float]]) -> bytes:
-    """Draw the clear rate and the mean distance of each agent, with their intervals.
+def agents_figure(
+    metrics: Mapping[Key, Mapping[str, float]], progress_label: str
+) -> bytes:
+    """Draw the success rate and the mean progress of each agent, with their intervals.
 
     Args:
-        metrics: Of each agent ``episodes``, and ``clear_rate`` and ``x_pos_max_mean``,
-            both of them also with ``_low`` and ``_high``.
+        metrics: Of each ``episodes``, and ``success_rate`` and ``progress_mean``, both
+            of them also with ``_low`` and ``_high``.
+        progress_label: What progress counts.
     """
     with _style():
         figure = Figure(figsize=(_WIDTH, 1.3 + 0.45 * len(metrics)))
         left, right = figure.subplots(1, 2, sharey=True)
-        _points(left, metrics, "clear_rate", "{:.0%}")
-        left.set(title="Clear rate", xlabel="share of the episodes", xlim=(0, 1))
+        styles = _Styles(metrics)
+        _points(left, metrics, styles, "success_rate", "{:.0%}")
+        left.set(title="Success rate", xlabel="share of the episodes", xlim=(0, 1))
         left.xaxis.set_major_formatter(PercentFormatter(1))
-        _points(right, metrics, "x_pos_max_mean", "{:,.0f}")
-        right.set(title="Mean distance", xlabel="pixels", xlim=(0, None))
+        _points(right, metrics, styles, "progress_mean", "{:,.0f}")
+        right.set(title="Mean progress", xlabel=progress_label, xlim=(0, None))
         right.xaxis.set_major_formatter("{x:,.0f}")
         left.set_yticks(
             range(len(metrics)),
-            [f"{agent}  (n = {row['episodes']})" for agent, row in metrics.items()],
+            [
+                f"{styles.name(k)}  (n = {row['episodes']})"
+                for k, row in metrics.items()
+            ],
         )
         left.invert_yaxis()
         left.margins(y=0.15)
@@ -74,27 +88,24 @@ def agents_figure(metrics: Mapping[str, Mapping[str, float]]) -> bytes:
         return _png(figure)
 
 
-def distance_figure(tables: Mapping[str, pd.DataFrame]) -> bytes:
-    """Draw the share of the episodes that got at least so far.
-
-    Args:
-        tables: Episode tables by agent.
-    """
+def survival_figure(tables: Mapping[Key, pd.DataFrame], progress_label: str) -> bytes:
+    """Draw the share of the episodes that got at least so far."""
     with _style():
         figure = Figure(figsize=(_WIDTH, 4.5))
         axes = figure.subplots()
-        for agent, table in tables.items():
+        styles = _Styles(tables)
+        for key, table in tables.items():
             axes.ecdf(
-                table["x_pos_max"],
+                table["progress"],
                 complementary=True,
-                label=f"{agent}  (n = {len(table)})",
-                color=_colour(agent),
-                linestyle=_line_style(agent),
+                label=f"{styles.name(key)}  (n = {len(table)})",
+                color=styles.colour(key),
+                linestyle=styles.line(key),
                 linewidth=2,
             )
         axes.set(
             title="How many episodes get how far",
-            xlabel=_X_LABEL,
+            xlabel=progress_label,
             ylabel="share of the episodes that got at least so far",
             xlim=(0, None),
             ylim=(0, 1.02),
@@ -105,122 +116,179 @@ def distance_figure(tables: Mapping[str, pd.DataFrame]) -> bytes:
         return _png(figure)
 
 
-def deaths_figure(tables: Mapping[str, pd.DataFrame]) -> bytes:
-    """Draw where along the level each agent dies, and of what.
+def deaths_figure(
+    tables: Mapping[Key, pd.DataFrame], failures: Sequence[str], progress_label: str
+) -> bytes:
+    """Draw where each agent fails, and of what.
 
     Args:
-        tables: Episode tables by agent.
+        tables: Episode tables. Where failures have no place, the progress counts.
+        failures: Causes that are failures.
+        progress_label: What progress counts.
     """
-    furthest = max(max(table["x_pos_max"]) for table in tables.values())
-    bins = np.arange(0, furthest + 2 * _BIN, _BIN)
+    furthest = max(table["progress"].max() for table in tables.values())
+    # Whole blocks of a level, or single steps.
+    width = max(1, 2 ** int(np.ceil(np.log2(max(furthest, 1) / _BINS))))
+    bins = np.arange(0, furthest + 2 * width, width)
     with _style():
         figure = Figure(figsize=(_WIDTH, 1.2 + 1.3 * len(tables)))
         rows = figure.subplots(len(tables), sharex=True, sharey=True, squeeze=False)
-        for axes, (agent, table) in zip(rows[:, 0], tables.items(), strict=True):
-            died = table[table["cause"].isin(_DEATHS)]
+        styles = _Styles(tables)
+        for axes, (key, table) in zip(rows[:, 0], tables.items(), strict=True):
+            failed = table[table["cause"].isin(failures)]
+            places = failed["place"].astype(float).fillna(failed["progress"])
             axes.hist(
-                [died.loc[died["cause"] == cause, "death_x"] for cause in _DEATHS],
+                [places[failed["cause"] == cause] for cause in failures],
                 bins,
                 stacked=True,
-                color=list(_DEATHS.values()),
-                label=list(_DEATHS),
+                color=list(_CAUSES[: len(failures)]),
+                label=list(failures),
             )
-            cleared = table["cleared"].tolist().count(True)
-            stopped = len(table) - len(died) - cleared
+            succeeded = int(table["success"].sum())
             axes.set_title(
-                f"{agent}  (n = {len(table)}): {len(died)} die, {cleared} clear the "
-                f"level, {stopped} are stopped",
+                f"{styles.name(key)}  (n = {len(table)}): {len(failed)} fail, "
+                f"{succeeded} succeed, {len(table) - len(failed) - succeeded} are "
+                "stopped",
                 fontsize="medium",
             )
         rows[0, 0].legend(frameon=False, ncols=3, loc="upper right")
-        rows[-1, 0].set(xlabel=_X_LABEL, xlim=(0, bins[-1]))
+        rows[-1, 0].set(xlabel=progress_label, xlim=(0, bins[-1]))
         rows[-1, 0].xaxis.set_major_formatter("{x:,.0f}")
-        figure.supylabel(f"deaths in each {_BIN} pixels", fontsize="medium")
+        figure.supylabel(f"failures in each {width}", fontsize="medium")
         return _png(figure)
 
 
-def learning_figure(curves: Mapping[str, pd.DataFrame]) -> bytes:
-    """Draw how far agents get, and how often they clear the level, while they learn.
+def learning_figure(curves: Mapping[Key, pd.DataFrame], progress_label: str) -> bytes:
+    """Draw how far agents get, and how often they succeed, while they learn.
 
     Args:
-        curves: Of each agent, rows with ``agent_steps``, ``x_pos_max`` of the training
-            episodes, and ``selection_clear_rate`` where it was measured.
+        curves: Of each agent, rows with ``agent_steps``, and ``eval_progress`` and
+            ``eval_success_rate`` where the policy was evaluated.
+        progress_label: What progress counts.
     """
     with _style():
         figure = Figure(figsize=(_WIDTH, 4.0))
         left, right = figure.subplots(1, 2, sharex=True)
-        for axes, column in ((left, "x_pos_max"), (right, "selection_clear_rate")):
-            for agent, curve in curves.items():
+        styles = _Styles(curves)
+        for axes, column in ((left, "eval_progress"), (right, "eval_success_rate")):
+            for key, curve in curves.items():
                 measured = curve.dropna(subset=[column])
                 axes.plot(
                     measured["agent_steps"],
                     measured[column],
-                    label=agent,
-                    color=_colour(agent),
-                    linestyle=_line_style(agent),
+                    label=styles.name(key),
+                    color=styles.colour(key),
+                    linestyle=styles.line(key),
+                    marker="o",
                     linewidth=2,
                 )
             axes.set(xlabel="agent steps of training")
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        left.set(title="Mean distance in training (pixels)", ylim=(0, None))
+        left.set(title="Mean progress in evaluation", ylim=(0, None))
+        left.set_ylabel(progress_label)
         left.yaxis.set_major_formatter("{x:,.0f}")
-        right.set(title="Clear rate in selection episodes", ylim=(-0.02, 1.02))
+        right.set(title="Success rate in evaluation", ylim=(-0.02, 1.02))
         right.yaxis.set_major_formatter(PercentFormatter(1))
-        handles, labels = left.get_legend_handles_labels()
-        figure.legend(
-            handles, labels, frameon=False, loc="outside lower center", ncols=3
-        )
+        _legend(figure, left)
         return _png(figure)
 
 
-def robustness_figure(table: pd.DataFrame, usual: Mapping[str, float]) -> bytes:
-    """Draw the clear rate of each agent over each kind of noise, with its interval.
+def noise_figure(
+    summaries: Mapping[str, Mapping[Key, Mapping[str, float]]],
+    conditions: Mapping[str, Mapping[str, Any]],
+) -> bytes:
+    """Draw the success rate of each agent over each kind of noise, with its interval.
 
     Args:
-        table: Rows with ``agent``, ``no_op_max``, ``sticky_probability``, ``episodes``,
-            ``clear_rate``, ``clear_rate_low`` and ``clear_rate_high``.
-        usual: What ``no_op_max`` and ``sticky_probability`` are while the other varies.
+        summaries: By noise and agent ``success_rate``, also with ``_low`` and ``_high``.
+        conditions: By noise ``no_op_max`` and ``sticky_probability``. Those of
+            ``default`` are held while the other one varies.
     """
+    usual = conditions["default"]
     with _style():
         figure = Figure(figsize=(_WIDTH, 4.0))
         left, right = figure.subplots(1, 2, sharey=True)
+        keys = list(summaries["default"])
+        styles = _Styles(keys)
         for axes, varied, held, label in (
             (left, "sticky_probability", "no_op_max", "sticky probability, per frame"),
             (right, "no_op_max", "sticky_probability", "most idle frames at the start"),
         ):
-            rows = table.loc[table[held] == usual[held]].sort_values(by=[varied])
-            for agent, of_agent in rows.groupby("agent", sort=False):
-                rate = of_agent["clear_rate"]
-                below = rate - of_agent["clear_rate_low"]
-                above = of_agent["clear_rate_high"] - rate
+            names = sorted(
+                (name for name in conditions if conditions[name][held] == usual[held]),
+                key=lambda name: conditions[name][varied],
+            )
+            values = np.array([conditions[name][varied] for name in names], float)
+            span = max(np.ptp(values), 1e-9)
+            for place, key in enumerate(keys):
+                rows = [summaries[name][key] for name in names]
+                rate = np.array([row["success_rate"] for row in rows])
+                low = rate - [row["success_rate_low"] for row in rows]
+                high = [row["success_rate_high"] for row in rows] - rate
+                # Side by side, or an agent would hide behind another one.
+                dodge = (place - (len(keys) - 1) / 2) * 0.012 * span
                 axes.errorbar(
-                    of_agent[varied],
+                    values + dodge,
                     rate,
-                    (below, above),
-                    label=agent,
-                    color=_colour(str(agent)),
-                    linestyle=_line_style(str(agent)),
-                    marker="o",
+                    (np.maximum(low, 0), np.maximum(high, 0)),
+                    label=styles.name(key),
+                    color=styles.colour(key),
+                    linestyle=styles.line(key),
+                    marker=styles.marker(key),
                     linewidth=2,
                     elinewidth=1,
                 )
             axes.set(xlabel=label, ylim=(-0.02, 1.02))
-        left.set(title="Clear rate under noise", ylabel="share of the episodes")
+        left.set(title="Success rate under noise", ylabel="share of the episodes")
         left.yaxis.set_major_formatter(PercentFormatter(1))
-        handles, labels = left.get_legend_handles_labels()
-        figure.legend(
-            handles, labels, frameon=False, loc="outside lower center", ncols=3
-        )
+        _legend(figure, left)
         return _png(figure)
 
 
+class _Styles:
+    """How agents are drawn, by their order: no name is known here."""
+
+    def __init__(self, keys: Any) -> None:
+        keys = list(keys)
+        self._tasks = list(dict.fromkeys(task for task, _ in keys))
+        recipes = dict.fromkeys(_recipe(agent) for _, agent in keys)
+        self._recipes = [recipe for recipe in recipes if recipe != "random"]
+
+    def name(self, key: Key) -> str:
+        """Return what a figure calls an agent."""
+        return key[1] if len(self._tasks) == 1 else f"{key[0]} {key[1]}"
+
+    def colour(self, key: Key) -> str:
+        recipe = _recipe(key[1])
+        if recipe == "random":
+            return _GREY
+        return _PALETTE[self._recipes.index(recipe) % len(_PALETTE)]
+
+    def line(self, key: Key) -> str:
+        seed = key[1].removeprefix(_recipe(key[1])).removeprefix("-")
+        return _LINE_STYLES[(int(seed or 1) - 1) % len(_LINE_STYLES)]
+
+    def marker(self, key: Key) -> str:
+        return _MARKERS[self._tasks.index(key[0]) % len(_MARKERS)]
+
+
+def _recipe(agent: str) -> str:
+    """Return an agent's name without its seed."""
+    recipe, dash, seed = agent.rpartition("-")
+    return recipe if dash and seed.isdecimal() else agent
+
+
 def _points(
-    axes: Axes, metrics: Mapping[str, Mapping[str, float]], name: str, text: str
+    axes: Axes,
+    metrics: Mapping[Key, Mapping[str, float]],
+    styles: _Styles,
+    name: str,
+    text: str,
 ) -> None:
     """Draw one point and one interval an agent, with the value above it."""
-    for place, (agent, row) in enumerate(metrics.items()):
+    for place, (key, row) in enumerate(metrics.items()):
         value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
-        colour = _colour(agent)
+        colour = styles.colour(key)
         axes.plot([low, high], [place, place], color=colour, linewidth=2.5, alpha=0.6)
         axes.plot(
             value, place, "o", color=colour, markersize=8, clip_on=False, zorder=3
@@ -236,13 +304,9 @@ def _points(
     axes.grid(axis="y", visible=False)
 
 
-def _colour(agent: str) -> str:
-    return _COLOURS[agent.rstrip("0123456789")]
-
-
-def _line_style(agent: str) -> str:
-    _, _, seed = agent.partition("-seed")
-    return _LINE_STYLES[(int(seed or 1) - 1) % len(_LINE_STYLES)]
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=3)
 
 
 def _style():

@@ -1,10 +1,10 @@
-"""Behavioural cloning: the policy learns to press what the demonstrations press."""
+"""Behavioural cloning: the policy learns to do what the demonstrations do."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,36 +12,39 @@ from torch.nn.functional import cross_entropy
 
 from warpzone.agents.policy import (
     Policy,
+    PolicyAgent,
     action_logits,
     log_probs_of,
-    set_weights,
     to_tensor,
-    weights_of,
 )
 from warpzone.core.errors import InputError
-from warpzone.core.params import CloningParams, GameParams
-from warpzone.envs.mario.actions import ACTION_SETS
-from warpzone.envs.mario.observation import ObsType
+from warpzone.core.params import CloningParams
 from warpzone.episodes.recording import Recording, watch
-from warpzone.training.checkpoint import (
-    optimizer_tensors,
-    restore_optimizer,
-    with_prefix,
-    without_prefix,
-)
-from warpzone.training.ema import Average
+from warpzone.training.checkpoint import like_parameters
+from warpzone.training.ema import MovingAverage
 
 
 @dataclass(frozen=True)
-class Demonstration:
-    """One or more episodes as the policy would have seen them."""
+class Transitions:
+    """One or more episodes as the actor would have seen them.
+
+    Raises:
+        ValueError: If the two do not have a row for each agent step.
+    """
 
     observations: np.ndarray
-    """Shape ``(T, frame_stack, height, width)`` or, of RAM, ``(T, 2048)``, uint8; row t
-    precedes action t."""
+    """Shape ``(T, ...)``; row t precedes action t."""
     probabilities: np.ndarray
     """Of each action, shape ``(T, actions)``, float32; 0 and 1 where somebody was
     watched."""
+
+    def __post_init__(self) -> None:
+        steps, rows = len(self.observations), len(self.probabilities)
+        if steps != rows or self.probabilities.ndim != 2:
+            raise ValueError(
+                f"transitions need probabilities (T, actions) for each observation, "
+                f"got {steps} observations and the shape {self.probabilities.shape}"
+            )
 
     def __len__(self) -> int:
         return len(self.observations)
@@ -52,11 +55,11 @@ class Demonstration:
         return self.probabilities.argmax(axis=1)
 
 
-# Of the average, per update.
+# Of the moving average, per update.
 _DECAY = 0.99
 
 
-class Fit(NamedTuple):
+class Metrics(NamedTuple):
     """How well the actor did: while it was fitted, or on pairs that it is measured on.
 
     A mean over those pairs, or over all batches that it was fitted to.
@@ -71,11 +74,10 @@ class Fit(NamedTuple):
 class Cloner:
     """Fits a policy's actor to demonstrations by cross-entropy. The critic stays.
 
-    The pictures are never shifted or flipped: where things are on the screen is when
-    to jump.
+    Frames are never shifted or flipped: where things are on the screen is when to jump.
 
     Args:
-        policy: Is trained in place, on the device that it is on.
+        agent: Its policy is trained in place, on the device that it is on.
         params: How to train.
         rng: Draws the batches.
 
@@ -84,38 +86,44 @@ class Cloner:
     """
 
     def __init__(
-        self, policy: Policy, params: CloningParams, rng: np.random.Generator
+        self, agent: PolicyAgent, params: CloningParams, rng: np.random.Generator
     ) -> None:
-        self._policy = policy
+        self._policy = agent.policy
+        self._key = agent.key
         self._params = params
         self._rng = rng
-        self.average = Average(policy, _DECAY)
+        self.average = MovingAverage(agent.policy, _DECAY)
         self._optimizer = torch.optim.AdamW(
-            policy.parameters(), params.learning_rate, weight_decay=params.weight_decay
+            agent.policy.parameters(),
+            params.learning_rate,
+            weight_decay=params.weight_decay,
         )
 
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Return all that training has changed so far; a view."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that training has changed so far."""
         return {
-            **with_prefix("policy", weights_of(self._policy)),
-            **with_prefix("average", self.average.tensors()),
-            **with_prefix("optimizer", optimizer_tensors(self._optimizer)),
+            "policy": dict(self._policy.state_dict()),
+            "average": self.average.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "rng": self._rng.bit_generator.state,
         }
 
-    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Go back to what `tensors` returned."""
-        set_weights(self._policy, without_prefix("policy", tensors))
-        self.average.restore(without_prefix("average", tensors))
-        restore_optimizer(self._optimizer, without_prefix("optimizer", tensors))
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to what `state_dict` returned."""
+        self._policy.load_state_dict(state["policy"])
+        self.average.load_state_dict(state["average"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        like_parameters(self._optimizer)
+        self._rng.bit_generator.state = state["rng"]
 
     def fit(
         self,
-        episodes: Sequence[Demonstration],
+        episodes: Sequence[Transitions],
         updates: int,
         anneal: bool = False,
         on_update: Callable[[], object] = lambda: None,
-    ) -> Fit:
-        """Go on training.
+    ) -> Metrics:
+        """Train on.
 
         Args:
             episodes: What to learn from, each of their steps as often as any other.
@@ -139,9 +147,10 @@ class Cloner:
                 )
             ]
             seen = np.stack([episode.observations[step] for episode, step in drawn])
-            odds = np.stack([episode.probabilities[step] for episode, step in drawn])
-            wanted = torch.from_numpy(odds).to(self._policy.device)
-            logits = log_probs_of(self._policy, to_tensor(seen, self._policy.device))
+            labels = np.stack([episode.probabilities[step] for episode, step in drawn])
+            wanted = torch.from_numpy(labels).to(self._policy.device)
+            tensor = to_tensor(seen, self._policy.device)
+            logits = log_probs_of(self._policy, self._key, tensor)
             loss = cross_entropy(logits, wanted)
             self._optimizer.zero_grad()
             loss.backward()
@@ -150,47 +159,49 @@ class Cloner:
             loss_sum += loss.item()
             right += int((logits.argmax(dim=1) == wanted.argmax(dim=1)).sum())
             on_update()
-        return Fit(loss_sum / updates, right / (updates * size))
+        return Metrics(loss_sum / updates, right / (updates * size))
 
 
 def watch_all(
     recordings: Sequence[Recording],
-    game: GameParams,
+    kwargs: Mapping[str, Any],
+    key: str,
+    actions: int,
     source: str,
     on_episode: Callable[[], object] = lambda: None,
-    obs_type: ObsType = "pictures",
-) -> list[Demonstration]:
+) -> list[Transitions]:
     """Replay recordings side by side, each one checked, and see what was seen.
 
     Args:
         recordings: What to play.
-        game: How agents see the game and what they may press.
+        kwargs: Of the env, as params.yaml has them.
+        key: What to see.
+        actions: How many there are.
         source: The file that the recordings come from, for messages.
         on_episode: Called after each recording.
-        obs_type: As `warpzone.envs.mario.env.MarioEnv` has it.
 
     Raises:
-        InputError: If a replay fails or does not fit the game.
+        InputError: If a replay fails or does not fit the env.
     """
-    certain = np.eye(len(ACTION_SETS[game.action_set]), dtype=np.float32)
+    certain = np.eye(actions, dtype=np.float32)
 
-    def watch_line(line: int) -> Demonstration:
-        observations, actions = watch(
-            recordings[line], game, f"{source}, line {line + 1}", obs_type
+    def watch_line(line: int) -> Transitions:
+        observations, chosen = watch(
+            recordings[line], kwargs, (key,), f"{source}, line {line + 1}"
         )
-        return Demonstration(observations, certain[actions])
+        return Transitions(observations[key], certain[chosen])
 
-    demonstrations = []
+    episodes = []
     with ThreadPoolExecutor(os.process_cpu_count()) as pool:
-        for demonstration in pool.map(watch_line, range(len(recordings))):
-            demonstrations.append(demonstration)
+        for episode in pool.map(watch_line, range(len(recordings))):
+            episodes.append(episode)
             on_episode()
-    return demonstrations
+    return episodes
 
 
 def split_episodes(
-    episodes: Sequence[Demonstration], held_out_share: float
-) -> tuple[Sequence[Demonstration], Sequence[Demonstration]]:
+    episodes: Sequence[Transitions], held_out_share: float
+) -> tuple[Sequence[Transitions], Sequence[Transitions]]:
     """Divide whole episodes into those to train on and, the last ones, to hold out.
 
     Neighbouring frames are near-copies, so a split by transition would leak.
@@ -207,21 +218,22 @@ def split_episodes(
     return episodes[:-held_out], episodes[-held_out:]
 
 
-def join(episodes: Sequence[Demonstration]) -> Demonstration:
+def join(episodes: Sequence[Transitions]) -> Transitions:
     """Put episodes one after another."""
-    return Demonstration(
+    return Transitions(
         np.concatenate([episode.observations for episode in episodes]),
         np.concatenate([episode.probabilities for episode in episodes]),
     )
 
 
-def measure(policy: Policy, pairs: Demonstration) -> tuple[Fit, np.ndarray]:
+def measure(policy: Policy, key: str, pairs: Transitions) -> tuple[Metrics, np.ndarray]:
     """Return how well a policy predicts actions, and its likeliest actions.
 
     The second has the shape ``(T,)``, int64.
     """
-    log_probs = action_logits(policy, pairs.observations)
+    log_probs = action_logits(policy, key, pairs.observations)
     predictions = log_probs.argmax(axis=1)
     losses = -(pairs.probabilities * log_probs).sum(axis=1)
     right = predictions == pairs.actions
-    return Fit(float(losses.mean(dtype=np.float64)), float(right.mean())), predictions
+    loss = float(losses.mean(dtype=np.float64))
+    return Metrics(loss, float(right.mean())), predictions

@@ -1,4 +1,4 @@
-"""Checkpoints: what is killed goes on, and ends in the same bytes.
+"""Checkpoints: an interrupted stage resumes bit for bit.
 
 They are no outputs. A stage keeps them in a folder that is named after all that decides
 its result, so a run with other parameters, inputs or code never finds them.
@@ -7,30 +7,26 @@ its result, so a run with other parameters, inputs or code never finds them.
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load, save
 
 from warpzone.core.errors import InputError
-from warpzone.core.files import locked, write_bytes
+from warpzone.core.files import locked, read_bytes, write_bytes
 
 _LIBRARY = Path(__file__).parents[1]
 
 
-class Part(NamedTuple):
-    """What is stored under one name."""
-
-    tensors: dict[str, torch.Tensor]
-    state: Any
-    """What JSON can say, to the bit: floats keep all their digits."""
-
-
 class Checkpoint:
     """A folder of named parts, each of them whole or absent.
+
+    A part is a tree of dictionaries, lists, tensors, NumPy arrays, and what JSON can
+    say, to the bit: floats keep all their digits.
 
     Args:
         folder: Is created when something is saved.
@@ -39,18 +35,19 @@ class Checkpoint:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def save(self, name: str, tensors: dict[str, torch.Tensor], state: Any) -> None:
+    def save(self, name: str, tree: Any) -> None:
         """Store a part in place of the one of that name."""
-        plain = {key: t.detach().cpu().contiguous() for key, t in tensors.items()}
-        # Keys in their order: that of a table's columns counts.
-        content = save(plain, {"state": json.dumps(state)})
+        tensors: dict[str, torch.Tensor] = {}
+        state = json.dumps(_flatten(tree, tensors)).encode()
+        tensors["state"] = torch.frombuffer(bytearray(state), dtype=torch.uint8)
+        content = save(tensors)
         write_bytes(self._path(name), hashlib.sha256(content).digest() + content)
 
     def has(self, name: str) -> bool:
-        """Whether a part was saved."""
+        """Return whether a part was saved."""
         return self._path(name).exists()
 
-    def load(self, name: str) -> Part:
+    def load(self, name: str) -> Any:
         """Return a part.
 
         Raises:
@@ -63,9 +60,9 @@ class Checkpoint:
             raise InputError(
                 f"{path}: is missing or damaged: delete {self.folder} to begin anew"
             )
-        size = int.from_bytes(content[:8], "little")
-        header = json.loads(content[8 : 8 + size])
-        return Part(load(content), json.loads(header["__metadata__"]["state"]))
+        tensors = load(content)
+        state = json.loads(tensors["state"].numpy().tobytes())
+        return _restore(state, tensors)
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.checkpoint"
@@ -79,7 +76,7 @@ def checkpointed(
 
     Args:
         root: Where the checkpoints of all stages lie.
-        stage: Its name.
+        stage: Its name, with what tells its cells apart.
         facts: Parameters and whatever else decides the result; JSON can say it.
         inputs: Files and folders that decide it too. The library's own code is added.
 
@@ -90,10 +87,7 @@ def checkpointed(
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for path in sorted(_files_in([*inputs, _LIBRARY])):
         name = path.relative_to(_LIBRARY) if path.is_relative_to(_LIBRARY) else path
-        try:
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        content = hashlib.sha256(read_bytes(path)).hexdigest()
         digest.update(f"{name.as_posix()} {content}\n".encode())
     with locked(root / f"{stage}.lock"):
         checkpoint = Checkpoint(root / f"{stage}-{digest.hexdigest()[:16]}")
@@ -101,45 +95,46 @@ def checkpointed(
         shutil.rmtree(checkpoint.folder, ignore_errors=True)
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Return what an optimizer remembers of each parameter."""
-    return {
-        f"{index}.{name}": tensor
-        for index, remembered in optimizer.state_dict()["state"].items()
-        for name, tensor in remembered.items()
-    }
+def like_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Lay out what an optimizer remembers as its parameters are.
+
+    Loading keeps the numbers and loses the layout, which decides how sums are rounded.
+    """
+    for parameter, remembered in optimizer.state.items():
+        for name, tensor in remembered.items():
+            if tensor.shape == parameter.shape:
+                remembered[name] = torch.empty_like(parameter).copy_(tensor)
 
 
-def restore_optimizer(
-    optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]
-) -> None:
-    """Make an optimizer remember what `optimizer_tensors` returned."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, tensor in tensors.items():
-        index, name = key.split(".")
-        parameter = parameters[int(index)]
-        # In the parameter's layout, as the optimizer itself makes them.
-        is_like_it = tensor.shape == parameter.shape
-        kept = torch.empty_like(parameter if is_like_it else tensor).copy_(tensor)
-        state.setdefault(int(index), {})[name] = kept
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
+def _flatten(tree: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    """Return a tree that JSON can say, with the names of tensors that are put aside."""
+    match tree:
+        case torch.Tensor():
+            name = str(len(tensors))
+            tensors[name] = tree.detach().cpu().clone().contiguous()
+            return {"tensor": name}
+        case np.ndarray():
+            name = str(len(tensors))
+            tensors[name] = torch.from_numpy(np.ascontiguousarray(tree))
+            return {"array": name}
+        case dict():
+            return {"items": [[k, _flatten(v, tensors)] for k, v in tree.items()]}
+        case list() | tuple():
+            return [_flatten(item, tensors) for item in tree]
+        case np.generic():
+            return tree.item()
+    return tree
 
 
-def with_prefix(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """Put a name before every tensor's."""
-    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
-
-
-def without_prefix(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """Return the tensors that `with_prefix` named."""
-    start = f"{prefix}/"
-    return {
-        name.removeprefix(start): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(start)
-    }
+def _restore(tree: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    if isinstance(tree, list):
+        return [_restore(item, tensors) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    [(kind, value)] = tree.items()
+    if kind == "items":
+        return {key: _restore(item, tensors) for key, item in value}
+    return tensors[value] if kind == "tensor" else tensors[value].numpy()
 
 
 def _files_in(paths: Iterable[Path]) -> Iterator[Path]:

@@ -1,24 +1,22 @@
 """A moving average of what a network becomes while it is trained."""
 
-from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
-import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from warpzone.agents.policy import Policy, set_weights, weights_of
-from warpzone.training.checkpoint import with_prefix, without_prefix
+from warpzone.agents.policy import Policy
 
 
-class Average:
+class MovingAverage:
     """A moving average of a policy's weights.
 
     Single steps of training push the weights to and fro, and a level full of obstacles
-    shows it: their average plays better than any of them.
+    shows it: their average plays better than any of them. Hilton et al. 2022,
+    https://arxiv.org/abs/2110.00641.
 
     Args:
         policy: The policy to follow. Before the first update it counts as it is.
-        decay: What an update leaves of the average, in [0, 1].
+        decay: Weight of the old average at an update, in [0, 1].
 
     Attributes:
         policy: One with the averaged weights.
@@ -35,12 +33,10 @@ class Average:
         """Take in what the policy has become."""
         self._model.update_parameters(self._followed)
 
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Return all that the average depends on; a view."""
-        weights = with_prefix("weights", weights_of(self.policy))
-        return weights | {"updates": self._model.n_averaged}
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the average depends on."""
+        return dict(self._model.state_dict())
 
-    def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Go back to what `tensors` returned."""
-        set_weights(self.policy, without_prefix("weights", tensors))
-        self._model.n_averaged.copy_(tensors["updates"])
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to what `state_dict` returned."""
+        self._model.load_state_dict(state)

@@ -20,9 +20,9 @@ from warpzone.envs.mario.state import (
     read_time,
 )
 from warpzone.envs.mario.surroundings import read_surroundings
-from warpzone.envs.nes.buttons import NO_BUTTONS, button_names
+from warpzone.envs.nes.buttons import NO_BUTTONS, action_name
 from warpzone.envs.nes.console import RAM_SIZE
-from warpzone.envs.nes.consoles import emulator_version
+from warpzone.envs.nes.consoles import emulator_version, installed_emulators
 from warpzone.envs.replayable import ObsType, ReplayableEnv
 
 
@@ -120,7 +120,14 @@ class MarioEnv(ReplayableEnv):
         "show_buttons",
     )
 
+    code_name = staticmethod(action_name)
     describe_state = staticmethod(read_surroundings)
+    rom_sha256 = staticmethod(rom_sha256)
+
+    @staticmethod
+    def kwargs_for(version: str) -> Mapping[str, Any] | None:
+        emulator = installed_emulators().get(version)
+        return {"emulator": emulator} if emulator else None
 
     def __init__(
         self,
@@ -191,15 +198,6 @@ class MarioEnv(ReplayableEnv):
     @property
     def version(self) -> str:
         return emulator_version(self.emulator)
-
-    @property
-    def rom_sha256(self) -> str:
-        """SHA-256 of the cartridge image."""
-        return rom_sha256()
-
-    @property
-    def action_names(self) -> list[str]:
-        return [button_names(code) for code in self.codes]
 
     @property
     def held(self) -> int:

@@ -96,28 +96,28 @@ class LevelPlay:
     is in control, or dead, or has cleared the level.
 
     Args:
-        emulator: The console. It is powered on and belongs to this object from now on.
+        console: It is powered on and belongs to this object from now on.
         name: The level, ``1-1`` to ``8-4``.
 
     Raises:
         ValueError: If the game has no such level.
     """
 
-    def __init__(self, emulator: Console, name: str) -> None:
+    def __init__(self, console: Console, name: str) -> None:
         if name not in LEVELS:
             raise ValueError(f"no level {name!r}: the game has 1-1 to 8-4")
         self.name = name
-        self.emulator = emulator
-        self.ram = emulator.ram
+        self.console = console
+        self.ram = console.ram
         self.emulator_frames = 0
         """Frames emulated since this object was made, cutscenes and all."""
         self._enter_level()
-        self._level_start = emulator.snapshot()
+        self._level_start = console.snapshot()
         self.restart()
 
     def restart(self) -> None:
         """Go back to the level's first frame, the same one every time."""
-        self.emulator.restore(self._level_start)
+        self.console.restore(self._level_start)
         self.odometer = Odometer(self.ram)
 
     def run(self, buttons: bytes) -> int:
@@ -129,7 +129,7 @@ class LevelPlay:
         played = 0
         is_over = False
         while played < len(buttons) and not is_over:
-            trace = self.emulator.run(buttons[played:])
+            trace = self.console.run(buttons[played:])
             frames = len(trace) // len(TRACED)
             played += frames
             self.emulator_frames += frames
@@ -155,18 +155,18 @@ class LevelPlay:
 
     def snapshot(self) -> "PlaySnapshot":
         """Return the state of the level. It is valid in this process only."""
-        return PlaySnapshot(self.emulator.snapshot(), self.odometer.copy())
+        return PlaySnapshot(self.console.snapshot(), self.odometer.copy())
 
     def restore(self, snapshot: "PlaySnapshot") -> None:
         """Bring back a state that `snapshot` returned on this level.
 
         Another object's will do if its console is of the same kind and still open.
         """
-        self.emulator.restore(snapshot.machine)
+        self.console.restore(snapshot.machine)
         self.odometer = snapshot.odometer.copy()
 
     def _emulate(self, buttons: int) -> None:
-        self.emulator.advance(buttons)
+        self.console.advance(buttons)
         self.emulator_frames += 1
 
     def _enter_level(self) -> None:
@@ -174,7 +174,7 @@ class LevelPlay:
         world, stage = map(int, self.name.split("-"))
         has_intro = world in _WORLDS_WITH_AN_INTRO and stage >= 2
         ram = self.ram
-        self.emulator.power_on()
+        self.console.power_on()
         self._tap_start()
         while read_time(ram) == 0:
             self._emulate(START)

@@ -19,7 +19,7 @@ from itertools import islice
 import numpy as np
 
 from warpzone.envs.mario.cartridge import make_console
-from warpzone.envs.mario.env import MarioEnv, hold_noisily
+from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.mario.level import LevelPlay, PlaySnapshot
 from warpzone.envs.mario.state import (
     is_cleared,
@@ -29,7 +29,7 @@ from warpzone.envs.mario.state import (
     read_state,
 )
 from warpzone.envs.nes.buttons import LEFT, NO_BUTTONS, RIGHT, A, B
-from warpzone.episodes.recording import Recording
+from warpzone.envs.replayable import hold_noisily
 
 RUN = RIGHT | B
 JUMP = RIGHT | A | B
@@ -97,47 +97,37 @@ class Planner:
         self._env = env
         # Restoring is not exact to the last frame, see `Console.snapshot`: the
         # environment's own console is never restored, so that its log replays.
-        self._play = LevelPlay(make_console(env.game.emulator), env.game.level)
+        self._play = LevelPlay(make_console(env.emulator), env.level)
         masks = (NO_BUTTONS, LEFT, RIGHT, JUMP, A | LEFT)
         moves = (RUN, JUMP, LEFT, A | LEFT, NO_BUTTONS)
-        self._moves = [mask for mask in moves if mask in env.buttons]
-        self._detours = [mask for mask in masks if mask in env.buttons]
+        self._moves = [mask for mask in moves if mask in env.codes]
+        self._detours = [mask for mask in masks if mask in env.codes]
         # The same ones every time, so that equal states get equal plans.
         self._draws = np.random.default_rng(0).random(
-            (TRIALS, TRIAL_STEPS, env.game.frame_skip)
+            (TRIALS, TRIAL_STEPS, env.frame_skip)
         )
-        self.forget()
+        self.reset()
 
     @property
-    def emulator_frames(self) -> int:
+    def emulated_frames(self) -> int:
         """Frames emulated so far, to plan and to play."""
-        return self._play.emulator_frames + self._env.play.emulator_frames
-
-    def demonstrate(self, seed: int) -> Recording:
-        """Play an episode under the environment's noise."""
-        self._env.reset(seed=seed)
-        self.forget()
-        ended = False
-        while not ended:
-            _, _, terminated, truncated, _ = self._env.step(self.decide())
-            ended = terminated or truncated
-        return Recording.of_episode(self._env, seed)
+        return self._play.emulator_frames + self._env.emulated_frames
 
     def decide(self) -> int:
         """Return the action, an index into the environment's action set."""
         ram = bytes(self._env.play.ram)
         as_expected = bool(self._expected) and self._expected[0] == ram
         if not as_expected:
-            self.forget()
+            self.reset()
         if len(self._plan) < FRESH or self._presses_a(self._plan):
             self._play.restore(self._env.play.snapshot())
             self._plan, after = self._search(self._moment())
             self._expected = [ram, *(moment.ram for moment in after)]
         self._expected.pop(0)
-        return self._env.buttons.index(self._plan.pop(0))
+        return self._env.codes.index(self._plan.pop(0))
 
-    def forget(self) -> None:
-        """Make a new plan at the next decision."""
+    def reset(self) -> None:
+        """Begin an episode, or make a new plan at the next decision."""
         self._plan: list[int] = []
         self._expected: list[bytes] = []
 
@@ -163,11 +153,12 @@ class Planner:
     def _survived(self, here: _Moment, plan: list[int]) -> int:
         """Return how often Mario survives a plan under noise, of `TRIALS`."""
         survived = 0
+        sticky = self._env.sticky_probability
         for draws in self._draws:
             self._play.restore(here.snapshot)
             held = self._env.held
             for mask, step_draws in zip(plan, draws, strict=False):
-                frames = hold_noisily(held, mask, step_draws, self._env.noise)
+                frames = hold_noisily(held, mask, step_draws, sticky)
                 self._play.run(frames)
                 held = frames[-1]
                 if self._play.is_over:
@@ -352,7 +343,7 @@ class Planner:
         return moments
 
     def _advance(self, mask: int) -> _Moment:
-        self._play.run(bytes([mask]) * self._env.game.frame_skip)
+        self._play.run(bytes([mask]) * self._env.frame_skip)
         return self._moment()
 
     def _moment(self) -> _Moment:

@@ -1,0 +1,24 @@
+"""Copy what a recipe starts from, so that an agent depends on its own start only.
+
+Reads models/ENV/TASK/bc/ where the recipe's `start` is bc, else nothing. Writes
+models/ENV/TASK/starts/RECIPE/.
+"""
+
+from warpzone.core.files import read_bytes, write_bytes, write_text
+from warpzone.core.names import cell
+from warpzone.core.stage import read_arguments, run_stage
+
+
+def main() -> None:
+    params, arguments = read_arguments(__doc__, "task", "recipe")
+    recipe = params.recipes[arguments.recipe]
+    folder = cell("models", params.env, arguments.task, "starts", arguments.recipe)
+    if recipe.start == "bc":
+        clone = cell("models", params.env, arguments.task, "bc")
+        for path in sorted(clone.iterdir()):
+            write_bytes(folder / path.name, read_bytes(path))
+    write_text(folder / "start.txt", f"{recipe.start}\n")
+
+
+if __name__ == "__main__":
+    run_stage(main)

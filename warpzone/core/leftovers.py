@@ -1,0 +1,45 @@
+"""What agents leave behind that params.yaml no longer names.
+
+`compare` depends on a folder, since DVC cannot list files by a parameter. A clone that
+never had these agents has only the others' files there.
+"""
+
+import shutil
+from pathlib import Path
+
+from warpzone.core.names import cell
+from warpzone.core.params import Params
+
+LEFTOVERS = Path(".leftovers")
+
+
+def set_aside(params: Params) -> list[Path]:
+    """Move episodes and curves of unnamed agents of the env to .leftovers/.
+
+    DVC has them in its cache, too, and brings them back when they are named again.
+
+    Returns:
+        What was moved.
+    """
+    env, run = params.env, params.run
+    trained = params.agents[-len(run.recipes) * len(run.seeds) :]
+    wanted = {
+        cell("data/episodes", env, task, agent, f"{noise}{end}")
+        for task in run.tasks
+        for agent in params.agents
+        for noise in params.evaluate.noises
+        for end in (".csv", ".jsonl")
+    } | {
+        cell("plots/train_rl", env, task, f"{agent}.csv")
+        for task in run.tasks
+        for agent in trained
+    }
+    moved = []
+    for root in ("data/episodes", "plots/train_rl"):
+        for path in sorted(Path(root, env).rglob("*")):
+            if path.is_file() and path not in wanted:
+                target = LEFTOVERS / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.move(path, target)
+                moved.append(path)
+    return moved

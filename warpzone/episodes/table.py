@@ -1,0 +1,255 @@
+"""The table of episodes, one row each, and what it says of an agent."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from warpzone.core.errors import InputError
+from warpzone.core.files import one_line
+from warpzone.envs.replayable import ReplayableEnv
+from warpzone.episodes.statistics import (
+    Interval,
+    bootstrap_difference,
+    bootstrap_mean,
+    newcombe,
+    wilson,
+)
+
+COLUMNS: dict[Hashable, Any] = {
+    "agent": "str",
+    "task": "str",
+    "noise": "str",
+    "level": "str",
+    "seed": "int64",
+    "no_op_max": "int64",
+    "sticky_probability": "float64",
+    "success": "bool",
+    "progress": "float64",
+    "agent_steps": "int64",
+    "emulator_frames": "int64",
+    "episode_return": "float64",
+    "cause": "str",
+    "place": "Int64",
+}
+"""Columns of an episode table and their types; those of the world follow.
+
+``progress`` is in the world's unit. ``emulator_frames`` are those that the player
+controls, idle frames at the start included. ``cause`` is what ended the episode.
+``place`` is where the agent failed, in the unit of progress: for Mario the pixels from
+the left edge of the area that he died in; empty where the world has no places, or the
+agent did not fail.
+"""
+
+
+@dataclass(frozen=True, order=True)
+class Score:
+    """How well an agent plays. The higher success rate wins, then the longer way."""
+
+    success_rate: float
+    progress: float
+    """Mean over the episodes, in the world's unit."""
+    episodes: int = field(compare=False)
+    """That were played to know, in so many ``agent_steps`` and ``emulator_frames``."""
+    agent_steps: int = field(default=0, compare=False)
+    emulator_frames: int = field(default=0, compare=False)
+
+    @classmethod
+    def of(cls, table: pd.DataFrame) -> Self:
+        """Reduce an episode table."""
+        rate, progress = table[["success", "progress"]].mean()
+        steps, frames = table[["agent_steps", "emulator_frames"]].sum()
+        return cls(float(rate), float(progress), len(table), int(steps), int(frames))
+
+    @property
+    def successes(self) -> int:
+        """Episodes that succeeded."""
+        return round(self.success_rate * self.episodes)
+
+    @property
+    def interval(self) -> Interval:
+        """Wilson's 95 % interval of the success rate."""
+        return wilson(self.successes, self.episodes)
+
+
+def columns_of(world: type[ReplayableEnv]) -> dict[Hashable, Any]:
+    """Return the columns of a world's episode tables, and their types."""
+    return COLUMNS | dict(world.COLUMNS)
+
+
+def causes_of(world: type[ReplayableEnv]) -> tuple[str, ...]:
+    """Return what can end an episode in a world."""
+    return (*world.SUCCESSES, *world.FAILURES, "stuck", "time_limit")
+
+
+def row_of(env: ReplayableEnv, seed: int, info: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of the episode that has just ended in an env.
+
+    All of its columns but ``agent``, ``task`` and ``noise``.
+    """
+    return {
+        "level": env.level,
+        "seed": seed,
+        "no_op_max": env.no_op_max,
+        "sticky_probability": env.sticky_probability,
+        "success": info["is_success"],
+        "progress": float(info["progress"]),
+        "agent_steps": info["steps"],
+        "emulator_frames": len(env.frame_actions),
+        "episode_return": info["reward"],
+        "cause": info["cause"],
+        "place": info["place"],
+        **{name: info[name] for name in env.COLUMNS},
+    }
+
+
+def read_episodes(
+    path: Path, world: type[ReplayableEnv], **expected: str
+) -> pd.DataFrame:
+    """Read the episode table of an agent.
+
+    Args:
+        path: The file.
+        world: Where the episodes were played.
+        expected: What ``agent``, ``task`` and ``noise`` have to be.
+
+    Raises:
+        InputError: With the file and the reason.
+    """
+    columns = columns_of(world)
+    try:
+        table = pd.read_csv(path, dtype=columns)
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"{path}: is not an episode table: {one_line(error)}"
+        ) from error
+    if list(table) != list(columns):
+        raise InputError(f"{path}: has the columns {list(table)}, not {list(columns)}")
+    if len(table) == 0:
+        raise InputError(f"{path}: holds no episode")
+    wrong = {name: table[name].isna() for name in columns if name != "place"}
+    wrong |= {name: table[name] != value for name, value in expected.items()}
+    wrong["cause"] = ~table["cause"].isin(causes_of(world))
+    wrong["success"] = table["success"] != table["cause"].isin(world.SUCCESSES)
+    wrong["place"] = table["place"].notna() & ~table["cause"].isin(world.FAILURES)
+    for column, is_wrong in wrong.items():
+        if is_wrong.any():
+            row = int(is_wrong.to_numpy().argmax())
+            raise InputError(
+                f"{path}, line {row + 2}: {column} cannot be {table[column][row]!r} in "
+                f"an episode of {' '.join(expected.values())} that ended by "
+                f"{table['cause'][row]!r}"
+            )
+    return table
+
+
+def check_comparable(tables: Mapping[str, pd.DataFrame]) -> None:
+    """Check that all agents played the same episodes: level, seeds and noise.
+
+    Args:
+        tables: Episode tables by agent.
+
+    Raises:
+        InputError: If two of them differ.
+    """
+    (first, reference), *others = tables.items()
+    for agent, table in others:
+        for column in ("level", "seed", "no_op_max", "sticky_probability"):
+            ours, theirs = table[column].tolist(), reference[column].tolist()
+            if ours != theirs:
+                raise InputError(
+                    f"the episodes of {agent} and {first} differ in {column}: "
+                    f"{len(ours)} episodes from {ours[0]!r} and {len(theirs)} episodes "
+                    f"from {theirs[0]!r}; evaluate both again"
+                )
+
+
+def summarise(
+    table: pd.DataFrame,
+    causes: Sequence[str],
+    samples: int,
+    rng: np.random.Generator,
+) -> dict[str, float | int]:
+    """Reduce an episode table to metrics, with 95 % intervals ``_low`` to ``_high``.
+
+    The interval of ``success_rate`` is Wilson's. That of the mean progress is a
+    bootstrap's: where one agent dies in a few places, distances lie in a few clumps,
+    and no formula for the bell curve fits.
+
+    Args:
+        table: Episodes of one agent under one noise.
+        causes: What can end an episode.
+        samples: Of the bootstrap.
+        rng: Of the bootstrap.
+    """
+    score = Score.of(table)
+    progress = table["progress"].to_numpy()
+    ended = table["cause"].tolist()
+    return {
+        "episodes": score.episodes,
+        **_with_interval("success_rate", score.success_rate, score.interval),
+        **_with_interval(
+            "progress_mean", score.progress, bootstrap_mean(progress, samples, rng)
+        ),
+        "progress_median": _rounded(np.median(progress)),
+        "agent_steps_mean": _rounded(score.agent_steps / score.episodes),
+        "episode_return_mean": _rounded(table["episode_return"].mean()),
+        **{f"ended_by_{cause}": ended.count(cause) for cause in causes},
+    }
+
+
+def contrast(
+    a: pd.DataFrame, b: pd.DataFrame, samples: int, rng: np.random.Generator
+) -> dict[str, float]:
+    """Compare two agents: a minus b, with 95 % intervals ``_low`` to ``_high``.
+
+    Success rates by Newcombe's interval, progress by a bootstrap. The seeds are the
+    same, but two agents part ways after the first decisions, so the episodes count as
+    independent.
+
+    Args:
+        a: Episodes of one agent.
+        b: Episodes of the other.
+        samples: Of the bootstrap.
+        rng: Of the bootstrap.
+    """
+    ours, theirs = Score.of(a), Score.of(b)
+    rates = newcombe(ours.successes, len(a), theirs.successes, len(b))
+    progress = bootstrap_difference(
+        a["progress"].to_numpy(), b["progress"].to_numpy(), samples, rng
+    )
+    return _with_interval(
+        "success_rate", ours.success_rate - theirs.success_rate, rates
+    ) | _with_interval("progress_mean", ours.progress - theirs.progress, progress)
+
+
+def survival(table: pd.DataFrame, step: int) -> pd.DataFrame:
+    """Return the share of the episodes that got at least so far.
+
+    Args:
+        table: Episodes of one agent.
+        step: Of progress, between two rows of the result.
+
+    Returns:
+        Columns ``progress`` (0, ``step``, ... up to the first that nobody reached) and
+        ``share``.
+    """
+    furthest = table["progress"].to_numpy()
+    progress = np.arange(0, furthest.max() + step + 1, step)
+    share = (furthest[:, None] >= progress).mean(axis=0)
+    return pd.DataFrame({"progress": progress, "share": share})
+
+
+def _with_interval(name: str, value: float, interval: Interval) -> dict[str, float]:
+    return {
+        name: _rounded(value),
+        f"{name}_low": _rounded(interval.low),
+        f"{name}_high": _rounded(interval.high),
+    }
+
+
+def _rounded(value: float | np.floating) -> float:
+    return round(float(value), 4)

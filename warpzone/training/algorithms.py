@@ -1,0 +1,157 @@
+"""The algorithms that recipes name: a row each, all of Stable-Baselines3."""
+
+import inspect
+from typing import Any
+
+import stable_baselines3
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import VecEnv
+
+from warpzone.agents.networks import AsymmetricPolicy
+from warpzone.agents.policy import fast_on_cpu, policy_kwargs
+from warpzone.core.errors import InputError
+from warpzone.core.params import RecipeParams, both_halves
+
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
+    "ppo": stable_baselines3.PPO,
+}
+"""By the names that recipes give them. Each takes an actor-critic policy."""
+
+# What is decided here, or has no place in params.yaml.
+_OURS = {
+    "self",
+    "policy",
+    "env",
+    "seed",
+    "device",
+    "verbose",
+    "tensorboard_log",
+    "policy_kwargs",
+    "rollout_buffer_class",
+    "rollout_buffer_kwargs",
+    "replay_buffer_class",
+    "replay_buffer_kwargs",
+    "stats_window_size",
+    "sde_sample_freq",
+    "use_sde",
+    "_init_setup_model",
+}
+
+# Lowest and highest value that can work, by name; the others take 0 to a billion.
+_LIMITS = {
+    "batch_size": (2, 65_536),
+    "clip_range": (1e-6, 10.0),
+    "ent_coef": (0.0, 1.0),
+    "gae_lambda": (0.0, 1.0),
+    "gamma": (0.0, 1.0),
+    "learning_rate": (1e-12, 1.0),
+    "max_grad_norm": (1e-6, 1e6),
+    "n_epochs": (1, 1_000),
+    "n_steps": (1, 65_536),
+    "target_kl": (1e-6, 1e6),
+    "vf_coef": (0.0, 1e3),
+}
+
+
+def check_recipe(name: str, recipe: RecipeParams) -> None:
+    """Check a recipe against its algorithm's signature.
+
+    Every number of the signature has to be given, so that params.yaml owns it.
+
+    Raises:
+        InputError: In one line, with both halves of a misspelt key.
+    """
+    where = f"recipes.{name}"
+    if recipe.algorithm not in ALGORITHMS:
+        raise InputError(
+            f"params.yaml: {where}.algorithm = {recipe.algorithm!r}: it is one of "
+            f"{', '.join(ALGORITHMS)}"
+        )
+    parameters = inspect.signature(ALGORITHMS[recipe.algorithm]).parameters
+    known = {key: p.default for key, p in parameters.items() if key not in _OURS}
+    given = recipe.algorithm_kwargs
+    needed = {key for key, default in known.items() if _is_number(default)}
+    missing, unknown = (
+        sorted(needed - given.keys()),
+        sorted(given.keys() - known.keys()),
+    )
+    if missing or unknown:
+        [said] = both_halves(
+            {where: missing} if missing else {}, {where: unknown} if unknown else {}
+        )
+        raise InputError(f"params.yaml: {said}")
+    for key, value in given.items():
+        _check_value(f"{where}.{key}", key, value, known[key])
+    if ("ent_coef" in known) != (recipe.final_ent_coef is not None):
+        verb = "lacks" if "ent_coef" in known else "has, without an ent_coef,"
+        raise InputError(f"params.yaml: {where} {verb} final_ent_coef")
+    rollout = recipe.n_envs * given.get("n_steps", 0)
+    if "batch_size" in given and rollout % given["batch_size"]:
+        raise InputError(
+            f"params.yaml: {where}: batch_size {given['batch_size']} does not divide "
+            f"the rollout of n_envs x n_steps = {rollout}"
+        )
+
+
+def make_model(
+    recipe: RecipeParams,
+    envs: VecEnv,
+    world: str,
+    actor_key: str,
+    seed: int,
+    device: torch.device,
+    writers: list[KVWriter],
+) -> BaseAlgorithm:
+    """Return an algorithm as a recipe says, with random weights.
+
+    Args:
+        recipe: As params.yaml has it.
+        envs: ``recipe.n_envs`` environments.
+        world: Whose they are.
+        actor_key: What the actor sees of them.
+        seed: Seeds torch, NumPy's global generator, which SB3 shuffles with, and the
+            environments: ``seed``, ``seed + 1``, ...
+        device: Where the policy is trained.
+        writers: Take what SB3's logger dumps.
+    """
+    kwargs = recipe.algorithm_kwargs
+    kwargs["learning_rate"] = LinearSchedule(
+        kwargs["learning_rate"], recipe.final_learning_rate, end_fraction=1.0
+    )
+    model = ALGORITHMS[recipe.algorithm](
+        AsymmetricPolicy,
+        envs,
+        seed=seed,
+        device=device,
+        policy_kwargs=policy_kwargs(world, actor_key),
+        **kwargs,
+    )
+    fast_on_cpu(model.policy)
+    # SB3's own logger would leave an empty folder in the temporary one.
+    model.set_logger(Logger(folder=None, output_formats=writers))
+    return model
+
+
+def _check_value(where: str, key: str, value: Any, default: Any) -> None:
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise InputError(f"params.yaml: {where} = {value!r}: write true or false")
+        return
+    if value is None and default is None:
+        return
+    is_whole = isinstance(default, int)
+    if not _is_number(value) or (is_whole and not isinstance(value, int)):
+        kind = "a whole number" if is_whole else "a number"
+        raise InputError(f"params.yaml: {where} = {value!r:.80}: write {kind}")
+    low, high = _LIMITS.get(key, (0, 10**9))
+    if not low <= value <= high:
+        raise InputError(
+            f"params.yaml: {where} = {value!r}: it should be from {low:g} to {high:g}"
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,180 @@
+"""Train an agent by an algorithm of Stable-Baselines3, as a recipe says."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import batched
+from typing import Any
+
+import pandas as pd
+import torch
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.logger import KVWriter
+from stable_baselines3.common.vec_env import VecEnv
+
+from warpzone.agents.policy import Policy, PolicyAgent
+from warpzone.core.params import RecipeParams
+from warpzone.core.seeds import Purpose, episode_seed
+from warpzone.envs.replayable import ReplayableEnv
+from warpzone.episodes.play import play_episodes
+from warpzone.episodes.table import Score
+from warpzone.training.algorithms import make_model
+from warpzone.training.callbacks import (
+    CriticWarmup,
+    EntropySchedule,
+    Evaluate,
+    KeepCheckpoint,
+    LearningCurve,
+    Progress,
+    UpdateAverage,
+    best_policy,
+    stops,
+)
+from warpzone.training.checkpoint import Checkpoint
+from warpzone.training.ema import MovingAverage
+
+# Episodes between two questions whether the goal is out of reach.
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Training:
+    """Result of `train`."""
+
+    curve: pd.DataFrame
+    """See `warpzone.training.callbacks.LearningCurve`; row 0 is the start."""
+    policy: Policy
+    """The averaged policy that `Evaluate` kept, the start included."""
+    best_row: int
+    """Its row in the curve."""
+    ended_by: str
+    """``budget``, ``goal`` or ``collapse``."""
+
+    def summary(self) -> dict[str, Any]:
+        """Return what it took and how well the policy played, as metrics."""
+        start, best, final = (self.curve.iloc[row] for row in (0, self.best_row, -1))
+        spent = ("episodes", "agent_steps", "emulator_frames")
+        evaluations = self.curve[[f"eval_{name}" for name in spent]].sum()
+        return {
+            "agent_steps": int(final["agent_steps"]),
+            "emulator_frames": int(final["emulator_frames"]),
+            "best_agent_steps": int(best["agent_steps"]),
+            "ended_by": self.ended_by,
+            **{str(name): int(total) for name, total in evaluations.items()},
+            **{
+                f"eval_{part}_{name}": round(row[f"eval_{part}"], digits)
+                for part, digits in (("success_rate", 4), ("progress", 1))
+                for name, row in (("start", start), ("best", best), ("final", final))
+            },
+        }
+
+
+def train(
+    envs: VecEnv,
+    start: PolicyAgent,
+    world: str,
+    recipe: RecipeParams,
+    seed: int,
+    score: Callable[[Policy], Score],
+    device: torch.device,
+    checkpoint: Checkpoint | None = None,
+    on_agent_steps: Callable[[int], object] = lambda _: None,
+    writers: Sequence[KVWriter] = (),
+) -> Training:
+    """Train an agent; what is scored and returned is a moving average of its policy.
+
+    Args:
+        envs: ``recipe.n_envs`` environments, each a
+            `warpzone.envs.curriculum.training_env`.
+        start: The agent to start from.
+        world: Whose environments they are.
+        recipe: How to train.
+        seed: Seeds torch, NumPy's global generator, which SB3 shuffles with, and the
+            environments: ``seed``, ``seed + 1``, ...
+        score: Plays a policy. It must not use the generators above.
+        device: Where the policy is trained and the rollouts are kept.
+        checkpoint: Where the training is saved before each row of the curve. What it
+            holds is resumed.
+        on_agent_steps: Called with the number of agent steps just taken.
+        writers: Take what SB3's logger says of each update.
+    """
+    model = make_model(recipe, envs, world, start.key, seed, device, list(writers))
+    model.policy.load_state_dict(start.policy.state_dict())
+    total, log_freq = recipe.total_timesteps, recipe.log_freq
+    average = MovingAverage(model.policy, recipe.ema_decay)  # pyright: ignore[reportArgumentType]
+    curve = LearningCurve(log_freq, total)
+    evaluate = Evaluate(average, score, curve, recipe.eval_freq, total)
+    update_average = UpdateAverage(average, log_freq, total)
+    ends = stops(evaluate, recipe)
+    callbacks: list[BaseCallback] = [
+        Progress(on_agent_steps),
+        update_average,
+        curve,
+        evaluate,
+        *ends,
+    ]
+    if recipe.critic_warmup:
+        callbacks.append(CriticWarmup(recipe.critic_warmup))
+    if recipe.final_ent_coef is not None:
+        entropy = recipe.algorithm_kwargs["ent_coef"]
+        callbacks.append(EntropySchedule(entropy, recipe.final_ent_coef))
+    if checkpoint is not None:
+        parts = {"average": update_average, "curve": curve, "evaluate": evaluate}
+        keep = KeepCheckpoint(checkpoint, parts, log_freq, total)
+        callbacks.append(keep)
+        if checkpoint.has("state"):
+            keep.restore(model)
+            curve.model = model
+            curve.count_on()
+            on_agent_steps(model.num_timesteps)
+    model.learn(
+        total - model.num_timesteps,
+        CallbackList(callbacks),
+        log_interval=None,  # pyright: ignore[reportArgumentType]
+        reset_num_timesteps=False,
+    )
+    is_spent = model.num_timesteps >= total
+    reached = [end.ended_by for end in ends if end.is_reached and not is_spent]
+    return Training(
+        curve=pd.DataFrame(curve.rows),
+        policy=best_policy(evaluate, average),
+        best_row=evaluate.best_row,
+        ended_by=reached[0] if reached else "budget",
+    )
+
+
+def make_score(
+    agent: PolicyAgent,
+    make_env: Callable[[str], ReplayableEnv],
+    levels: Sequence[str],
+    recipe: RecipeParams,
+    seed: int,
+) -> Callable[[Policy], Score]:
+    """Return what scores policies on episodes that nothing else plays.
+
+    It plays no more of them once the goal is out of reach: the upper end of the success
+    rate's 95 % interval is below it.
+
+    Args:
+        agent: How policies play.
+        make_env: Makes an env on a level.
+        levels: The task's.
+        recipe: How many episodes at most, how many side by side, and the goal.
+        seed: Of the training.
+    """
+    seeds = [
+        episode_seed(Purpose.SELECTION, seed, index)
+        for index in range(recipe.n_eval_episodes)
+    ]
+
+    def score(policy: Policy) -> Score:
+        table = pd.DataFrame()
+        for batch in batched(seeds, _BATCH, strict=False):
+            played, _ = play_episodes(
+                agent.playing(policy), make_env, levels, batch, recipe.n_envs
+            )
+            table = pd.concat([table, played])
+            if Score.of(table).interval.high < recipe.goal_success_rate:
+                break
+        return Score.of(table)
+
+    return score

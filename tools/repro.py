@@ -16,7 +16,7 @@ from dvc.cli import main as dvc
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
-from tools.storage import main as storage
+from tools.storage.__main__ import main as storage
 from warpzone.core.errors import InputError
 from warpzone.core.files import locked
 from warpzone.core.params import load_params, read_yaml

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from tools.storage import StorageError, parse_listing
+from tools.storage.errors import StorageError
+from tools.storage.listing import parse_listing
 from warpzone.agents.policy import load_policy
 from warpzone.agents.provenance import describe
 from warpzone.core.errors import InputError

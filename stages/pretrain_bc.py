@@ -25,7 +25,6 @@ from warpzone.agents.policy import (
     make_deterministic,
     save_policy,
 )
-from warpzone.agents.provenance import note
 from warpzone.core.files import write_csv, write_json
 from warpzone.core.params import Params, load_params
 from warpzone.core.progress import progress_bar
@@ -131,7 +130,6 @@ def pretrain(
     log.rounds[-1] |= figures(fit, measured)
 
     save_policy(policy, MODEL, params.game, origin)
-    note(MODEL, Path())
     majority_action = np.bincount(np.concatenate([e.actions for e in train])).argmax()
     majority_accuracy = (unseen.actions == majority_action).mean()
     write_json(

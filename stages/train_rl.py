@@ -22,7 +22,6 @@ from warpzone.agents.policy import (
     save_policy,
     set_weights,
 )
-from warpzone.agents.provenance import note
 from warpzone.core.files import write_csv, write_json
 from warpzone.core.params import Init, Params, load_params
 from warpzone.core.progress import progress_bar
@@ -106,7 +105,6 @@ def train_one(
     save_policy(training.policy, MODELS / name / "final", game, origin)
     set_weights(training.policy, training.best_weights)
     save_policy(training.policy, MODELS / name, game, origin)
-    note(MODELS / name, Path())
     write_csv(CURVES / f"{name}.csv", training.curve)
     write_json(METRICS / f"{name}.json", training.summary())
 

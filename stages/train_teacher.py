@@ -24,7 +24,6 @@ from warpzone.agents.policy import (
     save_policy,
     set_weights,
 )
-from warpzone.agents.provenance import note
 from warpzone.core.files import write_csv, write_json
 from warpzone.core.params import Params, load_params
 from warpzone.core.progress import progress_bar
@@ -91,7 +90,6 @@ def train_one(params: Params, origin: dict[str, Any], checkpoint: Checkpoint) ->
 
     set_weights(training.policy, training.best_weights)
     save_policy(training.policy, MODEL, game, origin)
-    note(MODEL, Path())
     write_csv(CURVE, training.curve)
     write_json(METRICS, training.summary())
 

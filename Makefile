@@ -15,10 +15,10 @@ SECRETS := --no-verify --disable-plugin HexHighEntropyString \
 
 help: ## list these targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1|\2/p' Makefile | \
-	while IFS='|' read -r target text; do printf '  make %-12s %s\n' "$$target" "$$text"; done
+	while IFS='|' read -r target text; do printf '  make %-14s %s\n' "$$target" "$$text"; done
 
 repro: venv ## run the pipeline, only what changed (dvc repro), and check the cache
-	@$(WITH_VENV) $(BIN)/python -m tools.repro
+	@$(WITH_VENV) $(BIN)/python -m tools.repro $(ARGS)
 
 queue: venv ## run the queued experiments, tell which have no result
 	@$(WITH_VENV) $(BIN)/python -m tools.experiments $(ARGS)

@@ -3,12 +3,16 @@
 Before: params.yaml and dvc.lock can be read, and no other run is under way; what is
 wrong ends in one line. After: every object that dvc.lock names is in the cache and
 whole; dvc itself ends with success when the disk is full while it caches a folder.
-Arguments are handed to dvc repro. What a kill left half done, and would end every later
-run, is mended: DVC's run cache, and dvc.lock, which DVC does not write at one stroke.
+What a kill left half done, and would end every later run, is mended: DVC's run cache,
+and dvc.lock, which DVC does not write at one stroke.
+
+Arguments are handed to dvc repro. Then outputs that are not in the workspace are left
+out of the check afterwards, and a dry run is not checked.
 """
 
 import shutil
 import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +20,7 @@ from dvc.cli import main as dvc
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
-from tools.storage import main as storage
+from tools.storage.__main__ import main as storage
 from warpzone.core.errors import InputError
 from warpzone.core.files import locked
 from warpzone.core.params import load_params, read_yaml
@@ -29,17 +33,27 @@ BEFORE = Path(".dvc/tmp/dvc.lock.before")
 
 
 def main() -> None:
+    parser = ArgumentParser(
+        prog="python -m tools.repro",
+        usage="%(prog)s [ARGUMENT ...], or make repro ARGS='ARGUMENT ...'",
+        description=__doc__,
+        epilog="The arguments are those of dvc repro, which `dvc repro --help` lists.",
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _, arguments = parser.parse_known_args()
     try:
         load_params(PARAMS)
         with locked(RUNNING):
             keep_lock()
             remove_empty_runs()
-            code = dvc(["repro", *sys.argv[1:]])
+            code = dvc(["repro", *arguments])
             check_lock()
             BEFORE.unlink(missing_ok=True)
             if code:
                 sys.exit(code)
-            storage(["verify", "--local"])
+            if "--dry" not in arguments:
+                storage(["verify", "--local", *(["--present"] if arguments else [])])
     except InputError as error:
         sys.exit(f"error: {error}")
 

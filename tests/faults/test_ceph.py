@@ -23,7 +23,7 @@ from conftest import (  # pyright: ignore[reportMissingImports]
 )
 
 from tools.s3 import BUCKET, Server
-from tools.storage import CHECKSUMS
+from tools.storage.remote import CHECKSUMS
 
 pytestmark = pytest.mark.slow
 

@@ -1,6 +1,7 @@
 """Full disks, caches that cannot be written, damaged dvc.lock and params."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -265,6 +266,33 @@ def test_a_second_make_repro_is_refused_in_one_line(checked: Path) -> None:
     finally:
         os.killpg(first.pid, 9)
         first.wait()
+
+
+def test_arguments_are_those_of_dvc_repro(checked: Path) -> None:
+    (checked / "word.txt").write_text("another")
+    before = outputs(checked)
+    lock = (checked / "dvc.lock").read_bytes()
+    assert "Running stage 'make'" in must(checked, *REPRO, "--dry")
+    assert outputs(checked) == before
+    assert (checked / "dvc.lock").read_bytes() == lock
+    done = run_in(checked, *REPRO, "nowhere")
+    assert done.returncode != 0
+    assert "nowhere" in done.stderr
+    assert "all are whole" in must(checked, *REPRO, "--force", "make")
+    assert "dvc repro --help" in must(checked, *REPRO, "--help")
+
+
+def test_a_run_of_one_stage_does_not_ask_for_the_outputs_of_others(
+    checked: Path,
+) -> None:
+    (checked / "dvc.yaml").write_text(
+        (checked / "dvc.yaml").read_text()
+        + "  other: {cmd: touch other, outs: [other]}\n"
+    )
+    must(checked, *REPRO)
+    (checked / "table.csv").unlink()
+    shutil.rmtree(checked / ".dvc/cache")
+    assert "all are whole" in must(checked, *REPRO, "--force", "other")
 
 
 def test_a_run_that_succeeds_says_that_all_is_whole(checked: Path) -> None:

@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from tools.storage import StorageError, parse_listing
+from tools.provenance import describe
+from tools.storage.errors import StorageError
+from tools.storage.listing import parse_listing
 from warpzone.agents.policy import load_policy
-from warpzone.agents.provenance import describe
 from warpzone.core.errors import InputError
 from warpzone.core.params import GameParams, load_params
 from warpzone.episodes.evaluation import COLUMNS, read_episodes

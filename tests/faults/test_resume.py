@@ -108,8 +108,8 @@ def results(folder: Path) -> dict[str, bytes]:
     found = {"dvc.lock": (folder / "dvc.lock").read_bytes()}
     for part in ("models", "metrics", "plots"):
         for name, content in contents(folder / part).items():
-            # Where a model was made first; no output.
-            if "provenance/" not in name and "costs/" not in name:
+            # What a run cost; no output.
+            if "costs/" not in name:
                 found[f"{part}/{name}"] = content
     return found
 

@@ -21,8 +21,8 @@ from conftest import (  # pyright: ignore[reportMissingImports]
     run_in,
 )
 
+from tools.provenance import describe
 from warpzone.agents.policy import load_policy
-from warpzone.agents.provenance import describe
 from warpzone.core.errors import InputError
 from warpzone.core.params import GameParams, load_params
 from warpzone.episodes.evaluation import read_episodes

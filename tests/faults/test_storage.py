@@ -5,11 +5,13 @@ import os
 import random
 import signal
 import socket
+import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import chdir, closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import chdir, closing, contextmanager, suppress
 from hashlib import md5
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +32,16 @@ from conftest import (  # pyright: ignore[reportMissingImports]
     set_remote,
     use_server,
 )
+from dvc.repo import Repo
 
 from tools.s3 import BUCKET, Server, serve
-from tools.storage import CHECKSUMS, StorageError, parse_listing, run
+from tools.storage.__main__ import run
+from tools.storage.errors import RemoteError, StorageError
+from tools.storage.listing import parse_listing
+from tools.storage.remote import CHECKSUMS, Remote, Watch
+
+NOWHERE = "neither the cache, the workspace nor the remote has a whole copy"
+NOT_HERE = "neither the cache nor the workspace has a whole copy"
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +129,23 @@ def test_dvc_itself_pulls_what_was_pushed(pushed: Path, fresh: Callable) -> None
     assert "all are whole" in said(clone, "verify")
 
 
+@only_s3
+def test_dvc_itself_refuses_damage_on_a_remote_to_be_verified(
+    repo: Path, pushed: Path, fresh: Callable
+) -> None:
+    config = repo / ".dvc/config.local"
+    config.write_text(f"{config.read_text()}verify = true\n")
+    damaged = next(path for path in objects(pushed) if path.suffix != ".dir")
+    content = damaged.read_bytes()
+    flip(damaged)
+    clone = fresh()
+    wanted: Any = {"AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required"}
+    assert run_in(clone, *DVC, "pull", **wanted).returncode != 0
+    write(damaged, content)
+    assert run_in(clone, *DVC, "pull", **wanted).returncode == 0
+    assert outputs(clone) == outputs(repo)
+
+
 def test_a_second_push_sends_nothing(repo: Path, pushed: Path) -> None:
     assert "pushed 0 of 15" in said(repo, "push")
 
@@ -156,7 +182,7 @@ def test_refs_of_experiments_wait_for_their_data(repo: Path, remote: Path) -> No
     lost = md5(b"other").hexdigest()
     (cache(repo) / lost[:2] / lost[2:]).unlink()
     error = refused(repo, "push", "--experiments", "origin")
-    assert "neither here nor on the remote" in error
+    assert NOWHERE in error
     assert "refs/exps" not in must(repo, "git", "ls-remote", "origin")
 
 
@@ -169,7 +195,7 @@ def test_a_flipped_byte_on_the_remote_stops_the_pull(
     flip(objects(pushed)[3])
     clone = fresh()
     error = refused(clone, "pull")
-    assert "is whole neither here nor on the remote" in error
+    assert NOWHERE in error
     assert "nothing was checked out" in error
     assert outputs(clone) == {}
 
@@ -189,7 +215,7 @@ def test_a_push_from_a_clone_without_data_confirms_what_is_there(
     clone = fresh()
     assert "pushed 0 of 15" in said(clone, "push")
     flip(objects(pushed)[3])
-    assert "neither here nor on the remote" in refused(clone, "push")
+    assert NOWHERE in refused(fresh(), "push")
 
 
 # --------------------------------------------------------- damage in the cache
@@ -231,7 +257,7 @@ def test_a_flipped_byte_in_the_cache_is_not_pushed(repo: Path, remote: Path) -> 
     flip(cache(repo) / table[:2] / table[2:])
     (repo / "table.csv").unlink()
     error = refused(repo, "push")
-    assert f"{table} is whole neither here nor on the remote" in error
+    assert f"({table}): {NOWHERE}" in error
     assert not list(remote.rglob("*.dir"))
 
 
@@ -253,7 +279,7 @@ def test_what_is_lost_everywhere_is_named(repo: Path) -> None:
             path.unlink()
     error = refused(repo, "verify")
     assert "table.csv" in error
-    assert "is whole neither here" in error
+    assert NOT_HERE in error
 
 
 # ----------------------------------------------------- damage in the workspace
@@ -294,7 +320,8 @@ def test_a_folder_in_the_workspace_is_compared_whole(repo: Path, kind: str) -> N
 def test_a_changed_metric_is_reported_and_left_alone(repo: Path) -> None:
     (repo / "metrics.json").write_text('{"a": 2}')
     error = refused(repo, "verify")
-    assert "metrics.json is not what dvc.lock records: git checkout" in error
+    assert "metrics.json: is not what dvc.lock records" in error
+    assert "git checkout metrics.json" in error
     assert (repo / "metrics.json").read_text() == '{"a": 2}'
 
 
@@ -315,6 +342,44 @@ def test_a_pull_puts_nothing_aside_that_the_cache_holds(
     must(repo, "git", "checkout", "metrics.json")
     said(repo, "pull")
     assert not (repo / ".dvc/cache/quarantine").exists()
+
+
+def test_an_output_that_is_gone_may_be_left_out(repo: Path) -> None:
+    (repo / "table.csv").unlink()
+    [path] = [
+        path
+        for path in objects(cache(repo))
+        if path.read_bytes().startswith(b"wordword")
+    ]
+    path.unlink()
+    assert NOT_HERE in refused(repo, "verify", "--local")
+    assert "2 outputs" in said(repo, "verify", "--local", "--present")
+    flip(repo / "models/3.txt")
+    assert "restored 1 outputs" in said(repo, "verify", "--local", "--present")
+
+
+KILL = """
+import os
+from tools.storage import cache
+from tools.storage.__main__ import main
+real = cache.oid_of
+def kill(path):
+    return os.kill(os.getpid(), 9) if path.name == "new" else real(path)
+cache.oid_of = kill
+main(["verify", "--local"])
+"""
+
+
+def test_what_a_killed_checkout_leaves_is_beside_no_output_and_swept(
+    repo: Path,
+) -> None:
+    flip(repo / "models/3.txt")
+    before = sorted(repo.iterdir()), outputs(repo)
+    assert run_in(repo, sys.executable, "-c", KILL).returncode == -9
+    assert (sorted(repo.iterdir()), outputs(repo)) == before
+    assert contents(repo / ".dvc/tmp/storage")
+    assert "restored 1 outputs" in said(repo, "verify", "--local")
+    assert not contents(repo / ".dvc/tmp/storage")
 
 
 # -------------------------------------------------------------- many at random
@@ -352,7 +417,7 @@ def test_250_random_faults_in_the_cache_are_detected(
             victim.unlink()
         else:
             write(victim, wrong)
-        with pytest.raises(StorageError, match="whole neither here"):
+        with pytest.raises(StorageError, match=NOT_HERE):
             run(["verify", "--local"])
         victim.write_bytes(content)
     assert "all are whole" in run(["verify", "--local"])
@@ -388,7 +453,7 @@ def test_250_random_faults_on_the_remote_are_detected(
         for out in ("models", "table.csv"):
             if (clone / out).exists():
                 (clone / out).rename(clone.parent / f"{out}{number}")
-        with pytest.raises(StorageError, match="whole neither here nor on the remote"):
+        with pytest.raises(StorageError, match=NOWHERE):
             run(["pull"])
         assert outputs(clone) == {}
         far.pipe_file(there, content)
@@ -581,6 +646,88 @@ def test_a_push_that_was_killed_ten_times_ends_whole(
     clone = fresh()
     said(clone, "pull")
     assert outputs(clone) == outputs(repo)
+
+
+@contextmanager
+def answering(code: str, status: int = 403, after: float = 0) -> Iterator[str]:
+    """A server that answers everything with an S3 error; yield its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            time.sleep(after)
+            body = f"<Error><Code>{code}</Code><Message>It is so.</Message></Error>"
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def at(repo: Path, url: str, **options: str) -> None:
+    keys = {"access_key_id": "topkey", "secret_access_key": "topsecret"}
+    set_remote(repo, "s3://any/any", endpointurl=url, region="any", **keys, **options)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "reason", "hint"),
+    [
+        ("RequestTimeTooSkewed", 403, "refuses this machine's time", "set the clock"),
+        ("ExpiredToken", 400, "refuses the session token", "AWS_SESSION_TOKEN"),
+        ("AccessDenied", 403, "refuses these credentials", "AWS_ACCESS_KEY_ID"),
+        ("NeverHeardOf", 403, "refuses these credentials", "AWS_ACCESS_KEY_ID"),
+        ("NeverHeardOf", 400, "refuses the request", ""),
+        ("InternalError", 500, "the server failed", "run it again later"),
+    ],
+)
+def test_what_a_server_answers_is_told_with_the_remedy(
+    repo: Path, code: str, status: int, reason: str, hint: str
+) -> None:
+    with answering(code, status) as url, chdir(repo):
+        at(repo, url)
+        with pytest.raises(RemoteError) as caught:
+            run(["push"])
+    assert caught.value.op == "push"
+    assert caught.value.path == "remote 'storage'"
+    assert reason in caught.value.reason
+    assert f"({code}: It is so.)" in caught.value.reason
+    assert hint in caught.value.hint
+    assert bool(hint) == bool(caught.value.hint)
+
+
+@pytest.mark.slow
+def test_a_slow_server_gets_the_time_that_the_remote_says(repo: Path) -> None:
+    with answering("AccessDenied", after=12) as url:
+        at(repo, url, read_timeout="30")
+        assert "AccessDenied" in refused(repo, "push")
+
+
+def test_only_a_transfer_can_stall() -> None:
+    watch = Watch(0)
+    time.sleep(0.01)
+    watch.check()
+    with watch.transfer():
+        time.sleep(0.01)
+        with pytest.raises(TimeoutError):
+            watch.check()
+    watch.check()
+
+
+def test_a_transfer_may_stall_for_as_long_as_the_remote_says(
+    repo: Path, server: Server
+) -> None:
+    use_server(repo, server)
+    with Repo(str(repo)) as opened:
+        assert Remote(opened).watch.seconds == 9
+        config: Any = opened.config["remote"]["storage"]
+        config["read_timeout"] = 60
+        assert Remote(opened).watch.seconds == 121
 
 
 # ---------------------------------------------------------------- credentials

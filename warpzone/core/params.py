@@ -10,9 +10,9 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from ruamel.yaml import YAML
 
 from warpzone.core.errors import InputError
+from warpzone.core.yaml import read_yaml
 
 Level = Annotated[str, Field(pattern=r"^[1-8]-[1-4]$")]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -288,22 +288,6 @@ def load_params(path: Path) -> Params:
     return parse_params(read_yaml(path), path.name)
 
 
-def read_yaml(path: Path) -> Any:
-    """Read YAML 1.2, in which ``1e-4`` is a number and ``no`` is a word.
-
-    Raises:
-        InputError: If the file is missing or is not YAML.
-    """
-    try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    # Beside YAMLError, ruamel raises RecursionError where lists are deep, ValueError
-    # for dates and numbers that there are none of, and more.
-    except Exception as error:
-        raise InputError(f"{path}: is not YAML: {_one_line(error)}") from error
-
-
 def parse_params(document: Any, source: str) -> Params:
     """Check a document that was read from the file named ``source``.
 
@@ -347,7 +331,3 @@ def _describe(error: ValidationError) -> str:
             halves.append(f"has unknown {sorted(unknown[section])}")
         wrong.append(f"{section} {' and '.join(halves)}")
     return "; ".join(wrong)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

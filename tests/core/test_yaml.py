@@ -345,20 +345,22 @@ def test_aliases_that_multiply_end_in_one_line(path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["[", "{", "- ", "? ", "[{a: "])
 def test_deep_collections_end_in_one_line(path: Path, text: str) -> None:
-    assert f"more than {MAX_DEPTH} collections" in refusal(path, text * 10_000)
+    assert f"more than {MAX_DEPTH} levels deep" in refusal(path, text * 10_000)
 
 
 def test_deep_aliases_end_in_one_line(path: Path) -> None:
     lines = ["- &a0 []"]
     lines += [f"- &a{n} [*a{n - 1}]" for n in range(1, MAX_DEPTH + 1)]
-    assert f"more than {MAX_DEPTH} collections" in refusal(path, "\n".join(lines))
+    assert f"more than {MAX_DEPTH} levels deep" in refusal(path, "\n".join(lines))
 
 
 def test_the_deepest_allowed_list_is_read(path: Path) -> None:
-    found = read(path, "[" * MAX_DEPTH + "]" * MAX_DEPTH)
-    for _ in range(MAX_DEPTH - 1):
+    found = read(path, "[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1))
+    for _ in range(MAX_DEPTH):
         [found] = found
     assert found == []
+    told = refusal(path, "[" * (MAX_DEPTH + 2) + "]" * (MAX_DEPTH + 2))
+    assert told == f"line 1: more than {MAX_DEPTH} levels deep"
 
 
 @pytest.mark.parametrize("text", ['"' * 9, "%", "&a *a", "%YAML 9.9\n---\na", "a: ,"])

@@ -317,6 +317,15 @@ def test_a_quote_that_the_next_one_closes_is_told_where_it_opens(path: Path) -> 
     assert told == "line 1: the quote that opens here is closed only in line 2"
 
 
+@pytest.mark.parametrize(
+    "text", ["a: 1\nb: [", "a:\n  {b: 1,\n", "a: 1\nb: {x: [1,\n\n2,\n"]
+)
+def test_a_bracket_open_at_the_end_is_told_where_it_opens(
+    path: Path, text: str
+) -> None:
+    assert refusal(path, text) == "line 2: what opens here is not closed"
+
+
 def test_lines_are_counted_as_an_editor_does(path: Path) -> None:
     # YAML 1.1 has three more line ends.
     assert refusal(path, "a: 'x\u2028y\x85z'\nb: 1\nb: 2\n").startswith("line 3: ")

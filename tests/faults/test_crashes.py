@@ -229,7 +229,7 @@ def test_a_conflict_in_dvc_lock_stops_the_storage(repo: Path, command: str) -> N
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("game: [", "line 1: what opens here lacks"),
+        ("game: [", "line 1: what opens here is not closed"),
         (
             CONFLICT.format(ours="seed: 1\n", theirs="seed: 2\n"),
             "line 1: a merge's conflict begins",

@@ -218,6 +218,8 @@ def _explain(error: yaml.MarkedYAMLError, loader: _Loader) -> tuple[int, str]:
         return line, _INDENTED
     if found := re.match(r"expected ',' or '([\]}])'", problem):
         return opened, f"what opens here lacks a ',' or its {found[1]!r}"
+    if error.context == "while parsing a flow node" and "<stream end>" in problem:
+        return loader.line_of(loader.marks[-1]), "what opens here is not closed"
     if re.match(r"expected .*, but found '(<block|-|\?)", problem):
         return line, _INDENTED
     if found := re.match(r"expected <block end>, but found (.*)", problem):

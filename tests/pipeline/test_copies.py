@@ -107,7 +107,7 @@ def test_the_first_file_that_differs_between_two_runs_is_named(tmp_path: Path) -
     assert not list(differences(one, third))
 
 
-# make smoke
+# make smoke and make verify-repro
 
 
 @pytest.fixture
@@ -157,17 +157,18 @@ def files_of(root: Path) -> dict[str, bytes]:
 
 
 SMOKE = (sys.executable, "-m", "tools.smoke")
+VERIFY = (sys.executable, "-m", "tools.verify_repro")
 
 
-def smoke_environment(toy: Path) -> dict[str, str]:
+def variables_for(toy: Path) -> dict[str, str]:
     temporary = toy.with_name("temporary")
     temporary.mkdir()
     return {**environment(toy), "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
 
 
-def run_smoke(toy: Path) -> subprocess.CompletedProcess[str]:
+def run_tool(tool: tuple[str, ...], toy: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        SMOKE, cwd=toy, env=smoke_environment(toy), capture_output=True, text=True
+        tool, cwd=toy, env=variables_for(toy), capture_output=True, text=True
     )
 
 
@@ -177,7 +178,7 @@ def test_smoke_runs_the_pipeline_small_and_leaves_a_log(
 ) -> None:
     before = files_of(toy)
     assert before["out.txt"] == b"x" * 1000
-    done = run_smoke(toy)
+    done = run_tool(SMOKE, toy)
     assert done.returncode == 0, done.stderr
     assert "1 stages wrote 1 files" in done.stdout
     assert files_of(toy) == before
@@ -190,7 +191,7 @@ def test_smoke_shows_and_keeps_the_log_of_a_stage_that_fails(
     toy: Path, tmp_path: Path
 ) -> None:
     (toy / "stage.py").write_text("raise SystemExit('out of lives')\n")
-    done = run_smoke(toy)
+    done = run_tool(SMOKE, toy)
     assert done.returncode == 1
     assert "out of lives" in done.stderr
     assert "smoke failed: dvc repro ended with status 255 in write" in done.stderr
@@ -202,7 +203,7 @@ def test_smoke_shows_and_keeps_the_log_of_a_stage_that_fails(
 def test_smoke_refuses_a_pipeline_that_is_never_done(toy: Path, tmp_path: Path) -> None:
     with (toy / "dvc.yaml").open("a") as file:
         file.write("    always_changed: true\n")
-    done = run_smoke(toy)
+    done = run_tool(SMOKE, toy)
     assert done.returncode == 1
     assert "the second dvc repro ran ['write'], expected nothing" in done.stderr
 
@@ -228,7 +229,7 @@ def test_a_stopped_smoke_ends_its_stage_and_removes_its_copy(
     running = subprocess.Popen(
         SMOKE,
         cwd=toy,
-        env=smoke_environment(toy),
+        env=variables_for(toy),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -246,3 +247,20 @@ def test_a_stopped_smoke_ends_its_stage_and_removes_its_copy(
         while is_running(pid):
             assert time.monotonic() < deadline, f"the stage {pid} still runs"
             time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_verify_repro_passes_where_two_runs_are_the_same(toy: Path) -> None:
+    done = run_tool(VERIFY, toy)
+    assert done.returncode == 0, done.stderr
+    assert "1 outputs are the same" in done.stdout
+
+
+@pytest.mark.slow
+def test_verify_repro_names_the_file_that_depends_on_the_processors(toy: Path) -> None:
+    (toy / "stage.py").write_text(
+        "import os\nopen('out.txt', 'w').write(str(os.process_cpu_count()))\n"
+    )
+    done = run_tool(VERIFY, toy)
+    assert done.returncode == 1
+    assert "the two runs differ first in stage write, out.txt" in done.stderr

@@ -52,7 +52,7 @@ bench: venv ## measure speed against the machine's limit (ten minutes)
 	@$(WITH_VENV) $(BIN)/python -m benchmarks
 
 smoke: venv ## run the whole pipeline at small size in a throw-away copy
-	@$(WITH_VENV) $(BIN)/python tools/smoke.py
+	@$(WITH_VENV) $(BIN)/python -m tools.smoke
 
 verify-repro: venv ## run the small pipeline in two clones and compare every byte
 	@$(WITH_VENV) $(BIN)/python -m tools.verify_repro

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from warpzone.core.params import read_yaml
+from warpzone.core.yaml import read_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = sorted((ROOT / "warpzone").rglob("*.py"))

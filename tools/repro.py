@@ -23,7 +23,8 @@ from dvc.repo import Repo
 from tools.storage.__main__ import main as storage
 from warpzone.core.errors import InputError
 from warpzone.core.files import locked
-from warpzone.core.params import load_params, read_yaml
+from warpzone.core.params import load_params
+from warpzone.core.yaml import read_yaml
 
 PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")

@@ -1,104 +1,75 @@
-"""Run the small pipeline in two fresh clones and show the first difference.
+"""Run the small pipeline in two fresh copies and show the first difference.
 
-The clones lie in folders with names of different lengths, share no cache, and emulate
+The copies lie in folders with names of different lengths, share no cache, and emulate
 on different numbers of threads. Everything that dvc.lock records has to be the same,
-and every byte of every output.
+the hash of every output above all. The log is .dvc/tmp/verify-repro.log.
 """
 
-import signal
-import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
-from tools.smoke import (
-    SmokeError,
-    interrupt,
-    make_copy,
+from tools.pipeline_copy import (
+    SMALL,
+    PipelineError,
+    copy_repository,
     recorded_outputs,
     recorded_stages,
     repro,
+    run_check,
 )
+from warpzone.core.yaml import read_yaml
 
-# Names of the clones, and how many processors Python believes in there.
-CLONES = {"one": "1", "another-with-a-long-name": "3"}
-
-
-def main() -> None:
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="warpzone-verify-") as name:
-        folder = Path(name).resolve()
-        try:
-            first, second = (run(folder / clone / "copy") for clone in CLONES)
-        except SmokeError as error:
-            sys.exit(f"verify-repro failed: {error}")
-        except KeyboardInterrupt:
-            sys.exit(130)
-        difference = next(differences(first, second), None)
-        if difference:
-            sys.exit(f"verify-repro failed: the two runs differ first in {difference}")
-        count = len(recorded_outputs(first))
-    seconds = time.monotonic() - began
-    print(f"verify-repro passed in {seconds:.0f} s: {count} outputs are the same")
+# Names of the copies, and how many processors Python believes in there.
+COPIES = {"one": "1", "another-with-a-long-name": "3"}
 
 
-def run(copy: Path) -> Path:
-    """Run the small pipeline in a new copy of the working tree."""
-    make_copy(copy)
-    print(f"verify-repro: clone {copy.parent.name!r}")
-    with (copy.parent / "log").open("w", buffering=1, encoding="utf-8") as log:
-        repro(copy, log, PYTHON_CPU_COUNT=CLONES[copy.parent.name])
-    return copy
+def check(folder: Path, log: TextIO) -> str:
+    """Run the pipeline in both copies and compare them.
+
+    Raises:
+        PipelineError: A run failed, or the two are not the same.
+    """
+    copies = []
+    for name, processors in COPIES.items():
+        print(f"verify-repro: copy {name!r}")
+        copies.append(folder / name / "copy")
+        copy_repository(Path.cwd(), copies[-1], read_yaml(SMALL))
+        repro(copies[-1], log, PYTHON_CPU_COUNT=processors)
+    for difference in differences(*copies):
+        raise PipelineError(f"the two runs differ first in {difference}")
+    return f"{len(recorded_outputs(copies[0]))} outputs are the same"
 
 
 def differences(first: Path, second: Path) -> Iterator[str]:
-    """Name what differs: by stage in the order of the pipeline, then by file."""
+    """Name what differs, by stage in the order of the pipeline."""
     ours, theirs = recorded_stages(first), recorded_stages(second)
-    if list(ours) != list(theirs):
-        yield f"the stages: {list(ours)} and {list(theirs)}"
-    for stage in ours:
+    for stage in ours | theirs:
         for kind in ("cmd", "params", "deps", "outs"):
-            a, b = (run[stage].get(kind) for run in (ours, theirs))
-            if a != b:
-                yield f"stage {stage}, {kind}: {first_unequal(a, b)}"
-        for out in ours[stage].get("outs", []):
-            both = (files_of(copy, out["path"]) for copy in (first, second))
-            for path in sorted(set().union(*both)):
-                a, b = first / path, second / path
-                if not (a.is_file() and b.is_file()):
-                    yield f"stage {stage}, {path}: it is in one of them only"
-                elif a.read_bytes() != b.read_bytes():
-                    yield f"stage {stage}, {path}: {unequal_byte(a, b)}"
-    if (first / "dvc.lock").read_bytes() != (second / "dvc.lock").read_bytes():
-        yield f"dvc.lock: {unequal_byte(first / 'dvc.lock', second / 'dvc.lock')}"
+            a, b = (stages.get(stage, {}).get(kind) for stages in (ours, theirs))
+            if a == b:
+                continue
+            if kind == "outs" and a:
+                for out in a:
+                    for file in differing_files(first, second, out["path"]):
+                        yield f"stage {stage}, {file}"
+            yield f"stage {stage}, {kind}: {a} and {b}"
 
 
-def first_unequal(a: Any, b: Any) -> str:
-    """Name the first of two lists' entries that differ."""
-    if isinstance(a, list) and isinstance(b, list):
-        for one, other in zip(a, b, strict=False):
-            if one != other:
-                return f"{one} and {other}"
-    return f"{a} and {b}"
+def differing_files(first: Path, second: Path, out: str) -> list[str]:
+    """Return the files of an output that are not the same in both copies."""
+    a, b = (contents(copy, copy / out) for copy in (first, second))
+    return sorted(name for name in a | b if a.get(name) != b.get(name))
 
 
-def files_of(copy: Path, name: str) -> set[str]:
-    """Return the files of an output, relative to the copy."""
-    path = copy / name
-    files = path.rglob("*") if path.is_dir() else [path]
-    return {file.relative_to(copy).as_posix() for file in files if file.is_file()}
-
-
-def unequal_byte(a: Path, b: Path) -> str:
-    one, other = a.read_bytes(), b.read_bytes()
-    pairs = enumerate(zip(one, other, strict=False))
-    same = next((i for i, (x, y) in pairs if x != y), min(len(one), len(other)))
-    return f"from byte {same} on ({len(one)} and {len(other)} bytes)"
+def contents(copy: Path, out: Path) -> dict[str, bytes]:
+    files = out.rglob("*") if out.is_dir() else [out]
+    return {
+        path.relative_to(copy).as_posix(): path.read_bytes()
+        for path in files
+        if path.is_file()
+    }
 
 
 if __name__ == "__main__":
-    main()
+    run_check("verify-repro", __doc__, check)

@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from warpzone.core.errors import InputError
-from warpzone.core.params import Params, load_params, parse_params, read_yaml
+from warpzone.core.params import Params, load_params, parse_params
+from warpzone.core.yaml import read_yaml
 
 PARAMS = Path(__file__).resolve().parents[2] / "params.yaml"
 
@@ -189,13 +190,6 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def test_yaml_is_read_by_its_version_1_2(tmp_path: Path) -> None:
-    path = write(tmp_path, "rate: 1e-4\nhalf: 2.5e-1\nlevel: 1-1\nword: no\n")
-    values = read_yaml(path)
-    assert values == {"rate": 1e-4, "half": 0.25, "level": "1-1", "word": "no"}
-    assert isinstance(values["rate"], float)
-
-
 def test_a_rate_of_1e_4_is_a_number(tmp_path: Path) -> None:
     lines = PARAMS.read_text(encoding="utf-8").splitlines()
     at = lines.index("train_rl:")
@@ -207,11 +201,9 @@ def test_a_rate_of_1e_4_is_a_number(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("seed: [1", "is not YAML"),
-        ("a: 1\na: 2\n", "is not YAML"),
-        ("seed: !!python/name:os.system\n", "is not YAML"),
-        ("", "must hold named sections, got None"),
-        ("- 1\n", "must hold named sections, got [1]"),
+        ("seed: [1", "params.yaml, line 1: what opens here lacks"),
+        ("", "params.yaml: must hold named sections, got None"),
+        ("- 1\n", "params.yaml: must hold named sections, got [1]"),
     ],
 )
 def test_a_file_that_is_no_params_is_refused(
@@ -220,7 +212,6 @@ def test_a_file_that_is_no_params_is_refused(
     with pytest.raises(InputError) as caught:
         load_params(write(tmp_path, text))
     assert "\n" not in str(caught.value)
-    assert "params.yaml: " in str(caught.value)
     assert part in str(caught.value)
 
 

@@ -1,6 +1,5 @@
 """A small DVC repository to break, and a real S3 server to break it with."""
 
-import os
 import random
 import signal
 import subprocess
@@ -8,15 +7,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sized
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import pytest
 from s3fs import S3FileSystem
 
+from tools import pipeline_copy
+from tools.pipeline_copy import DVC
 from tools.s3 import BUCKET, Server, serve
 
 ROOT = Path(__file__).parents[2]
-DVC = (sys.executable, "-m", "dvc")
 REPRO = (sys.executable, "-m", "tools.repro")
 STORAGE = (sys.executable, "-m", "tools.storage")
 
@@ -46,15 +47,9 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
     """Variables for a command in ``folder``: our tools, none of the user's secrets."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("AWS_", "GIT_", "DVC_"))
-    }
-    return kept | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    return pipeline_copy.environment(folder) | {
         "PYTHONPATH": str(ROOT),
-        "DVC_SITE_CACHE_DIR": str(folder.parent / "site"),
+        "TMPDIR": gettempdir(),
         "HOME": str(folder.parent / "home"),
         "AWS_EC2_METADATA_DISABLED": "true",
         **more,

@@ -187,7 +187,7 @@ def test_a_damaged_dvc_lock_ends_in_one_line(checked: Path, kind: str) -> None:
     before = outputs(checked)
     (checked / "dvc.lock").write_text(damaged_locks()[kind])
     error = error_line(run_in(checked, *REPRO))
-    assert error.startswith("error: dvc.lock: ")
+    assert error.startswith("error: dvc.lock")
     assert "git checkout" in error
     assert outputs(checked) == before
     assert (checked / "dvc.lock").read_text() == damaged_locks()[kind]
@@ -230,8 +230,11 @@ def test_a_conflict_in_dvc_lock_stops_the_storage(repo: Path, command: str) -> N
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("game: [", "is not YAML"),
-        (CONFLICT.format(ours="seed: 1\n", theirs="seed: 2\n"), "is not YAML"),
+        ("game: [", "line 1: what opens here is not closed"),
+        (
+            CONFLICT.format(ours="seed: 1\n", theirs="seed: 2\n"),
+            "line 1: a merge's conflict begins",
+        ),
         ("", "must hold named sections"),
         ("seed: 1\n", "lacks"),
         (None, "cannot be read"),
@@ -245,7 +248,7 @@ def test_a_broken_params_file_ends_in_one_line(
     if content is not None:
         (checked / "params.yaml").write_text(content)
     error = error_line(run_in(checked, *REPRO))
-    assert error.startswith("error: params.yaml: ")
+    assert error.startswith("error: params.yaml")
     assert reason in error
     assert outputs(checked) == before
 

@@ -10,7 +10,6 @@ import pytest
 from conftest import ROOT  # pyright: ignore[reportMissingImports]
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ruamel.yaml import YAML
 
 from tools.provenance import describe
 from tools.storage.errors import StorageError
@@ -18,6 +17,7 @@ from tools.storage.listing import parse_listing
 from warpzone.agents.policy import load_policy
 from warpzone.core.errors import InputError
 from warpzone.core.params import GameParams, load_params
+from warpzone.core.yaml import read_yaml
 from warpzone.episodes.evaluation import COLUMNS, read_episodes
 from warpzone.episodes.recording import read_recordings
 
@@ -88,7 +88,7 @@ def as_json(document: Any) -> bytes:
     return json.dumps(document).encode()
 
 
-PARAMS = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
+PARAMS = read_yaml(ROOT / "params.yaml")
 RECORDING = json.loads((ROOT / "tests/data/clears.jsonl").read_text().splitlines()[0])
 ROWS = """\
 bc,1-1,1,30,0.25,False,600,150,600,0,0,380,1.5,650,enemy

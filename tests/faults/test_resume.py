@@ -15,12 +15,10 @@ from conftest import (  # pyright: ignore[reportMissingImports]
     begin,
     contents,
     error_line,
-    must,
     run_in,
 )
-from ruamel.yaml import YAML
 
-from tools.smoke import lay_over
+from tools.pipeline_copy import copy_repository
 
 KILLS = 25
 LAST = "train_rl@bc-1"
@@ -67,17 +65,7 @@ SMALL = {
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pipeline at small size, with its demonstrations. To be copied."""
     folder = tmp_path_factory.mktemp("prepared") / "repo"
-    for name in ("stages", "warpzone", "data/recordings"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
-        shutil.copy(ROOT / name, folder / name)
-    yaml = YAML()
-    params = yaml.load(ROOT / "params.yaml")
-    lay_over(params, SMALL)
-    yaml.dump(params, folder / "params.yaml")
-    must(folder, "git", "init", "-q")
-    must(folder, *DVC, "init", "-q")
+    copy_repository(ROOT, folder, SMALL)
     done = run_in(folder, *DVC, "repro", "collect_demos", timeout=300)
     assert done.returncode == 0, done.stderr
     return folder

@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import pickle
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -21,10 +20,12 @@ from conftest import (  # pyright: ignore[reportMissingImports]
     run_in,
 )
 
+from tools.pipeline_copy import copy_repository, write_yaml
 from tools.provenance import describe
 from warpzone.agents.policy import load_policy
 from warpzone.core.errors import InputError
 from warpzone.core.params import GameParams, load_params
+from warpzone.core.yaml import read_yaml
 from warpzone.episodes.evaluation import read_episodes
 from warpzone.episodes.recording import read_recordings
 from warpzone.training.checkpoint import Checkpoint
@@ -169,16 +170,9 @@ COMMANDS = [
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The stages in a repository of their own."""
+    """A copy of the repository without any results."""
     folder = tmp_path_factory.mktemp("pipeline") / "repo"
-    for name in ("stages", "warpzone", "data/recordings"):
-        shutil.copytree(
-            ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
-        )
-    for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy(ROOT / name, folder)
-    must(folder, "git", "init", "-q")
-    must(folder, *DVC, "init", "-q")
+    copy_repository(ROOT, folder)
     return folder
 
 
@@ -188,16 +182,13 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_command_in_the_params_is_not_run(
     pipeline: Path, key: str, command: str
 ) -> None:
-    from ruamel.yaml import YAML
-
-    yaml = YAML()
-    params = yaml.load(ROOT / "params.yaml")
+    params = read_yaml(ROOT / "params.yaml")
     *sections, last = key.split(".")
     inner = params
     for section in sections:
         inner = inner[section]
     inner[int(last) if last.isdigit() else last] = command
-    yaml.dump(params, pipeline / "params.yaml")
+    write_yaml(pipeline / "params.yaml", params)
     done = run_in(pipeline, *DVC, "repro")
     assert done.returncode != 0
     assert not list(pipeline.rglob("sings"))

@@ -1,19 +1,15 @@
-"""The way from a bare clone to a pipeline that runs: the venv, the lock, make smoke."""
+"""The way from a bare clone to what runs: the venv and the lock."""
 
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 import tomllib
 import zipfile
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
-
-from tools import smoke
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
@@ -49,7 +45,7 @@ def test_the_lock_covers_what_pyproject_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     asked = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
     names = {normal(re.split(r"[\[<>=!~ ]", line)[0]) for line in asked}
-    assert names >= {"torch", "nes-py", "ruamel-yaml", "pytest"}
+    assert names >= {"torch", "nes-py", "pyyaml", "pytest"}
     assert names <= {normal(block.split("==")[0]) for block in requirement_blocks()}
 
 
@@ -265,156 +261,3 @@ def write_tiny_wheel(folder: Path) -> Path:
             archive.writestr(name, text)
         archive.writestr(record, "".join(f"{name},,\n" for name in [*files, record]))
     return wheel
-
-
-# tools/smoke.py
-
-
-def test_the_overlay_replaces_values_deep_inside_sections() -> None:
-    params = {"a": {"b": {"c": 1, "d": 2}}, "e": [1, 2, 3]}
-    smoke.lay_over(params, {"a": {"b": {"c": 9}}, "e": [4]})
-    assert params == {"a": {"b": {"c": 9, "d": 2}}, "e": [4]}
-
-
-def test_an_overlay_key_that_params_lack_is_named() -> None:
-    with pytest.raises(smoke.SmokeError, match=r"no a\.epocs, only \['epochs'\]"):
-        smoke.lay_over({"a": {"epochs": 3}}, {"a": {"epocs": 1}})
-
-
-@pytest.mark.parametrize("overlay", [{"a": 1}, {"b": {"c": 1}}])
-def test_an_overlay_swaps_no_section_for_a_value(overlay: dict) -> None:
-    with pytest.raises(smoke.SmokeError, match=r"in params\.yaml"):
-        smoke.lay_over({"a": {"c": 3}, "b": 4}, overlay)
-
-
-@pytest.fixture
-def toy(tmp_path: Path) -> Path:
-    """Make a repository with a pipeline of one stage and the results of a full run."""
-    root = tmp_path / "toy"
-    (root / "tests").mkdir(parents=True)
-    shutil.copytree(
-        ROOT / ".dvc", root / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache")
-    )
-    (root / "params.yaml").write_text("# kept\nlength: 1000\n")
-    (root / "tests/smoke_params.yaml").write_text("length: 10\n")
-    (root / "stage.py").write_text(
-        "from pathlib import Path\n"
-        "length = int(Path('params.yaml').read_text().split()[-1])\n"
-        "Path('out.txt').write_text('x' * length)\n"
-    )
-    (root / "dvc.yaml").write_text(
-        "stages:\n"
-        "  write:\n"
-        "    cmd: python stage.py\n"
-        "    deps: [stage.py]\n"
-        "    params: [length]\n"
-        "    outs: [{out.txt: {cache: false}}]\n"
-    )
-    (root / "out.txt").write_text("x" * 1000)
-    (root / "dvc.lock").write_text(
-        "schema: '2.0'\n"
-        "stages:\n"
-        "  write:\n"
-        "    cmd: python stage.py\n"
-        "    outs: [{path: out.txt, hash: md5, md5: 00, size: 1000}]\n"
-    )
-    for command in (["git", "init", "--quiet"], ["git", "add", "--all"]):
-        subprocess.run(command, cwd=root, env=smoke.environment(root), check=True)
-    return root
-
-
-def files_of(root: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for path in root.rglob("*")
-        if path.is_file() and ".git/" not in f"{path}/"
-    }
-
-
-def run_smoke(root: Path, temporary: Path) -> subprocess.CompletedProcess[str]:
-    temporary.mkdir(exist_ok=True)
-    return subprocess.run(
-        [sys.executable, ROOT / "tools/smoke.py"],
-        cwd=root,
-        env={**smoke.environment(root), "TMPDIR": str(temporary)},
-        capture_output=True,
-        text=True,
-    )
-
-
-@pytest.mark.slow
-def test_smoke_runs_the_pipeline_small_and_leaves_no_trace(
-    toy: Path, tmp_path: Path
-) -> None:
-    before = files_of(toy)
-    assert before["out.txt"] == b"x" * 1000
-    done = run_smoke(toy, tmp_path / "temporary")
-    assert done.returncode == 0, done.stderr
-    assert "1 stages wrote 1 files" in done.stdout
-    assert files_of(toy) == before
-    assert not list((tmp_path / "temporary").iterdir())
-
-
-@pytest.mark.slow
-def test_smoke_shows_and_keeps_the_log_of_a_stage_that_fails(
-    toy: Path, tmp_path: Path
-) -> None:
-    (toy / "stage.py").write_text("raise SystemExit('out of lives')\n")
-    done = run_smoke(toy, tmp_path / "temporary")
-    assert done.returncode == 1
-    assert "out of lives" in done.stderr
-    assert "smoke failed: dvc repro ended with exit status 255 in write" in done.stderr
-    (log,) = (tmp_path / "temporary").iterdir()
-    assert "out of lives" in log.read_text()
-
-
-@pytest.mark.slow
-def test_smoke_refuses_a_pipeline_that_is_never_done(toy: Path, tmp_path: Path) -> None:
-    with (toy / "dvc.yaml").open("a") as file:
-        file.write("    always_changed: true\n")
-    done = run_smoke(toy, tmp_path / "temporary")
-    assert done.returncode == 1
-    assert "the second dvc repro ran ['write'], expected nothing" in done.stderr
-
-
-def is_running(pid: str) -> bool:
-    """Whether a process is there, and not only a zombie that nobody asked about."""
-    ps = subprocess.run(
-        ["ps", "-o", "stat=", "-p", pid], stdout=subprocess.PIPE, text=True
-    )
-    return ps.stdout.strip()[:1] not in ("", "Z")
-
-
-@pytest.mark.slow
-def test_a_stopped_smoke_ends_its_stage_and_removes_its_copy(
-    toy: Path, tmp_path: Path
-) -> None:
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    (toy / "stage.py").write_text(
-        "import os, time\n"
-        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
-        "print('waits', flush=True)\n"
-        "time.sleep(120)\n"
-    )
-    running = subprocess.Popen(
-        [sys.executable, ROOT / "tools/smoke.py"],
-        cwd=toy,
-        env={**smoke.environment(toy), "TMPDIR": str(temporary)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert running.stdout is not None
-    for line in running.stdout:
-        if line.endswith("write\n"):
-            break
-    running.send_signal(signal.SIGTERM)
-    assert running.wait(timeout=60) == 130
-    assert [path.suffix for path in temporary.iterdir()] == [".log"]
-    if (tmp_path / "pid").exists():
-        pid = (tmp_path / "pid").read_text()
-        deadline = time.monotonic() + 10
-        while is_running(pid):
-            assert time.monotonic() < deadline, f"the stage {pid} still runs"
-            time.sleep(0.1)

@@ -1,7 +1,7 @@
 """Read YAML by the core schema of YAML 1.2, and say in one line what is wrong with it.
 
 PyYAML parses. It follows YAML 1.1, where ``no`` is false, ``1e-4`` is a string and
-``12:30`` is 750. Here a value is what it is to DVC, which follows YAML 1.2:
+``12:30`` is 750. Here values are those of YAML 1.2, which DVC follows, too:
 https://yaml.org/spec/1.2.2/#103-core-schema.
 """
 
@@ -17,22 +17,24 @@ from warpzone.core.errors import InputError
 
 # The two limits end documents that grow as they are read, such as a "YAML bomb".
 MAX_DEPTH = 100
-"""Collections that may stand inside each other."""
+"""Levels of collections below the outermost one."""
 MAX_VALUES = 100_000
 """Of a document, where an alias counts as all that it repeats."""
 
+_TAG = "tag:yaml.org,2002:"
+
 CORE_TYPES = {
-    "null": "~|null|Null|NULL|",
-    "bool": "true|True|TRUE|false|False|FALSE",
-    "int": "[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+",
-    "float": (
-        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
-        r"|[-+]?(\.inf|\.Inf|\.INF)|\.nan|\.NaN|\.NAN"
+    f"{_TAG}null": re.compile(r"(~|null|Null|NULL|)\Z"),
+    f"{_TAG}bool": re.compile(r"(true|True|TRUE|false|False|FALSE)\Z"),
+    f"{_TAG}int": re.compile(r"([-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z"),
+    f"{_TAG}float": re.compile(
+        r"([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+        r"|[-+]?(\.inf|\.Inf|\.INF)|\.nan|\.NaN|\.NAN)\Z"
     ),
 }
-"""What a plain scalar has to look like to be more than a string."""
+"""What a plain scalar has to look like to be more than a string, by tag."""
 
-_TAG = "tag:yaml.org,2002:"
+_TOO_DEEP = f"more than {MAX_DEPTH} levels deep"
 _INDENTED = "is indented unlike the lines above it"
 
 
@@ -75,8 +77,6 @@ class _Refused(yaml.MarkedYAMLError):
 class _Loader(yaml.SafeLoader):
     """PyYAML's parser in Python, whose errors know their place, with other values."""
 
-    yaml_implicit_resolvers: dict[str | None, list] = {}  # noqa: RUF012
-
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.text = text
@@ -92,8 +92,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()
         if self.depth > MAX_DEPTH:
-            reason = f"more than {MAX_DEPTH} collections in each other"
-            raise _Refused(reason, event.start_mark)
+            raise _Refused(_TOO_DEEP, event.start_mark)
         if isinstance(event, yaml.ScalarEvent) and event.tag == "!":
             event.tag = f"{_TAG}str"
         self.depth += 1
@@ -123,7 +122,7 @@ class _Loader(yaml.SafeLoader):
         if node in self.inside:
             raise _Refused("an alias repeats what it stands in", mark)
         if len(self.inside) > MAX_DEPTH:
-            raise _Refused(f"more than {MAX_DEPTH} collections in each other", mark)
+            raise _Refused(_TOO_DEEP, mark)
         self.inside.append(node)
         kind = node.tag.removeprefix(_TAG)
         if isinstance(node, yaml.MappingNode) and kind == "map":
@@ -156,7 +155,7 @@ class _Loader(yaml.SafeLoader):
 
     def scalar_of(self, node: yaml.ScalarNode, kind: str) -> Any:
         text = node.value
-        if kind != "str" and not re.fullmatch(CORE_TYPES[kind], text):
+        if kind != "str" and not CORE_TYPES[node.tag].match(text):
             raise _Refused(f"{text!r} is no {kind}", node.start_mark)
         try:
             return _BUILD[kind](text)
@@ -166,10 +165,10 @@ class _Loader(yaml.SafeLoader):
             raise _Refused(reason, node.start_mark) from None
 
 
-for _kind, _pattern in CORE_TYPES.items():
-    _Loader.add_implicit_resolver(
-        f"{_TAG}{_kind}", re.compile(rf"(?:{_pattern})\Z"), None
-    )
+# In place of those of YAML 1.1.
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern in CORE_TYPES.items():
+    _Loader.add_implicit_resolver(_tag, _pattern, None)
 
 _BASES = {"0o": 8, "0x": 16}
 _BUILD: dict[str, Callable[[str], Any]] = {
@@ -219,6 +218,8 @@ def _explain(error: yaml.MarkedYAMLError, loader: _Loader) -> tuple[int, str]:
         return line, _INDENTED
     if found := re.match(r"expected ',' or '([\]}])'", problem):
         return opened, f"what opens here lacks a ',' or its {found[1]!r}"
+    if error.context == "while parsing a flow node" and "<stream end>" in problem:
+        return loader.line_of(loader.marks[-1]), "what opens here is not closed"
     if re.match(r"expected .*, but found '(<block|-|\?)", problem):
         return line, _INDENTED
     if found := re.match(r"expected <block end>, but found (.*)", problem):

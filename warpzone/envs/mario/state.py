@@ -35,7 +35,6 @@ class Address(IntEnum):
     Y_VIEWPORT = 0x00B5
     AREA_DATA = 0x00E7
     Y_PIXEL = 0x03B8
-    SCREEN_LEFT_PIXEL = 0x071C
     CHANGE_AREA_TIMER = 0x06DE
     POWER_UP = 0x0756
     LIVES = 0x075A
@@ -108,8 +107,6 @@ class GameState:
     """Pixels from the left edge of the current area."""
     y_pos: int
     """Pixels above the bottom of the screen; above 255 when over the top edge."""
-    screen_x: int
-    """Pixels from the left edge of the screen, in [0, 255]."""
     time: int
     """What the game's clock shows, in game seconds (about 0.4 s each)."""
     score: int
@@ -133,7 +130,6 @@ def read_state(ram: memoryview) -> GameState:
     return GameState(
         x_pos=read_x(ram),
         y_pos=(255 if above_screen else 0) + 255 - y_pixel,
-        screen_x=(ram[Address.X_PIXEL] - ram[Address.SCREEN_LEFT_PIXEL]) % 256,
         time=read_time(ram),
         score=_digits(ram, Address.SCORE_DIGITS, 6),
         coins=_digits(ram, Address.COIN_DIGITS, 2),

@@ -2,7 +2,7 @@
 
 The addresses are those of the community's RAM map of Super Mario Bros,
 https://datacrystal.tcrf.net/wiki/Super_Mario_Bros./RAM_map, and of the disassembly
-that it cites. `tests/test_conformance.py` compares what is read here with
+that it cites. `tests/envs/test_conformance.py` compares what is read here with
 gym-super-mario-bros frame by frame.
 """
 
@@ -25,16 +25,23 @@ MAX_STRIDE = 8
 class Address(IntEnum):
     """Where the game keeps what we read or write."""
 
+    BUTTONS_A_B = 0x000A
+    BUTTONS_A_B_BEFORE = 0x000D
     PLAYER_STATE = 0x000E
+    ENEMY_PRESENT = 0x000F
     ENEMY_TYPE = 0x0016
     FLOAT_STATE = 0x001D
+    FACING = 0x0033
     X_SPEED = 0x0057
     X_PAGE = 0x006D
     X_PIXEL = 0x0086
     Y_SPEED = 0x009F
     Y_VIEWPORT = 0x00B5
+    Y_PIXEL_IN_PAGE = 0x00CE
     AREA_DATA = 0x00E7
+    SCREEN_X = 0x03AD
     Y_PIXEL = 0x03B8
+    TILES = 0x0500
     CHANGE_AREA_TIMER = 0x06DE
     POWER_UP = 0x0756
     LIVES = 0x075A
@@ -93,7 +100,7 @@ TRACED = (
     Address.X_PAGE.value,
     Address.X_PIXEL.value,
 )
-"""Where `read_area` and `read_x` look, which is followed from frame to frame."""
+"""What `read_area` and `read_x` read, which consoles trace from frame to frame."""
 
 _ENEMY_SLOTS = 5
 _STATUS = ("small", "tall")

@@ -95,7 +95,6 @@ def described(info: dict[str, Any]) -> GameState:
     return GameState(
         x_pos=info["x_pos"],
         y_pos=info["y_pos"],
-        screen_x=info["left_x_pos"],
         time=info["time"],
         score=info["score"],
         coins=info["coins"],
@@ -226,14 +225,10 @@ def ram() -> memoryview:
     return ram
 
 
-def test_x_is_a_page_and_a_pixel_and_the_screen_x_wraps_around(ram: memoryview) -> None:
+def test_x_is_a_page_and_a_pixel(ram: memoryview) -> None:
     ram[Address.X_PAGE] = 3
     ram[Address.X_PIXEL] = 5
-    ram[Address.SCREEN_LEFT_PIXEL] = 250
-    state = read_state(ram)
-    assert state.x_pos == 3 * 256 + 5
-    # From pixel 250 of one page to pixel 5 of the next.
-    assert state.screen_x == 11
+    assert read_state(ram).x_pos == 3 * 256 + 5
 
 
 @pytest.mark.parametrize(

@@ -219,7 +219,7 @@ def test_run_ends_with_the_first_frame_that_is_not_ordinary(name: EmulatorName) 
     assert len(trace) < 50 * len(TRACED)
 
 
-def test_what_is_ordinary_needs_no_further_look() -> None:
+def test_an_ordinary_state_is_neither_dead_nor_cleared() -> None:
     ram = memoryview(bytearray(2048))
     for address, lowest, _ in ORDINARY:
         ram[address] = lowest

@@ -2,7 +2,7 @@
 
 The addresses are those of the community's RAM map of Super Mario Bros,
 https://datacrystal.tcrf.net/wiki/Super_Mario_Bros./RAM_map, and of the disassembly
-that it cites. `tests/test_conformance.py` compares what is read here with
+that it cites. `tests/envs/test_conformance.py` compares what is read here with
 gym-super-mario-bros frame by frame.
 """
 
@@ -25,17 +25,23 @@ MAX_STRIDE = 8
 class Address(IntEnum):
     """Where the game keeps what we read or write."""
 
+    BUTTONS_A_B = 0x000A
+    BUTTONS_A_B_BEFORE = 0x000D
     PLAYER_STATE = 0x000E
+    ENEMY_PRESENT = 0x000F
     ENEMY_TYPE = 0x0016
     FLOAT_STATE = 0x001D
+    FACING = 0x0033
     X_SPEED = 0x0057
     X_PAGE = 0x006D
     X_PIXEL = 0x0086
     Y_SPEED = 0x009F
     Y_VIEWPORT = 0x00B5
+    Y_PIXEL_IN_PAGE = 0x00CE
     AREA_DATA = 0x00E7
+    SCREEN_X = 0x03AD
     Y_PIXEL = 0x03B8
-    SCREEN_LEFT_PIXEL = 0x071C
+    TILES = 0x0500
     CHANGE_AREA_TIMER = 0x06DE
     POWER_UP = 0x0756
     LIVES = 0x075A
@@ -94,7 +100,7 @@ TRACED = (
     Address.X_PAGE.value,
     Address.X_PIXEL.value,
 )
-"""Where `read_area` and `read_x` look, which is followed from frame to frame."""
+"""What `read_area` and `read_x` read, which consoles trace from frame to frame."""
 
 _ENEMY_SLOTS = 5
 _STATUS = ("small", "tall")
@@ -108,8 +114,6 @@ class GameState:
     """Pixels from the left edge of the current area."""
     y_pos: int
     """Pixels above the bottom of the screen; above 255 when over the top edge."""
-    screen_x: int
-    """Pixels from the left edge of the screen, in [0, 255]."""
     time: int
     """What the game's clock shows, in game seconds (about 0.4 s each)."""
     score: int
@@ -133,7 +137,6 @@ def read_state(ram: memoryview) -> GameState:
     return GameState(
         x_pos=read_x(ram),
         y_pos=(255 if above_screen else 0) + 255 - y_pixel,
-        screen_x=(ram[Address.X_PIXEL] - ram[Address.SCREEN_LEFT_PIXEL]) % 256,
         time=read_time(ram),
         score=_digits(ram, Address.SCORE_DIGITS, 6),
         coins=_digits(ram, Address.COIN_DIGITS, 2),

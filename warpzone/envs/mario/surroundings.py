@@ -1,39 +1,43 @@
-"""What is around Mario, read from RAM for many moments at once.
+"""Features of what is around Mario, read from RAM for many states at once.
 
-The addresses are those of `warpzone.envs.mario.state`. It holds for every level: where
-tiles, enemies and Mario are, how they move, and nothing about what they mean. There is
-nothing in it that a few frames do not show: no fractions of pixels, nothing beyond the
-edges of the screen, not how far the level is. What is done because of it can be learnt
-from frames.
+They hold for every level: where tiles, enemies and Mario are, how they move, and
+nothing about what they mean. They contain nothing that a few frames do not show: no
+fractions of pixels, nothing beyond the edges of the screen, not how far the level is.
+So an agent that sees frames can learn to act as one that sees these features.
 """
 
 import numpy as np
 
-# Mario's entry is the first of each list of objects, enemies follow.
-_SLOTS = 5
-_X_SPEED, _X_PAGE, _X_PIXEL = 0x57, 0x6D, 0x86
-_Y_SPEED, _Y_PAGE, _Y_PIXEL = 0x9F, 0xB5, 0xCE
-_ENEMY_PRESENT, _ENEMY_TYPE = 0x0F, 0x16
-_FLOAT_STATE, _FACING, _SCREEN_X = 0x1D, 0x33, 0x3AD
-_BUTTONS_A_B, _BUTTONS_A_B_BEFORE = 0x0A, 0x0D
-_TILES, _ROWS, _COLUMNS = 0x500, 13, 16
-"""Two screens' worth of tiles, which follow each other along the level by turns."""
-_TILE = 16
-"""Pixels."""
+from warpzone.envs.mario.state import ON_GROUND, Address
+from warpzone.envs.nes.console import RAM_SIZE
 
+_SLOTS = 5
+"""Enemies. Mario's entry is the first of each list of objects, theirs follow."""
+_JUMPING = 1
+"""A player float state."""
+_FACING_RIGHT = 1
+_A_BUTTON = 128
+"""The byte of the buttons A and B is at least this while A is held."""
+_ROWS, _COLUMNS = 13, 16
+"""Tiles of a screen. RAM has two screens, which follow each other by turns."""
 _BEHIND, _AHEAD = 2, 12
-"""Columns of tiles that are looked at."""
-_WIDTH = 256
-"""Of the screen, in pixels."""
+"""Columns of tiles around Mario that the features contain."""
 _FAR = 256
 """Pixels to an enemy that is not there."""
+_NEAR_X, _NEAR_Y = 48, 128
+"""Pixels to an enemy at which its near distance is clipped."""
 
-SURROUNDINGS = 11 + _SLOTS * 14 + _ROWS * (_BEHIND + _AHEAD)
-"""Numbers that describe a moment."""
+# Scales, in pixels. Speeds are in RAM's units: 1/16 pixel a frame across, 1 pixel down.
+_TILE = 16
+_SCREEN_WIDTH = 256
+_HALF_SCREEN = 128
+_ENEMY_X, _ENEMY_Y = 64, 32
+_MARIO_X_SPEED, _MARIO_Y_SPEED = 40, 5
+_ENEMY_X_SPEED, _ENEMY_Y_SPEED = 16, 8
 
 
 def read_surroundings(ram: np.ndarray) -> np.ndarray:
-    """Describe moments by numbers of about one.
+    """Return the features of states, numbers of about one.
 
     Args:
         ram: Shape ``(N, 2048)``, uint8.
@@ -43,67 +47,87 @@ def read_surroundings(ram: np.ndarray) -> np.ndarray:
         right, then which tiles are not empty.
     """
     cells = ram.astype(np.int32)
-    x = _objects(cells, _X_PAGE) * 256 + _objects(cells, _X_PIXEL)
+    x = _objects(cells, Address.X_PAGE) * 256 + _objects(cells, Address.X_PIXEL)
     # The screen is the second page; what is above it is in the first.
-    y = (_objects(cells, _Y_PAGE) - 1) * 256 + _objects(cells, _Y_PIXEL)
-    x_speed = _signed(_objects(cells, _X_SPEED))
-    y_speed = _signed(_objects(cells, _Y_SPEED))
+    y_page = _objects(cells, Address.Y_VIEWPORT) - 1
+    y = y_page * 256 + _objects(cells, Address.Y_PIXEL_IN_PAGE)
+    x_speed = _signed(_objects(cells, Address.X_SPEED))
+    y_speed = _signed(_objects(cells, Address.Y_SPEED))
+    screen_x = cells[:, Address.SCREEN_X]
     mario = (
-        x[:, 0] % 16 / 16,
-        cells[:, _SCREEN_X] / 128,
-        y[:, 0] / 128,
-        y[:, 0] % 16 / 16,
-        x_speed[:, 0] / 40,
-        y_speed[:, 0] / 5,
-        *(cells[:, _FLOAT_STATE] == state for state in (0, 1)),
-        cells[:, _FACING] == 1,
-        cells[:, _BUTTONS_A_B] >= 128,
-        cells[:, _BUTTONS_A_B_BEFORE] >= 128,
+        x[:, 0] % _TILE / _TILE,
+        screen_x / _HALF_SCREEN,
+        y[:, 0] / _HALF_SCREEN,
+        y[:, 0] % _TILE / _TILE,
+        x_speed[:, 0] / _MARIO_X_SPEED,
+        y_speed[:, 0] / _MARIO_Y_SPEED,
+        cells[:, Address.FLOAT_STATE] == ON_GROUND,
+        cells[:, Address.FLOAT_STATE] == _JUMPING,
+        cells[:, Address.FACING] == _FACING_RIGHT,
+        cells[:, Address.BUTTONS_A_B] >= _A_BUTTON,
+        cells[:, Address.BUTTONS_A_B_BEFORE] >= _A_BUTTON,
     )
     ahead = x[:, 1:] - x[:, :1]
     below = y[:, 1:] - y[:, :1]
-    on_screen = ahead + cells[:, _SCREEN_X, None]
-    is_there = cells[:, _ENEMY_PRESENT : _ENEMY_PRESENT + _SLOTS] != 0
-    is_there &= (on_screen > -_TILE) & (on_screen < _WIDTH)
-    kind = cells[:, _ENEMY_TYPE : _ENEMY_TYPE + _SLOTS]
+    is_there = _enemies(cells, Address.ENEMY_PRESENT) != 0
+    is_there &= _is_on_screen(ahead + screen_x[:, None])
+    kind = _enemies(cells, Address.ENEMY_TYPE)
+    distance = np.where(is_there, ahead, _FAR)
     enemies = (
         is_there,
-        np.where(is_there, ahead, _FAR) / 64,
-        np.where(is_there, ahead.clip(-48, 48), 0) / 16,
-        np.where(is_there, below.clip(-128, 128), 0) / 32,
-        np.where(is_there, x_speed[:, 1:], 0) / 16,
-        np.where(is_there, y_speed[:, 1:], 0) / 8,
+        distance / _ENEMY_X,
+        np.where(is_there, ahead.clip(-_NEAR_X, _NEAR_X), 0) / _TILE,
+        np.where(is_there, below.clip(-_NEAR_Y, _NEAR_Y), 0) / _ENEMY_Y,
+        np.where(is_there, x_speed[:, 1:], 0) / _ENEMY_X_SPEED,
+        np.where(is_there, y_speed[:, 1:], 0) / _ENEMY_Y_SPEED,
         *(is_there & (kind >> bit & 1 == 1) for bit in range(8)),
     )
-    order = np.where(is_there, ahead, _FAR).argsort(axis=1, kind="stable")
-    in_order = [np.take_along_axis(figure, order, axis=1) for figure in enemies]
+    order = distance.argsort(axis=1, kind="stable")
+    in_order = [np.take_along_axis(feature, order, axis=1) for feature in enemies]
     return np.concatenate(
-        [*(figure[:, None] for figure in mario), *in_order, _tiles(cells, x[:, 0])],
+        [
+            *(feature[:, None] for feature in mario),
+            *in_order,
+            _tiles(cells, x[:, 0], screen_x),
+        ],
         axis=1,
         dtype=np.float32,
         casting="unsafe",
     )
 
 
-def _objects(cells: np.ndarray, address: int) -> np.ndarray:
-    """Return a figure of Mario and of each enemy, shape ``(N, 1 + _SLOTS)``."""
+def _objects(cells: np.ndarray, address: Address) -> np.ndarray:
+    """Return a number of Mario and of each enemy, shape ``(N, 1 + _SLOTS)``."""
     return cells[:, address : address + 1 + _SLOTS]
+
+
+def _enemies(cells: np.ndarray, address: Address) -> np.ndarray:
+    """Return a number of each enemy, shape ``(N, _SLOTS)``."""
+    return cells[:, address : address + _SLOTS]
 
 
 def _signed(values: np.ndarray) -> np.ndarray:
     return (values + 128) % 256 - 128
 
 
-def _tiles(cells: np.ndarray, x: np.ndarray) -> np.ndarray:
+def _is_on_screen(left: np.ndarray) -> np.ndarray:
+    """Return whether tiles and enemies are on the screen, by their left edges on it."""
+    return (left > -_TILE) & (left < _SCREEN_WIDTH)
+
+
+def _tiles(cells: np.ndarray, x: np.ndarray, screen_x: np.ndarray) -> np.ndarray:
     """Return which tiles around Mario are not empty and on the screen, by rows."""
     size = _ROWS * _COLUMNS
     screens = [
         cells[:, start : start + size].reshape(-1, _ROWS, _COLUMNS)
-        for start in (_TILES, _TILES + size)
+        for start in (Address.TILES, Address.TILES + size)
     ]
     tiles = np.concatenate(screens, axis=2)
     columns = (x // _TILE)[:, None] + np.arange(-_BEHIND, _AHEAD)
     near = np.take_along_axis(tiles, (columns % (2 * _COLUMNS))[:, None], axis=2)
-    on_screen = columns * _TILE - (x - cells[:, _SCREEN_X])[:, None]
-    is_seen = (on_screen > -_TILE) & (on_screen < _WIDTH)
+    is_seen = _is_on_screen(columns * _TILE - (x - screen_x)[:, None])
     return ((near != 0) & is_seen[:, None]).reshape(len(cells), -1)
+
+
+SURROUNDINGS = read_surroundings(np.zeros((1, RAM_SIZE), np.uint8)).shape[1]
+"""Features of a state."""

@@ -95,7 +95,10 @@ class Console(Protocol):
         ...
 
     def restore(self, snapshot: Any) -> None:
-        """Bring back a state that `snapshot` of any emulator of this kind returned."""
+        """Bring back a state that `snapshot` returned.
+
+        It may be another console's of the same emulator and cartridge, still open.
+        """
         ...
 
     def close(self) -> None:

@@ -61,7 +61,7 @@ _MAX_RUN = 64
 
 _PIXELS = SCREEN_SHAPE[0] * SCREEN_SHAPE[1]
 
-# What nes-py shows for each of the console's 64 colours, red, green and blue.
+# Red, green and blue that nes-py shows for each of the NES's 64 colours.
 _PALETTE = bytes.fromhex(
     "7c7c7c0000fc0000bc4428bc940084a80020a8100088140050300000780000680000580000405800"
     "0000000000000000bcbcbc0078f80058f86844fcd800cce40058f83800e45c10ac7c0000b80000a8"

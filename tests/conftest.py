@@ -1,47 +1,37 @@
 """What several test modules share."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from warpzone.core.params import (
-    CompareParams,
-    EvaluateParams,
-    GameParams,
-    NoiseParams,
-    Params,
-    RewardParams,
-    RunsParams,
-    load_params,
-)
+from warpzone.core.params import NoiseParams, Params, parse_params
+from warpzone.core.yaml import read_yaml
+from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.nes.buttons import DOWN, NO_BUTTONS, RIGHT, A
 
+ROOT = Path(__file__).parents[1]
 
-@pytest.fixture(scope="session")
-def game() -> GameParams:
-    """1-1 as it is usually learned. Change it with ``model_copy(update=...)``."""
-    return GameParams(
-        emulator="nes-py",
-        level="1-1",
-        action_set="simple",
-        frame_skip=4,
-        height=84,
-        width=84,
-        frame_stack=4,
-        crop_hud=True,
-        show_buttons=True,
-        time_limit=1500,
-        stuck_limit=100,
-        reward=RewardParams(
-            progress=0.02,
-            progress_cap=30,
-            score=0.0,
-            coin=0.0,
-            clock_tick=0.0,
-            death=-1.0,
-            clear=2.0,
-        ),
-    )
+MARIO: dict[str, Any] = {
+    "emulator": "nes-py",
+    "height": 84,
+    "width": 84,
+    "reward": {"death": -1.0},
+    "no_op_max": 0,
+    "sticky_probability": 0.0,
+}
+"""1-1 without noise, on the reference emulator."""
+
+
+@pytest.fixture
+def mario() -> Callable[..., MarioEnv]:
+    """Make a `MarioEnv`, as `MARIO` has it but for the given arguments."""
+
+    def mario(level: str = "1-1", **changes: Any) -> MarioEnv:
+        return MarioEnv(level, **MARIO | changes)
+
+    return mario
 
 
 @pytest.fixture(scope="session")
@@ -68,25 +58,41 @@ def into_the_bonus_room() -> bytes:
     return held + bytes([NO_BUTTONS]) * 20 + bytes([DOWN]) * 2
 
 
+def default_document() -> dict[str, Any]:
+    """Return params.yaml with the values of the axes that tests rely on.
+
+    Tests hold with any valid params.yaml: what they need of it is set here.
+    """
+    document = read_yaml(ROOT / "params.yaml")
+    document |= {"seed": 1, "device": "cpu", "env": "mario"}
+    document["run"] = {"tasks": ["1-1"], "recipes": ["bc-ppo"], "seeds": [1]}
+    document["record_video"] |= {"agents": ["bc-ppo-1"], "episodes": ["median", "best"]}
+    return document
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    """A valid params.yaml, to be changed."""
+    return default_document()
+
+
 @pytest.fixture
 def small_workspace(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    game: GameParams,
-    noise: NoiseParams,
+    document: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Params:
     """Make a folder with nothing but a small params.yaml the current one."""
-    params = load_params(Path(__file__).parents[1] / "params.yaml").model_copy(
-        update={
-            "game": game.model_copy(update={"time_limit": 30}),
-            "noise": noise,
-            "runs": RunsParams(init=("bc", "scratch"), seed=(1,)),
-            "evaluate": EvaluateParams(
-                episodes=3, envs=2, temperature=0.0, idle_temperature=1.0
-            ),
-            "compare": CompareParams(bootstrap_samples=100),
-        }
-    )
+    document["run"]["recipes"] = ["bc-ppo", "ppo"]
+    document["envs"]["mario"]["kwargs"] |= {"height": 84, "width": 84, "time_limit": 30}
+    condition = {"no_op_max": 30, "sticky_probability": 0.25, "episodes": 3}
+    document["evaluate"] = {
+        "n_envs": 2,
+        "noises": {
+            "default": condition | {"reference": True},
+            "none": condition | {"no_op_max": 0, "reference": False},
+        },
+    }
+    document["compare"] = {"bootstrap_samples": 100}
+    params = parse_params(document, "params.yaml")
     # JSON is YAML.
     (tmp_path / "params.yaml").write_text(params.model_dump_json())
     monkeypatch.chdir(tmp_path)

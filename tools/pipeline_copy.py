@@ -116,6 +116,8 @@ def lay_over(
 ) -> dict[str, Any]:
     """Return ``params`` with the values of ``overlay``; lists are replaced whole.
 
+    In place of a section, null takes it out.
+
     Raises:
         InputError: ``overlay`` has a key that ``params`` lacks, or a section in place
             of a value, or the reverse.
@@ -126,6 +128,9 @@ def lay_over(
         if key not in params:
             raise InputError(f"overlay: {PARAMS} has no {name}, only {[*params]}")
         old = params[key]
+        if value is None and isinstance(old, dict):
+            del merged[key]
+            continue
         if isinstance(value, Mapping) != isinstance(old, dict):
             raise InputError(f"overlay: {name} is {value!r}, but {old!r} in {PARAMS}")
         merged[key] = (

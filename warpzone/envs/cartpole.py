@@ -102,7 +102,8 @@ class CartPoleEnv(ReplayableEnv):
 
     @property
     def progress(self) -> int:
-        return len(self.decisions)
+        # One frame is one agent step; a replay counts no agent steps.
+        return len(self.frame_actions) - self.no_ops
 
     @property
     def emulated_frames(self) -> int:
@@ -162,7 +163,7 @@ class CartPoleEnv(ReplayableEnv):
     def _cause(self) -> str | None:
         if self._over:
             return "left" if abs(self.state[0]) > _TRACK else "fell"
-        return "balanced" if len(self.decisions) >= self.time_limit else None
+        return "balanced" if self.progress >= self.time_limit else None
 
     def _reward(self) -> float:
         return 1.0

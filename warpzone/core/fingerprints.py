@@ -70,6 +70,8 @@ def imported_names(path: Path) -> frozenset[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                raise ValueError(f"{path}, line {node.lineno}: write the whole name")
             # What is imported may be a module or something in one.
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return frozenset(names)

@@ -44,7 +44,7 @@ class _Bar(tqdm):
 
     @property
     def format_dict(self) -> dict[str, Any]:
-        found = super().format_dict
+        found = dict(super().format_dict)
         if found["total"] > found["n"] >= found["total"] * _SHARE_BEFORE_ESTIMATE:
             found["bar_format"] += ", {remaining} left"
         return found

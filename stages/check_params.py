@@ -9,6 +9,7 @@ them.
 
 from pathlib import Path
 
+from warpzone.agents.policy import find_device
 from warpzone.core.fingerprints import write_fingerprints
 from warpzone.core.leftovers import set_aside
 from warpzone.core.params import load_params
@@ -23,7 +24,9 @@ CODE = Path("data/code")
 def main() -> None:
     argument_parser(__doc__).parse_args()
     params = load_params(PARAMS)
-    check_env(params.env, params.world, params.noise)
+    find_device(params.device)
+    levels = [level for task in params.run.tasks for level in params.levels(task)]
+    check_env(params.env, params.world, params.noise, levels)
     for name, recipe in params.recipes.items():
         check_recipe(name, recipe)
     set_aside(params)

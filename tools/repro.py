@@ -4,10 +4,12 @@ Before: params.yaml and dvc.lock can be read, and no other run is under way; wha
 wrong ends in one line. After: every object that dvc.lock names is in the cache and
 whole; dvc itself ends with success when the disk is full while it caches a folder.
 What a kill left half done, and would end every later run, is mended: DVC's run cache,
-and dvc.lock, which DVC does not write at one stroke.
+and dvc.lock, which DVC does not write at one stroke. What agents left behind that
+params.yaml no longer names is set aside in .leftovers/, and taken out of dvc.lock: a
+clone never had it. DVC's run cache brings it back when it is named again.
 
 Arguments are handed to dvc repro. Then outputs that are not in the workspace are left
-out of the check afterwards, and a dry run is not checked.
+out of the check afterwards, dvc.lock keeps what it has, and a dry run is not checked.
 """
 
 import shutil
@@ -19,10 +21,12 @@ from pathlib import Path
 from dvc.cli import main as dvc
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from dvc.utils.serialize import dumps_yaml
 
 from tools.storage.__main__ import main as storage
 from warpzone.core.errors import InputError
-from warpzone.core.files import locked
+from warpzone.core.files import locked, write_text
+from warpzone.core.leftovers import set_aside
 from warpzone.core.params import load_params
 from warpzone.core.yaml import read_yaml
 
@@ -44,12 +48,16 @@ def main() -> None:
     )
     _, arguments = parser.parse_known_args()
     try:
-        load_params(PARAMS)
+        params = load_params(PARAMS)
         with locked(RUNNING):
             keep_lock()
             remove_empty_runs()
+            if "--dry" not in arguments:
+                set_aside(params)
             code = dvc(["repro", *arguments])
             check_lock()
+            if not (code or arguments):
+                tidy_lock()
             BEFORE.unlink(missing_ok=True)
             if code:
                 sys.exit(code)
@@ -103,6 +111,17 @@ def check_lock() -> None:
         raise InputError(
             f"{LOCK}: holds no stages: get it back with git checkout {LOCK}"
         )
+
+
+def tidy_lock() -> None:
+    """Leave in dvc.lock the stages of dvc.yaml only, in its order, as in a clone."""
+    with Repo() as repo:
+        names = [stage.addressing for stage in repo.index.stages]
+    document = read_yaml(LOCK)
+    recorded = document["stages"]
+    stages = {name: recorded[name] for name in names if name in recorded}
+    if list(stages) != list(recorded):
+        write_text(LOCK, dumps_yaml(document | {"stages": stages}))
 
 
 def remove_empty_runs() -> None:

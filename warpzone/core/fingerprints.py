@@ -13,7 +13,8 @@ from functools import cache
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
-from warpzone.core.files import read_text, write_lines
+from warpzone.core.errors import InputError
+from warpzone.core.files import one_line, read_text, write_lines
 
 
 def write_fingerprints(
@@ -33,7 +34,7 @@ def write_fingerprints(
         root = script.resolve().parents[1]
         modules, packages = reach(script.resolve(), root, worlds)
         lines = [f"{fingerprint(path)}  {path.relative_to(root)}" for path in modules]
-        lines += [f"{version(name)}  {name}" for name in packages]
+        lines += [f"{_version(name)}  {name}" for name in packages]
         path = folder / f"{script.stem}.txt"
         write_lines(path, lines)
         wanted.add(path)
@@ -62,35 +63,52 @@ def reach(
     return sorted(files), sorted(packages)
 
 
-@cache
 def imported_names(path: Path) -> frozenset[str]:
-    """Return every dotted name that a file imports, also inside functions."""
+    """Return every dotted name that a file imports, also inside functions.
+
+    Raises:
+        InputError: If the file is no Python, or a name begins with a dot.
+    """
+    try:
+        return _imported_names(read_text(path))
+    except (SyntaxError, ValueError) as error:
+        raise InputError(f"{path}: {one_line(error)}") from error
+
+
+@cache
+def _imported_names(text: str) -> frozenset[str]:
     names = set()
-    for node in ast.walk(ast.parse(read_text(path))):
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                raise ValueError(f"line {node.lineno}: write the whole module's name")
             # What is imported may be a module or something in one.
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return frozenset(names)
 
 
-@cache
 def fingerprint(path: Path) -> str:
     """Return a hash of what a file does: its syntax tree without docstrings.
 
     Files beside a module that are not Python are part of it: native code, for example.
     """
-    tree = ast.parse(read_text(path))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [part for part in body if not _is_text(part)]  # pyright: ignore[reportAttributeAccessIssue]
-    digest = hashlib.sha256(ast.dump(tree).encode())
+    digest = hashlib.sha256(_syntax_tree(read_text(path)))
     for beside in sorted(path.parent.glob(f"{path.stem}.*")):
         if beside.suffix not in (".py", ".pyc"):
             digest.update(beside.read_bytes())
     return digest.hexdigest()[:16]
+
+
+@cache
+def _syntax_tree(text: str) -> bytes:
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [part for part in body if not _is_text(part)]  # pyright: ignore[reportAttributeAccessIssue]
+    return ast.dump(tree).encode()
 
 
 def _is_text(node: ast.AST) -> bool:
@@ -114,6 +132,9 @@ def _files_of(name: str, root: Path) -> list[Path]:
             if path.is_file():
                 files.append(path)
     return files
+
+
+_version = cache(version)
 
 
 @cache

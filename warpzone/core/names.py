@@ -1,7 +1,7 @@
 """How agents are called, and where what belongs to them lies.
 
 The only place that makes these names; dvc.yaml writes the same ones, which
-tests/pipeline/test_house.py checks.
+tests/pipeline/test_cells.py checks.
 """
 
 from pathlib import Path

@@ -256,14 +256,15 @@ class Params(Section):
     def _run_fits(self) -> Self:
         if self.env not in self.envs:
             raise ValueError(f"env is {self.env!r}, but envs has {list(self.envs)}")
-        for axis, wanted, known in (
-            ("tasks", self.run.tasks, list(self.envs[self.env].tasks)),
-            ("recipes", self.run.recipes, [r for r in self.recipes if r != "teacher"]),
+        recipes = [name for name in self.recipes if name != "teacher"]
+        for axis, wanted, known, where in (
+            ("tasks", self.run.tasks, list(self.world.tasks), f"envs.{self.env}.tasks"),
+            ("recipes", self.run.recipes, recipes, "recipes"),
         ):
             if unknown := [name for name in wanted if name not in known]:
                 raise ValueError(
-                    f"run.{axis}: env {self.env!r} has no {unknown[0]!r}, it has "
-                    f"{', '.join(known)}: add -S 'run.{axis}=[{known[0]}]'"
+                    f"run.{axis}: {where} has no {unknown[0]!r}, it has "
+                    f"{', '.join(known)}: add -S 'run.{axis}=[{(known or wanted)[0]}]'"
                 )
         if "teacher" not in self.recipes:
             raise ValueError("recipes lacks 'teacher', which every clone learns from")
@@ -330,6 +331,9 @@ def describe(error: ValidationError) -> str:
     unknown: dict[str, list[str]] = {}
     wrong: list[str] = []
     for item in error.errors():
+        if item["type"] == "too_short" and item["input"]:
+            # Its values are wrong, which is said of each.
+            continue
         *parents, key = [str(part) for part in item["loc"]] or [""]
         section, where = ".".join(parents), ".".join([*parents, key])
         match item["type"]:

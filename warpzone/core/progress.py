@@ -1,10 +1,15 @@
-"""Progress bars: with an ETA on a terminal, plain lines elsewhere."""
+"""Progress bars: a bar on a terminal, plain lines elsewhere."""
 
 import sys
+from typing import Any
 
 from tqdm import tqdm
 
 _SECONDS_BETWEEN_LINES = 10.0
+_SHARE_BEFORE_ESTIMATE = 0.1
+"""Of the work. Before, an estimate of the time left says nothing."""
+_BAR = "{l_bar}{bar}| {n_fmt} of {total_fmt}{unit}s, {elapsed} so far"
+_LINE = "{desc}: {n_fmt} of {total_fmt}{unit}s"
 
 
 def progress_bar(total: int, description: str, unit: str) -> tqdm:
@@ -15,18 +20,34 @@ def progress_bar(total: int, description: str, unit: str) -> tqdm:
         description: What is being done.
         unit: Name of one unit of work, for example ``episode``.
     """
+    # Episodes end in clumps: the mean over all of them is the best rate.
+    common: dict[str, Any] = {
+        "total": total,
+        "desc": description,
+        "unit": f" {unit}",
+        "smoothing": 0,
+    }
     if sys.stderr.isatty():
-        return tqdm(total=total, desc=description, unit=f" {unit}", dynamic_ncols=True)
-    return tqdm(
-        total=total,
-        desc=description,
-        unit=f" {unit}",
+        return _Bar(**common, dynamic_ncols=True, bar_format=_BAR)
+    return _Bar(
+        **common,
         mininterval=_SECONDS_BETWEEN_LINES,
         maxinterval=_SECONDS_BETWEEN_LINES,
         miniters=0,
         file=_Lines(),
-        bar_format="{desc}: {n_fmt} of {total_fmt}{unit}s, {remaining} left",
+        bar_format=_LINE,
     )
+
+
+class _Bar(tqdm):
+    """Estimates how long it takes once it can."""
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        found = dict(super().format_dict)
+        if found["total"] > found["n"] >= found["total"] * _SHARE_BEFORE_ESTIMATE:
+            found["bar_format"] += ", {remaining} left"
+        return found
 
 
 class _Lines:

@@ -5,7 +5,7 @@ imported, and no stage depends on its code.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
@@ -128,8 +128,10 @@ def agent_key(name: str, wanted: str) -> str:
     return wanted if wanted in env_class(name).OBS_TYPES else "state"
 
 
-def check_env(name: str, params: EnvParams, noise: NoiseParams) -> None:
-    """Check the section of an env, by making one as it says.
+def check_env(
+    name: str, params: EnvParams, noise: NoiseParams, levels: Iterable[str]
+) -> None:
+    """Check the section of an env, by making one as it says on each of some levels.
 
     Raises:
         InputError: In one line, with both halves of a misspelt key.
@@ -147,10 +149,11 @@ def check_env(name: str, params: EnvParams, noise: NoiseParams) -> None:
         raise InputError(f"params.yaml: {said}")
     if unknown := sorted(params.reference.keys() - known):
         raise InputError(f"params.yaml: envs.{name}.reference has unknown {unknown}")
-    for kwargs in (params.kwargs, params.kwargs | params.reference):
-        make_env(
-            name, kwargs, next(iter(params.tasks.values()))[0], noise, "state"
-        ).close()
+    levels = list(dict.fromkeys(levels))
+    for level in levels:
+        make_env(name, params.kwargs, level, noise, "state").close()
+    reference = params.kwargs | params.reference
+    make_env(name, reference, levels[0], noise, "state").close()
 
 
 def _row(name: str) -> World:

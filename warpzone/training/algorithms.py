@@ -145,6 +145,8 @@ def _check_value(where: str, key: str, value: Any, default: Any) -> None:
     is_whole = isinstance(default, int)
     if not _is_number(value) or (is_whole and not isinstance(value, int)):
         kind = "a whole number" if is_whole else "a number"
+        if isinstance(value, float) and value.is_integer():
+            kind = str(int(value))
         raise InputError(f"params.yaml: {where} = {value!r:.80}: write {kind}")
     low, high = _LIMITS.get(key, (0, 10**9))
     if not low <= value <= high:

@@ -51,7 +51,9 @@ def check_weights(weights: Mapping[str, float] | None) -> dict[str, float]:
     Raises:
         ValueError: If there is no such term, or a weight is no finite number.
     """
-    weights = weights or {}
+    weights = {} if weights is None else weights
+    if not isinstance(weights, Mapping):
+        raise ValueError(f"reward = {weights!r}: write a section of keys and values")
     if unknown := sorted(weights.keys() - DEFAULTS.keys()):
         raise ValueError(f"reward has unknown {unknown}, it knows {sorted(DEFAULTS)}")
     for name, weight in weights.items():

@@ -9,6 +9,7 @@ them.
 
 from pathlib import Path
 
+from warpzone.agents.policy import find_device
 from warpzone.core.fingerprints import write_fingerprints
 from warpzone.core.leftovers import set_aside
 from warpzone.core.params import load_params
@@ -26,6 +27,8 @@ def main() -> None:
     check_env(params.env, params.world, params.noise)
     for name, recipe in params.recipes.items():
         check_recipe(name, recipe)
+    # A GPU that is not there, too: DVC removes a stage's outputs before it runs.
+    find_device(params.device)
     set_aside(params)
     scripts = sorted(STAGES.glob("*.py"))
     write_fingerprints(scripts, CODE, modules_of(params.env))

@@ -188,6 +188,7 @@ def report(
     contrasts: Mapping[tuple[str, str, str], Mapping[str, float]],
 ) -> str:
     agents, causes, unit = summaries[NOISE], causes_of(world), world.PROGRESS
+    names = " | ".join(params.agents)
     contrast_rows = "".join(starmap(contrast_row, contrasts.items()))
     end_rows = [end_row(key, tables[key], agents[key], world) for key in tables]
     return f"""\
@@ -213,8 +214,10 @@ def report(
 
 ## Under other noise
 
-| noise | task | agent | idle frames | sticky probability | episodes | success rate |
-|---|---|---|---|---|---|---|
+Success rates.
+
+| task | noise | idle frames | sticky probability | episodes | {names} |
+|{"---|" * (len(params.agents) + 5)}
 {"".join(noise_rows(params, summaries))}
 ![Success rate under more and less noise]({plots}/noise.png)
 
@@ -241,7 +244,7 @@ def introduction(params: Params) -> str:
         "frame the previous action is held with probability "
         f"{noise.sticky_probability:g}. "
         + (
-            f"The env of the noise {', '.join(reference)} has {', '.join(differing)}. "
+            f"Under the noise {', '.join(reference)} the env has {', '.join(differing)}. "
             if reference and differing
             else ""
         )
@@ -280,13 +283,17 @@ def contrast_row(key: tuple[str, str, str], metrics: Mapping[str, float]) -> str
 
 
 def noise_rows(params: Params, summaries: Mapping[str, Metrics]) -> list[str]:
-    return [
-        f"| {noise} | {' | '.join(key)} | 0 to {condition.no_op_max} "
-        f"| {condition.sticky_probability:g} | {metrics['episodes']} "
-        f"| {bracketed(metrics, 'success_rate', '.0%')} |\n"
-        for noise, condition in params.evaluate.noises.items()
-        for key, metrics in summaries[noise].items()
-    ]
+    rows = []
+    for task in params.run.tasks:
+        for noise, condition in params.evaluate.noises.items():
+            metrics = [summaries[noise][task, agent] for agent in params.agents]
+            rates = [bracketed(each, "success_rate", ".0%") for each in metrics]
+            rows.append(
+                f"| {task} | {noise} | 0 to {condition.no_op_max} "
+                f"| {condition.sticky_probability:g} | {metrics[0]['episodes']} "
+                f"| {' | '.join(rates)} |\n"
+            )
+    return rows
 
 
 def end_row(

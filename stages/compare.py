@@ -91,7 +91,8 @@ def main() -> None:
 
     plots = PLOTS / params.env
     rows = [
-        {"noise": noise, "task": task, "agent": agent, **metrics}
+        {"noise": noise, "task": task, "agent": agent, "name": bar(params, task, agent)}
+        | dict(metrics)
         for noise, of_noise in summaries.items()
         for (task, agent), metrics in of_noise.items()
     ]
@@ -121,6 +122,11 @@ def main() -> None:
     conditions = {n: c.model_dump() for n, c in params.evaluate.noises.items()}
     write_bytes(plots / "noise.png", noise_figure(summaries, conditions))
     write_text(REPORT, report(params, world, plots, tables, summaries, contrasts))
+
+
+def bar(params: Params, task: str, agent: str) -> str:
+    """Return what DVC's bar charts call an agent; they pile equal names up."""
+    return agent if len(params.run.tasks) == 1 else f"{task} {agent}"
 
 
 def read_all(
@@ -236,7 +242,7 @@ def introduction(params: Params) -> str:
     noises = params.evaluate.noises
     noise = noises[NOISE]
     reference = [name for name, condition in noises.items() if condition.reference]
-    differing = [f"{name} {value}" for name, value in params.world.reference.items()]
+    changes = [f"{name} {value}" for name, value in params.world.reference.items()]
     return fill(
         f"Every agent plays the same {noise.episodes} episodes of each task, with "
         "seeds that nothing else uses. "
@@ -244,8 +250,8 @@ def introduction(params: Params) -> str:
         "frame the previous action is held with probability "
         f"{noise.sticky_probability:g}. "
         + (
-            f"Under the noise {', '.join(reference)} the env has {', '.join(differing)}. "
-            if reference and differing
+            f"Under the noise {', '.join(reference)} the env has {', '.join(changes)}. "
+            if reference and changes
             else ""
         )
         + "In brackets: 95 % intervals, Wilson's for success rates, Newcombe's for "

@@ -96,7 +96,7 @@ class CartPoleEnv(ReplayableEnv):
         self.observation_space = self._space({"state": box})
 
     @staticmethod
-    def describe_state(states: np.ndarray) -> np.ndarray:
+    def describe_state(states: np.ndarray, /) -> np.ndarray:
         """Return states in units that make them about one."""
         return (states / np.array([_TRACK, 2.0, 0.2095, 2.0])).astype(np.float32)
 
@@ -114,7 +114,7 @@ class CartPoleEnv(ReplayableEnv):
         return _VERSION
 
     @staticmethod
-    def code_name(code: int) -> str:
+    def code_name(code: int, /) -> str:
         return ("left", "right")[code]
 
     @staticmethod
@@ -145,7 +145,7 @@ class CartPoleEnv(ReplayableEnv):
         return frame
 
     def _restart(self) -> None:
-        self._game.state = (0.0, 0.0, 0.0, 0.0)
+        self._game.state = np.zeros(4)
         self._game.steps_beyond_terminated = None
         self._over = False
 

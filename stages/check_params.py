@@ -29,8 +29,6 @@ def main() -> None:
     check_env(params.env, params.world, params.noise, levels)
     for name, recipe in params.recipes.items():
         check_recipe(name, recipe)
-    # A GPU that is not there, too: DVC removes a stage's outputs before it runs.
-    find_device(params.device)
     set_aside(params)
     scripts = sorted(STAGES.glob("*.py"))
     write_fingerprints(scripts, CODE, modules_of(params.env))

@@ -45,7 +45,7 @@ def main() -> None:
     except DvcException as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        print("Started experiments keep running: make queue waits for them again.", flush=True)
+        print("What was started keeps running: make queue waits for it.", flush=True)
         sys.exit(130)
 
 

@@ -1,4 +1,4 @@
-"""A cell depends on its own recipe, env and task: what is new runs, and nothing else."""
+"""A cell depends on its own recipe, env and task: only what is new runs."""
 
 import shutil
 import subprocess
@@ -179,9 +179,7 @@ def test_a_cell_has_no_params_but_its_own(wide: dict[str, Any], tmp_path: Path) 
     with Repo(str(tmp_path)) as repo:
         params = {
             stage.name: {
-                key
-                for dep in stage.deps
-                for key in getattr(dep, "params", None) or ()
+                key for dep in stage.deps for key in getattr(dep, "params", None) or ()
             }
             for stage in repo.index.stages
         }

@@ -162,9 +162,7 @@ class CartPoleEnv(ReplayableEnv):
     def _cause(self) -> str | None:
         if self._over:
             return "left" if abs(self.state[0]) > _TRACK else "fell"
-        # One agent step each. A replay frame by frame decides nothing.
-        played = len(self.frame_actions) - self.no_ops
-        return "balanced" if played >= self.time_limit else None
+        return "balanced" if len(self.decisions) >= self.time_limit else None
 
     def _reward(self) -> float:
         return 1.0

@@ -60,7 +60,8 @@ verify-repro: venv ## run the small pipeline in two clones and compare every byt
 lock: ## renew requirements.lock to the newest versions that fit (needs uv)
 	@command -v uv > /dev/null || \
 	{ echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
-	uv pip compile pyproject.toml --group dev --universal --python-version 3.13 \
+	uv pip compile pyproject.toml --group dev --group fceumm --universal \
+	  --python-version 3.13 \
 	  --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
 	  --upgrade --quiet --output-file requirements.lock
 

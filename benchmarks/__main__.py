@@ -18,6 +18,7 @@ from pathlib import Path
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from benchmarks.costs import growth, memory, start_up
+from benchmarks.game import Game, read_params
 from benchmarks.legacy_env import compare_legacy
 from benchmarks.measuring import FULL, QUICK, Result, Size
 from benchmarks.page import page
@@ -26,15 +27,14 @@ from benchmarks.training import compare_cloning, compare_planning, compare_train
 from warpzone.agents.policy import make_deterministic
 from warpzone.core.errors import InputError
 from warpzone.core.files import write_json, write_text
-from warpzone.core.params import Params, load_params
+from warpzone.core.params import Params
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.nes.consoles import REFERENCE_EMULATOR, installed_emulators
 
-PARAMS = Path("params.yaml")
 RESULTS = Path("benchmarks/results.json")
 README = Path("benchmarks/README.md")
 PROFILE = Path("benchmarks/profile.md")
-# Of the pictures: what the field uses, legacy.py too. Our own default is smaller.
+# Pixels of a frame: what the field uses, legacy.py too. Our own default is smaller.
 SIDE = 84
 PACKAGES = ("stable-baselines3", "torch", "numpy")
 
@@ -45,14 +45,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="try it, in a minute")
     is_quick = parser.parse_args().quick
     size = QUICK if is_quick else FULL
-    params = load_params(PARAMS)
-    usual = params.game.model_copy(update={"height": SIDE, "width": SIDE})
-    params = params.model_copy(update={"game": usual})
+    params = read_params()
+    game = Game.of(params).but(height=SIDE, width=SIDE)
     # As the stages do.
     make_deterministic(params.seed)
 
     began = time.perf_counter()
-    results, left_out = measure(params, size, with_legacy=not is_quick)
+    results, left_out = measure(params, game, size, with_legacy=not is_quick)
     setting = {
         "minutes": (time.perf_counter() - began) / 60,
         "machine": f"{platform.system()}, {platform.machine()}",
@@ -60,8 +59,8 @@ def main() -> None:
         "envs": size.envs,
         "rounds": size.rounds,
         "turn_seconds": size.seconds,
-        "frame_skip": params.game.frame_skip,
-        "picture_side": SIDE,
+        "frame_skip": game.kwargs["frame_skip"],
+        "frame_side": SIDE,
         "device": params.device,
         "left_out": left_out,
         "versions": [
@@ -81,28 +80,29 @@ def main() -> None:
         write_text(README, text)
 
 
-def measure(params: Params, size: Size, with_legacy: bool) -> tuple[list[Result], str]:
+def measure(
+    params: Params, game: Game, size: Size, with_legacy: bool
+) -> tuple[list[Result], str]:
     """Return what was measured, and why something was not, if so."""
-    game, noise = params.game, params.noise
     results: list[Result] = [*start_up(size), *memory()]
     left_out = ""
-    games = {name: game.model_copy(update={"emulator": name}) for name in EMULATORS}
+    games = {name: game.but(emulator=name) for name in EMULATORS}
     for emulator, chosen in games.items():
-        make = [partial(MarioEnv, chosen, noise)] * size.envs
+        make = [partial(MarioEnv, **chosen.arguments)] * size.envs
         # It takes half a minute to start, so all comparisons use the same one.
         with closing(SubprocVecEnv(list(make), start_method="spawn")) as subproc_envs:
-            results += compare_stepping(chosen, noise, size, subproc_envs)
+            results += compare_stepping(chosen, size, subproc_envs)
             if emulator == REFERENCE_EMULATOR:
                 for trained in games.values():
                     results += compare_training(params, trained, size, subproc_envs)
-        results += compare_planning(chosen, noise, size)
-    results += compare_cloning(params, size)
+        results += compare_planning(chosen, size)
+    results += compare_cloning(params, game, size)
     if with_legacy:
         try:
-            results += compare_legacy(game, noise, size)
+            results += compare_legacy(game, size)
         except InputError as error:
             left_out = f"Not compared with what most people run, nes-py 8: {error}."
-    results += growth(game, noise, size)
+    results += growth(game, size)
     return results, left_out
 
 

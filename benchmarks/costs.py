@@ -12,11 +12,11 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from benchmarks.measuring import Figure, Line, Size, alternate, seconds_of
+from benchmarks.game import Game
+from benchmarks.measuring import Line, Metric, Size, alternate, seconds_of
 from benchmarks.memory import measured_by
 from benchmarks.stepping import EMULATORS, THREADS, random_play
 from warpzone.core.files import write_lines
-from warpzone.core.params import GameParams, NoiseParams
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.mario.level import LEVELS
 from warpzone.envs.vec_env import ThreadedVecEnv
@@ -31,11 +31,11 @@ _DEMONSTRATION_STEPS = 25
 _DEMONSTRATIONS = 10
 
 
-def memory() -> list[Figure]:
+def memory() -> list[Metric]:
     """Measure memory, which is the same in every run, once."""
     return [
         *(
-            Figure(
+            Metric(
                 topic="Memory",
                 name=f"environment, {emulator}",
                 unit="MB",
@@ -44,7 +44,7 @@ def memory() -> list[Figure]:
             )
             for emulator in EMULATORS
         ),
-        Figure(
+        Metric(
             topic="Memory",
             name="rollout",
             unit="MB for 1,000 agent steps",
@@ -54,7 +54,7 @@ def memory() -> list[Figure]:
     ]
 
 
-def start_up(size: Size) -> list[Figure]:
+def start_up(size: Size) -> list[Metric]:
     """Measure how long stages take to say what they do, and DVC to do nothing."""
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
 
@@ -77,7 +77,7 @@ def start_up(size: Size) -> list[Figure]:
     idle = seconds.pop("dvc")
     return [
         *(
-            Figure(
+            Metric(
                 topic="Start-up",
                 name=name,
                 unit="s",
@@ -86,7 +86,7 @@ def start_up(size: Size) -> list[Figure]:
             )
             for name, values in seconds.items()
         ),
-        Figure(
+        Metric(
             topic="Start-up",
             name=f"dvc {dvc[-1]}",
             unit="s",
@@ -105,28 +105,28 @@ def idle_dvc_command() -> list[str]:
     return ["status" if subprocess.run(status).returncode else "repro"]
 
 
-def growth(game: GameParams, noise: NoiseParams, size: Size) -> list[Line]:
+def growth(game: Game, size: Size) -> list[Line]:
     """Measure how rates and costs grow."""
     return [
-        growth_with_envs(game, noise, size),
-        growth_with_threads(game, noise, size),
-        growth_with_levels(game, noise, size),
-        growth_with_demonstrations(game, noise, size),
+        growth_with_envs(game, size),
+        growth_with_threads(game, size),
+        growth_with_levels(game, size),
+        growth_with_demonstrations(game, size),
     ]
 
 
-def growth_with_envs(game: GameParams, noise: NoiseParams, size: Size) -> Line:
+def growth_with_envs(game: Game, size: Size) -> Line:
     return Line(
         topic="Growth",
         name="environments",
         unit="agent steps/s",
         words=f"ThreadedVecEnv, {game.emulator}, {THREADS} threads",
         sizes=size.counts,
-        values=[stepping_rate(game, noise, size, count) for count in size.counts],
+        values=[stepping_rate(game, size, count) for count in size.counts],
     )
 
 
-def growth_with_threads(game: GameParams, noise: NoiseParams, size: Size) -> Line:
+def growth_with_threads(game: Game, size: Size) -> Line:
     counts = sorted({*(1 << bit for bit in range(THREADS.bit_length())), THREADS})
     return Line(
         topic="Growth",
@@ -134,30 +134,24 @@ def growth_with_threads(game: GameParams, noise: NoiseParams, size: Size) -> Lin
         unit="agent steps/s",
         words=f"ThreadedVecEnv, {game.emulator}, {size.envs} environments",
         sizes=counts,
-        values=[
-            stepping_rate(game, noise, size, size.envs, threads) for threads in counts
-        ],
+        values=[stepping_rate(game, size, size.envs, threads) for threads in counts],
     )
 
 
 def stepping_rate(
-    game: GameParams,
-    noise: NoiseParams,
-    size: Size,
-    count: int,
-    threads: int | None = None,
+    game: Game, size: Size, count: int, threads: int | None = None
 ) -> float:
     """Return agent steps a second of so many environments, on all threads or some."""
-    make = [partial(MarioEnv, game, noise)] * count
+    make = [partial(MarioEnv, **game.arguments)] * count
     with closing(ThreadedVecEnv(make, threads)) as envs:
-        play = random_play(envs, game, size.seconds / 2)
+        play = random_play(envs, size.seconds / 2)
         return median(play().agent_steps for _ in range(size.rounds))
 
 
-def growth_with_levels(game: GameParams, noise: NoiseParams, size: Size) -> Line:
+def growth_with_levels(game: Game, size: Size) -> Line:
     def make(count: int) -> None:
-        games = (game.model_copy(update={"level": name}) for name in LEVELS[:count])
-        ThreadedVecEnv([partial(MarioEnv, each, noise) for each in games]).close()
+        make = partial(MarioEnv, **game.arguments)
+        ThreadedVecEnv([partial(make, level) for level in LEVELS[:count]]).close()
 
     return Line(
         topic="Growth",
@@ -169,18 +163,17 @@ def growth_with_levels(game: GameParams, noise: NoiseParams, size: Size) -> Line
     )
 
 
-def growth_with_demonstrations(
-    game: GameParams, noise: NoiseParams, size: Size
-) -> Line:
-    game = game.model_copy(update={"time_limit": _DEMONSTRATION_STEPS})
-    env = MarioEnv(game, noise)
+def growth_with_demonstrations(game: Game, size: Size) -> Line:
+    game = game.but(time_limit=_DEMONSTRATION_STEPS)
+    env = MarioEnv(**game.arguments)
     lines = [random_recording(env, seed).to_json() for seed in range(_DEMONSTRATIONS)]
     with TemporaryDirectory() as folder:
         path = Path(folder) / "demos.jsonl"
 
         def read_and_replay(count: int) -> None:
             write_lines(path, islice(cycle(lines), count))
-            watch_all(read_recordings(path), game, path.name)
+            recordings = read_recordings(path)
+            watch_all(recordings, game.kwargs, "pixels", len(env.codes), path.name)
 
         values = [
             seconds_of(partial(read_and_replay, count)) for count in size.demonstrations
@@ -202,8 +195,6 @@ def random_recording(env: MarioEnv, seed: int) -> Recording:
     """Play an episode at random."""
     rng = np.random.default_rng(seed)
     env.reset(seed=seed)
-    ended = False
-    while not ended:
-        _, _, terminated, truncated, _ = env.step(rng.integers(len(env.buttons)))
-        ended = terminated or truncated
+    while env.cause is None:
+        env.step(rng.integers(len(env.codes)))
     return Recording.of_episode(env, seed)

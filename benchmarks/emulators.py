@@ -1,34 +1,40 @@
 """Compare the two emulators frame by frame, and agents on both.
 
 Plays the same buttons on nes-py and on FCEUmm: random play on every level, and the
-clears in tests/data/. Then lets the agents of models/ play the episodes of
-data/episodes/, which were on nes-py, again on FCEUmm. Writes benchmarks/emulators.md
-and benchmarks/emulators.json.
+clears in tests/data/. Then lets the agents of params.yaml play their evaluation again:
+the episodes in data/episodes/ were on nes-py, here they are on FCEUmm. Writes
+benchmarks/emulators.md and benchmarks/emulators.json.
 
 Run it with `python -m benchmarks.emulators`, after `make repro`: some minutes.
 """
 
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from stages.evaluate import EPISODES, folder_of
-from warpzone.agents.policy import load_agent, make_deterministic
+from benchmarks.game import WORLD, read_params
+from warpzone.agents.model import load_agent
+from warpzone.agents.policy import make_deterministic
 from warpzone.core.files import write_json, write_text
-from warpzone.core.params import Params, load_params
+from warpzone.core.names import cell
+from warpzone.core.params import Params
 from warpzone.core.progress import progress_bar
 from warpzone.envs.mario.cartridge import make_console
 from warpzone.envs.mario.level import LEVELS, LevelPlay
 from warpzone.envs.mario.state import read_state
 from warpzone.envs.nes.buttons import RIGHT, A, B
 from warpzone.envs.nes.console import SCREEN_SHAPE, Console
-from warpzone.episodes.agent import Agent
-from warpzone.episodes.evaluation import agent_names, play_episodes, read_episodes
+from warpzone.envs.registry import env_class, make_env
+from warpzone.episodes.agent import Agent, RandomAgent
+from warpzone.episodes.play import play_episodes
 from warpzone.episodes.recording import read_recordings
+from warpzone.episodes.table import read_episodes
 
-PARAMS = Path("params.yaml")
 CLEARS = Path("tests/data/clears.jsonl")
 PAGE = Path("benchmarks/emulators.md")
 RESULTS = Path("benchmarks/emulators.json")
@@ -37,6 +43,7 @@ RUN = RIGHT | B
 BUTTONS = (RUN, RUN, RUN | A, RUN | A, RUN | A, RIGHT, RIGHT | A, A, 0)
 RANDOM_EPISODES = 3
 FRAMES = 800
+NOISE = "default"
 
 
 @dataclass
@@ -45,35 +52,37 @@ class Agreement:
 
     Attributes:
         frames: Frames compared.
-        figures: Frames in which anything of `GameState`, the distance walked or the end
+        state: Frames in which anything of `GameState`, the distance walked or the end
             of the episode differs.
-        pictures: Frames whose grey screens differ.
+        screens: Frames whose grey screens differ.
         pixels: The most pixels that differ in one of them, of 61,440.
         ram: Bytes of RAM that differ, summed over the frames.
     """
 
     frames: int = 0
-    figures: int = 0
-    pictures: int = 0
+    state: int = 0
+    screens: int = 0
     pixels: int = 0
     ram: int = 0
 
 
 def main() -> None:
-    params = load_params(PARAMS)
+    params = read_params()
     levels = {level: Agreement() for level in LEVELS}
     clears = read_recordings(CLEARS)
-    with progress_bar(len(LEVELS) + len(clears), "Comparing", "level") as bar:
+    with progress_bar(len(LEVELS) + len(clears), "comparing", "level") as bar:
         for level, agreement in levels.items():
             for seed in range(RANDOM_EPISODES):
                 compare(level, random_play(seed), agreement)
             bar.update(1)
         for clear in clears:
-            compare(clear.level, clear.frame_buttons, levels[clear.level])
+            compare(clear.level, clear.held, levels[clear.level])
             bar.update(1)
-    agents = {
-        name: play_again(name, agent, params) for name, agent in all_agents(params)
-    }
+    make_deterministic(params.seed)
+    agents = [
+        {"task": task, "agent": name} | play_again(task, name, params)
+        for task, name in evaluated(params)
+    ]
     write_json(
         RESULTS,
         {
@@ -81,7 +90,7 @@ def main() -> None:
             "agents": agents,
         },
     )
-    write_text(PAGE, page(levels, agents, params))
+    write_text(PAGE, page(levels, agents))
 
 
 def random_play(seed: int) -> Iterable[int]:
@@ -100,11 +109,11 @@ def compare(level: str, buttons: Iterable[int], agreement: Agreement) -> None:
     for held in buttons:
         for play in plays:
             play.advance(held)
-        figures, pictures, ram = zip(*map(seen, plays), strict=True)
-        pixels = int((pictures[0] != pictures[1]).sum())
+        states, screens, ram = zip(*map(seen, plays), strict=True)
+        pixels = int((screens[0] != screens[1]).sum())
         agreement.frames += 1
-        agreement.figures += figures[0] != figures[1]
-        agreement.pictures += pixels > 0
+        agreement.state += states[0] != states[1]
+        agreement.screens += pixels > 0
         agreement.pixels = max(agreement.pixels, pixels)
         agreement.ram += int((ram[0] != ram[1]).sum())
         if any(play.is_over for play in plays):
@@ -112,75 +121,94 @@ def compare(level: str, buttons: Iterable[int], agreement: Agreement) -> None:
 
 
 def seen(play: LevelPlay) -> tuple[tuple, np.ndarray, np.ndarray]:
-    """Return the figures, the picture and the RAM of a level in play."""
-    figures = (read_state(play.ram), play.odometer.progress, play.emulator_frames)
-    return figures, grey(play.emulator), np.frombuffer(play.ram, np.uint8).copy()
+    """Return the state, the grey screen and the RAM of a level in play."""
+    state = (read_state(play.ram), play.odometer.progress, play.emulator_frames)
+    return state, grey(play.console), np.frombuffer(play.ram, np.uint8).copy()
 
 
-def grey(emulator: Console) -> np.ndarray:
-    picture = np.empty(SCREEN_SHAPE, np.uint8)
-    emulator.read_grey(picture)
-    return picture
+def grey(console: Console) -> np.ndarray:
+    screen = np.empty(SCREEN_SHAPE, np.uint8)
+    console.read_grey(screen)
+    return screen
 
 
-def all_agents(params: Params) -> Iterable[tuple[str, Agent]]:
-    """Yield the agents that have been evaluated."""
-    make_deterministic(params.seed)
-    for name in agent_names(params.runs):
-        if (EPISODES / f"{name}.csv").is_file():
-            yield name, load_agent(folder_of(name), params)
+def evaluated(params: Params) -> list[tuple[str, str]]:
+    """Return the tasks and agents of Mario that have been evaluated."""
+    return [
+        (task, name)
+        for task in params.run.tasks
+        for name in params.agents
+        if episodes_of(task, name).is_file()
+    ]
 
 
-def play_again(name: str, agent: Agent, params: Params) -> dict[str, float]:
+def episodes_of(task: str, name: str) -> Path:
+    return cell("data/episodes", WORLD, task, name, f"{NOISE}.csv")
+
+
+def play_again(task: str, name: str, params: Params) -> dict[str, float]:
     """Play the episodes of an evaluation, which was on nes-py, on FCEUmm."""
-    official = read_episodes(EPISODES / f"{name}.csv", name)
-    game = params.game.model_copy(update={"emulator": "fceumm"})
+    official = read_episodes(
+        episodes_of(task, name), env_class(WORLD), agent=name, task=task, noise=NOISE
+    )
+    world = params.envs[WORLD]
+    make = partial(
+        make_env,
+        WORLD,
+        {**world.kwargs, "emulator": "fceumm"},
+        noise=params.evaluate.noises[NOISE],
+    )
+    levels = world.tasks[task]
+    with closing(make(level=levels[0], obs_type=("pixels", "state"))) as env:
+        folder = cell("models", WORLD, task, name)
+        agent: Agent = (
+            RandomAgent(len(env.codes)) if name == "random" else load_agent(folder, env)
+        )
     with progress_bar(len(official), f"{name} on FCEUmm", "episode") as bar:
         fast, _ = play_episodes(
             agent,
-            game,
-            params.noise,
+            lambda level: make(level=level, obs_type=agent.keys),
+            levels,
             official["seed"].tolist(),
-            params.evaluate.envs,
+            params.evaluate.n_envs,
             bar.update,
         )
-    ends = ["x_pos_max", "agent_steps"]
+    ends = ["progress", "agent_steps"]
     same = (official[ends].to_numpy() == fast[ends].to_numpy()).all(axis=1)
     return {
         "episodes": len(official),
         "same_episodes": int(same.sum()),
         **{
-            f"{figure}_{emulator}": round(float(table[column].to_numpy().mean()), 4)
+            f"{metric}_{emulator}": round(float(table[column].to_numpy().mean()), 4)
             for emulator, table in (("nes-py", official), ("fceumm", fast))
-            for figure, column in (
-                ("clear_rate", "cleared"),
-                ("x_pos_max", "x_pos_max"),
+            for metric, column in (
+                ("success_rate", "success"),
+                ("progress_mean", "progress"),
             )
         },
     }
 
 
-def page(
-    levels: dict[str, Agreement], agents: dict[str, dict[str, float]], params: Params
-) -> str:
+def page(levels: dict[str, Agreement], agents: list[dict[str, Any]]) -> str:
     """Return the page."""
     total = Agreement(
         frames=sum(row.frames for row in levels.values()),
-        figures=sum(row.figures for row in levels.values()),
-        pictures=sum(row.pictures for row in levels.values()),
+        state=sum(row.state for row in levels.values()),
+        screens=sum(row.screens for row in levels.values()),
         pixels=max(row.pixels for row in levels.values()),
         ram=sum(row.ram for row in levels.values()),
     )
     rows = "".join(
-        f"| {name} | {row.frames:,} | {row.figures:,} | {row.pictures:,} | "
+        f"| {name} | {row.frames:,} | {row.state:,} | {row.screens:,} | "
         f"{row.pixels:,} | {row.ram / row.frames:.0f} |\n"
         for name, row in [*levels.items(), ("all", total)]
     )
     agent_rows = "".join(
-        f"| {name} | {row['episodes']:.0f} | {row['same_episodes']:.0f} | "
-        f"{row['clear_rate_nes-py']:.0%} | {row['clear_rate_fceumm']:.0%} | "
-        f"{row['x_pos_max_nes-py']:,.0f} | {row['x_pos_max_fceumm']:,.0f} |\n"
-        for name, row in agents.items()
+        f"| {row['task']} | {row['agent']} | {row['episodes']} | "
+        f"{row['same_episodes']} | "
+        f"{row['success_rate_nes-py']:.0%} | {row['success_rate_fceumm']:.0%} | "
+        f"{row['progress_mean_nes-py']:,.0f} | {row['progress_mean_fceumm']:,.0f} |\n"
+        for row in agents
     )
     return f"""\
 # nes-py and FCEUmm, side by side
@@ -190,21 +218,20 @@ def page(
 The same buttons on both: {RANDOM_EPISODES} episodes of random play on every level, and
 the clears of `tests/data/clears.jsonl`. Compared after every frame: position, score,
 coins, clock, lives, power-up, death, flag, the distance walked and the frames that
-cutscenes took (`figures`); the grey screen, 61,440 pixels; and all 2,048 bytes of RAM.
+cutscenes took (state); the grey screen, 61,440 pixels; and all 2,048 bytes of RAM.
 RAM is never all the same, because nes-py ends a frame later, where the game has begun
 with the next one: its frame counter, timers, random numbers and sound are a step ahead.
 
-| level | frames | figures differ | pictures differ | most pixels | mean RAM bytes |
+| level | frames | state differs | screen differs | most pixels | mean RAM bytes |
 |---|---|---|---|---|---|
 {rows}
 ## Agents on both
 
-The episodes of the evaluation on {params.game.level}, with
-the noise of `params.yaml`. An episode is the same when it ends at the same x after as
-many agent steps.
+The episodes of the evaluation, with the default noise of `params.yaml`. An episode is
+the same when it ends at the same x after as many agent steps.
 
-| agent | episodes | same | clears, nes-py | FCEUmm | mean distance, nes-py | FCEUmm |
-|---|---|---|---|---|---|---|
+| task | agent | played | same | success, nes-py | FCEUmm | distance, nes-py | FCEUmm |
+|---|---|---|---|---|---|---|---|
 {agent_rows}"""
 
 

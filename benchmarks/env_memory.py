@@ -1,10 +1,9 @@
 """Print the megabytes of each further environment. The argument is the emulator."""
 
 import sys
-from pathlib import Path
 
+from benchmarks.game import Game, read_params
 from benchmarks.memory import peak_megabytes
-from warpzone.core.params import load_params
 from warpzone.envs.mario.env import MarioEnv
 
 FEW, MANY = 8, 32
@@ -14,13 +13,12 @@ STEPS = 70
 
 
 def main() -> None:
-    params = load_params(Path("params.yaml"))
-    game = params.game.model_copy(update={"emulator": sys.argv[1], "frame_skip": 1})
+    game = Game.of(read_params()).but(emulator=sys.argv[1], frame_skip=1)
     envs: list[MarioEnv] = []
     peaks: list[float] = []
     for count in (FEW, MANY):
         while len(envs) < count:
-            envs.append(env := MarioEnv(game, params.noise))
+            envs.append(env := MarioEnv(**game.arguments))
             env.reset(seed=0)
             # Nothing on a level harms Mario so soon if he does not move.
             for _ in range(STEPS):

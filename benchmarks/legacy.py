@@ -48,7 +48,7 @@ class SkipFrame(gym.Wrapper):
 
 
 class SmallGrey(gym.ObservationWrapper):
-    """A grey picture of 84x84."""
+    """A grey frame of 84x84 pixels."""
 
     def __init__(self, env):
         super().__init__(env)

@@ -9,11 +9,10 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import IO
 
+from benchmarks.game import LEVEL, Game
 from benchmarks.measuring import Row, Size, alternate
 from benchmarks.stepping import EMULATORS, Pace, logged_envs, random_play
 from warpzone.core.errors import InputError
-from warpzone.core.params import GameParams, NoiseParams
-from warpzone.envs.nes.consoles import EmulatorName
 
 HERE = Path(__file__).resolve().parent
 REQUIREMENTS = HERE / "legacy-requirements.txt"
@@ -25,7 +24,7 @@ LOG = VENV / "log.txt"
 PYTHON = VENV / "bin" / "python"
 
 
-def compare_legacy(game: GameParams, noise: NoiseParams, size: Size) -> list[Row]:
+def compare_legacy(game: Game, size: Size) -> list[Row]:
     """Step our environments on each emulator against those of legacy.py.
 
     Raises:
@@ -33,12 +32,12 @@ def compare_legacy(game: GameParams, noise: NoiseParams, size: Size) -> list[Row
     """
     build()
     with ExitStack() as stack:
-        legacy = stack.enter_context(running(game.level, size))
+        legacy = stack.enter_context(running(LEVEL, size))
 
-        def ours(emulator: EmulatorName) -> Callable[[], Pace]:
-            chosen = game.model_copy(update={"emulator": emulator})
-            envs = stack.enter_context(closing(logged_envs(chosen, noise, size.envs)))
-            return random_play(envs, chosen, size.seconds)
+        def ours(emulator: str) -> Callable[[], Pace]:
+            chosen = game.but(emulator=emulator)
+            envs = stack.enter_context(closing(logged_envs(chosen, size.envs)))
+            return random_play(envs, size.seconds)
 
         def legacy_round() -> Pace:
             assert legacy.stdin is not None

@@ -97,7 +97,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Figure:
+class Metric:
     """A number that has no baseline."""
 
     topic: str
@@ -129,7 +129,7 @@ class Line:
         object.__setattr__(self, "slope", slope_in_words(exponent))
 
 
-type Result = Row | Figure | Line
+type Result = Row | Metric | Line
 
 
 def alternate[T](

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from textwrap import fill
 from typing import Any
 
-from benchmarks.measuring import Figure, Line, Result, Row
+from benchmarks.measuring import Line, Metric, Result, Row
 
 _ROW_HEADS = (
     "contestant",
@@ -17,7 +17,7 @@ _ROW_HEADS = (
     "in words",
 )
 _WIDTH = 88
-_FIGURE_HEADS = ("what", "value", "unit", "target", "in words")
+_METRIC_HEADS = ("what", "value", "unit", "target", "in words")
 
 
 def page(
@@ -45,7 +45,7 @@ are medians of {setting["rounds"]} rounds, the ratio is the median of the ratios
 each round. The ratio is what to look at: rates are this machine's. Higher is better,
 1.00 is as fast as the baseline; where that is a limit (an emulator alone, a bound),
 there is no faster. An agent step lasts {setting["frame_skip"]} emulator frames,
-and agents see {setting["picture_side"]}x{setting["picture_side"]} pixels; under Memory
+and agents see {setting["frame_side"]}x{setting["frame_side"]} pixels; under Memory
 they see what params.yaml says."""
     return f"""\
 # Benchmarks
@@ -60,13 +60,13 @@ they see what params.yaml says."""
 ## Training
 
 {_rows(results, "Training")}
-{_figures(results, "Training")}
+{_metrics(results, "Training")}
 ## Memory
 
-{_figures(results, "Memory")}
+{_metrics(results, "Memory")}
 ## Start-up
 
-{_figures(results, "Start-up")}
+{_metrics(results, "Start-up")}
 ## How costs grow
 
 The slope is that of the straight line through the logarithms: a linear cost doubles
@@ -99,19 +99,19 @@ def _rows(results: Sequence[Result], topic: str) -> str:
     )
 
 
-def _figures(results: Sequence[Result], topic: str) -> str:
+def _metrics(results: Sequence[Result], topic: str) -> str:
     return _table(
-        _FIGURE_HEADS,
+        _METRIC_HEADS,
         (
             (
-                figure.name,
-                _number(figure.value),
-                figure.unit,
-                "" if figure.target is None else f"≤ {figure.target:g}",
-                figure.words,
+                metric.name,
+                _number(metric.value),
+                metric.unit,
+                "" if metric.target is None else f"≤ {metric.target:g}",
+                metric.words,
             )
-            for figure in results
-            if isinstance(figure, Figure) and figure.topic == topic
+            for metric in results
+            if isinstance(metric, Metric) and metric.topic == topic
         ),
     )
 

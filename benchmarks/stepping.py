@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
+from benchmarks.game import LEVEL, Game
 from benchmarks.measuring import Row, Size, alternate
-from warpzone.core.params import GameParams, NoiseParams
-from warpzone.envs.mario.actions import ACTION_SETS
 from warpzone.envs.mario.cartridge import make_console
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.mario.level import LevelPlay
 from warpzone.envs.mario.state import TRACED
 from warpzone.envs.nes.console import Console
-from warpzone.envs.nes.consoles import EmulatorName, installed_emulators
+from warpzone.envs.nes.consoles import installed_emulators
+from warpzone.envs.replayable import ObsType
 from warpzone.envs.vec_env import ThreadedVecEnv
 
 THREADS = os.process_cpu_count() or 1
@@ -29,7 +29,7 @@ EMULATORS = tuple(installed_emulators().values())
 
 # Frames that a thread plays on one console before it takes the next one, so that all
 # threads end at almost the same time. What calls from frame to frame can take fewer.
-_CHUNK: dict[EmulatorName, int] = {"nes-py": 16, "fceumm": 64}
+_CHUNK = {"nes-py": 16, "fceumm": 64}
 
 type Logs = Sequence[Sequence[bytes]]
 """For each console the buttons of its episodes, from the level's start."""
@@ -51,13 +51,13 @@ class LoggedEnv(MarioEnv):
         episodes: One log an episode since the last `forget`; the last one is growing.
     """
 
-    def __init__(self, game: GameParams, noise: NoiseParams) -> None:
-        super().__init__(game, noise)
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
         self.episodes: list[bytearray] = []
 
-    def reset(self, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
         first = super().reset(**options)
-        self.episodes.append(self.frame_buttons)
+        self.episodes.append(self.frame_actions)
         return first
 
     def forget(self) -> None:
@@ -68,11 +68,11 @@ class LoggedEnv(MarioEnv):
 class Consoles:
     """Emulators with nothing around: how fast the game can be played at all."""
 
-    def __init__(self, emulator: EmulatorName, level: str, consoles: int) -> None:
+    def __init__(self, emulator: str, consoles: int) -> None:
         self._chunk = _CHUNK[emulator]
         self._emulate = _emulate_frames if emulator == "nes-py" else _emulate_runs
         self._plays = [
-            LevelPlay(make_console(emulator), level) for _ in range(consoles)
+            LevelPlay(make_console(emulator), LEVEL) for _ in range(consoles)
         ]
 
     def replay(self, logs: Logs, threads: int) -> float:
@@ -103,26 +103,25 @@ class Consoles:
         for buttons in episodes:
             play.restart()
             for chunk in batched(buttons, self._chunk, strict=False):
-                self._emulate(play.emulator, bytes(chunk))
+                self._emulate(play.console, bytes(chunk))
                 yield
 
 
-def _emulate_frames(emulator: Console, buttons: bytes) -> None:
+def _emulate_frames(console: Console, buttons: bytes) -> None:
     for held in buttons:
-        emulator.advance(held)
+        console.advance(held)
 
 
-def _emulate_runs(emulator: Console, buttons: bytes) -> None:
+def _emulate_runs(console: Console, buttons: bytes) -> None:
     """Use the emulator's own loop, which stops at whatever is not ordinary."""
     while buttons:
-        buttons = buttons[len(emulator.run(buttons)) // len(TRACED) :]
+        buttons = buttons[len(console.run(buttons)) // len(TRACED) :]
 
 
-def logged_envs(
-    game: GameParams, noise: NoiseParams, count: int, threads: int = THREADS
-) -> ThreadedVecEnv:
+def logged_envs(game: Game, count: int, obs_type: ObsType = "pixels") -> ThreadedVecEnv:
     """Make environments whose play `logs_of` returns."""
-    return ThreadedVecEnv([partial(LoggedEnv, game, noise)] * count, threads)
+    make = partial(LoggedEnv, **game.arguments, obs_type=obs_type)
+    return ThreadedVecEnv([make] * count, THREADS)
 
 
 def logs_of(envs: ThreadedVecEnv) -> Logs:
@@ -132,12 +131,11 @@ def logs_of(envs: ThreadedVecEnv) -> Logs:
 
 def frames_of(envs: ThreadedVecEnv) -> int:
     """Return how many frames environments have emulated."""
-    return sum(play.emulator_frames for play in envs.get_attr("play"))
+    return sum(envs.get_attr("emulated_frames"))
 
 
 def random_play(
     envs: VecEnv,
-    game: GameParams,
     seconds: float,
     emulator_frames: Callable[[], int] = lambda: 0,
 ) -> Callable[[], Pace]:
@@ -145,12 +143,11 @@ def random_play(
 
     Args:
         envs: What plays.
-        game: Names the actions.
         seconds: Length of a turn; the resets at its start are not part of it.
         emulator_frames: How many ``envs`` have emulated so far, if that matters.
     """
     rng = np.random.default_rng(0)
-    actions = len(ACTION_SETS[game.action_set])
+    actions = envs.action_space.n  # pyright: ignore[reportAttributeAccessIssue]
     envs.seed(0)
 
     def play() -> Pace:
@@ -166,24 +163,23 @@ def random_play(
     return play
 
 
-def compare_stepping(
-    game: GameParams, noise: NoiseParams, size: Size, subproc_envs: VecEnv
-) -> list[Row]:
+def compare_stepping(game: Game, size: Size, subproc_envs: VecEnv) -> list[Row]:
     """Step environments, against the emulator alone and against SB3's vectors.
 
     Args:
         game: Names the emulator.
-        noise: As the environments have it.
         size: How much.
         subproc_envs: SB3's SubprocVecEnv of as many of the same environments.
     """
     name = game.emulator
-    consoles = Consoles(name, game.level, size.envs)
+    consoles = Consoles(name, size.envs)
     with (
-        closing(logged_envs(game, noise, size.envs)) as envs,
-        closing(DummyVecEnv([partial(MarioEnv, game, noise)] * size.envs)) as dummy,
+        closing(logged_envs(game, size.envs)) as envs,
+        closing(
+            DummyVecEnv([partial(MarioEnv, **game.arguments)] * size.envs)
+        ) as dummy,
     ):
-        play = random_play(envs, game, size.seconds, partial(frames_of, envs))
+        play = random_play(envs, size.seconds, partial(frames_of, envs))
         limits: list[float] = []
 
         def play_and_replay() -> Pace:
@@ -197,9 +193,9 @@ def compare_stepping(
         )["ours"]
         paces = alternate(
             {
-                "SubprocVecEnv": random_play(subproc_envs, game, size.seconds),
-                "ours": random_play(envs, game, size.seconds),
-                "DummyVecEnv": random_play(dummy, game, size.seconds),
+                "SubprocVecEnv": random_play(subproc_envs, size.seconds),
+                "ours": random_play(envs, size.seconds),
+                "DummyVecEnv": random_play(dummy, size.seconds),
             },
             size.rounds,
             f"stepping {name}, and SB3",

@@ -5,16 +5,19 @@ from contextlib import closing
 from dataclasses import dataclass
 from statistics import median
 
+import gymnasium as gym
 import numpy as np
 import stable_baselines3
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv
-from torch.nn.functional import cross_entropy, mse_loss, one_hot
+from torch.nn.functional import cross_entropy, one_hot
 
+from benchmarks.game import WORLD, Game
 from benchmarks.measuring import (
-    Figure,
+    Metric,
     Result,
     Row,
     Size,
@@ -30,18 +33,20 @@ from benchmarks.stepping import (
     logged_envs,
     logs_of,
 )
-from warpzone.agents.policy import POLICY_KWARGS, Policy, build_policy, find_device
-from warpzone.core.params import GameParams, NoiseParams, Params, PPOParams
-from warpzone.envs.mario.actions import ACTION_SETS
+from warpzone.agents.networks import FEATURES, PixelNetwork
+from warpzone.agents.policy import Policy, PolicyAgent, find_device, log_probs_of
+from warpzone.core.params import Params, RecipeParams
 from warpzone.envs.mario.planner import Planner
 from warpzone.envs.vec_env import ThreadedVecEnv
-from warpzone.training.bc import Cloner, Demonstration
-from warpzone.training.ppo import Score, train
+from warpzone.episodes.table import Score
+from warpzone.training.bc import Cloner, Transitions
+from warpzone.training.train import train
 
+RECIPE = "bc-ppo"
 UPDATES = 2
 
 # No update ends early: all contestants do the same work.
-_NO_KL_LIMIT = 1e9
+_NO_KL_LIMIT = 1e6
 
 
 @dataclass(frozen=True)
@@ -52,55 +57,51 @@ class TrainedRound:
     emulator_seconds: float
     """Of the emulator alone, on as many threads, with the same buttons."""
     forward_seconds: float
+    """Of actor and critic."""
     training_seconds: float
-    """All epochs."""
-    critic_seconds: float
-    """The critic reads each moment once, and learns from it in all its epochs."""
+    """All epochs of both."""
 
     @property
     def bound(self) -> float:
         """Agent steps a second with nothing around."""
         return 1 / (
-            self.emulator_seconds
-            + self.forward_seconds
-            + self.training_seconds
-            + self.critic_seconds
+            self.emulator_seconds + self.forward_seconds + self.training_seconds
         )
 
 
 def compare_training(
-    params: Params, game: GameParams, size: Size, subproc_envs: VecEnv
+    params: Params, game: Game, size: Size, subproc_envs: VecEnv
 ) -> list[Row]:
     """Train by PPO, against the sum of what it cannot do without and against SB3's.
 
     Args:
-        params: For the hyperparameters, the noise and the device.
-        game: Names the emulator.
+        params: For the recipe, the seed and the device.
+        game: What is played, on which emulator.
         size: How much.
         subproc_envs: SB3's SubprocVecEnv of as many environments on nes-py.
     """
-    rl = short_training(params.train_rl, size)
+    recipe = short_training(params.recipes[RECIPE], size)
+    kwargs = recipe.algorithm_kwargs
     device = find_device(params.device)
-    consoles = Consoles(game.emulator, game.level, size.envs)
-    policy, critic = (build_policy(game, o).to(device) for o in ("pictures", "ram"))
-    with closing(logged_envs(game, params.noise, size.envs)) as envs:
+    consoles = Consoles(game.emulator, size.envs)
+    policy = game.policy().to(device)
+    with closing(logged_envs(game, size.envs, ("pixels", "state"))) as envs:
 
         def ours() -> TrainedRound:
-            rate, frames_per_step = train_ours(envs, game, rl, params.seed, device)
+            rate, frames_per_step = train_ours(envs, game, recipe, params.seed, device)
             limit = consoles.replay(logs_of(envs), THREADS)
-            training = training_seconds(policy, game, rl.batch_size, size)
+            training = training_seconds(policy, kwargs["batch_size"], size)
             return TrainedRound(
                 agent_steps_per_second=rate,
                 emulator_seconds=frames_per_step / limit,
-                forward_seconds=forward_seconds(policy, game, size),
-                training_seconds=rl.epochs * training,
-                critic_seconds=critic_seconds(critic, rl, size),
+                forward_seconds=forward_seconds(policy, size),
+                training_seconds=kwargs["n_epochs"] * training,
             )
 
         sb3: list[float] = []
 
         def both() -> TrainedRound:
-            sb3.append(train_sb3(subproc_envs, rl, params.seed, device))
+            sb3.append(train_sb3(subproc_envs, recipe, params.seed, device))
             return ours()
 
         rounds = alternate({"": both}, size.rounds, f"training, {game.emulator}")[""]
@@ -110,7 +111,6 @@ def compare_training(
         ("emulator", median(one.emulator_seconds * one.bound for one in rounds)),
         ("forward passes", median(one.forward_seconds * one.bound for one in rounds)),
         ("training steps", median(one.training_seconds * one.bound for one in rounds)),
-        ("critic", median(one.critic_seconds * one.bound for one in rounds)),
     )
     parts = ", ".join(f"{part} {share:.0%}" for part, share in shares)
     return [
@@ -132,7 +132,7 @@ def compare_training(
             contestant=name,
             baseline="SB3 PPO, SubprocVecEnv, nes-py",
             unit="agent steps/s",
-            words="SB3 as it comes, with the same network and hyperparameters",
+            words="SB3 as it comes, with the same pixel network and hyperparameters",
             values=rates,
             baseline_values=sb3,
             target=2.0,
@@ -140,15 +140,15 @@ def compare_training(
     ]
 
 
-def short_training(rl: PPOParams, size: Size) -> PPOParams:
-    """Return the hyperparameters with few and short rollouts."""
+def short_training(recipe: RecipeParams, size: Size) -> RecipeParams:
+    """Return a recipe with few and short rollouts."""
     rollout = size.envs * size.rollout_steps
-    return rl.model_copy(
+    return recipe.model_copy(
         update={
-            "envs": size.envs,
-            "rollout_steps": size.rollout_steps,
-            "agent_steps": UPDATES * rollout,
-            "batch_size": min(rl.batch_size, rollout),
+            "n_envs": size.envs,
+            "n_steps": size.rollout_steps,
+            "total_timesteps": UPDATES * rollout,
+            "batch_size": min(recipe.algorithm_kwargs["batch_size"], rollout),
             "target_kl": _NO_KL_LIMIT,
         }
     )
@@ -156,8 +156,8 @@ def short_training(rl: PPOParams, size: Size) -> PPOParams:
 
 def train_ours(
     envs: ThreadedVecEnv,
-    game: GameParams,
-    rl: PPOParams,
+    game: Game,
+    recipe: RecipeParams,
     seed: int,
     device: torch.device,
 ) -> tuple[float, float]:
@@ -168,16 +168,16 @@ def train_ours(
     began: list[tuple[float, int]] = []
 
     def score(policy: Policy) -> Score:
-        # The first look at the policy is just before the first rollout.
+        # The first evaluation of the policy is just before the first rollout.
         began.append((time.perf_counter(), frames_of(envs)))
-        return Score(clear_rate=0.0, x_pos_max=0.0, episodes=1)
+        return Score(success_rate=0.0, progress=0.0, episodes=1)
 
-    start, critic = (build_policy(game, o).to(device) for o in ("pictures", "ram"))
+    start = PolicyAgent(game.policy().to(device), "pixels", recipe.temperature)
     envs.env_method("forget")
-    train(envs, start, rl, seed, score, device, critic)
+    train(envs, start, WORLD, recipe, seed, score, device)
     seconds, frames = began[0]
     seconds, frames = time.perf_counter() - seconds, frames_of(envs) - frames
-    return rl.agent_steps / seconds, frames / rl.agent_steps
+    return recipe.total_timesteps / seconds, frames / recipe.total_timesteps
 
 
 class _Clock(BaseCallback):
@@ -194,48 +194,60 @@ class _Clock(BaseCallback):
         return True
 
 
-def train_sb3(envs: VecEnv, rl: PPOParams, seed: int, device: torch.device) -> float:
+class _Pixels(BaseFeaturesExtractor):
+    """Our pixel network, for a policy of SB3's."""
+
+    def __init__(self, space: gym.spaces.Box) -> None:
+        super().__init__(space, FEATURES)
+        self.network = PixelNetwork(space)
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        return self.network(observations)
+
+
+def train_sb3(
+    envs: VecEnv, recipe: RecipeParams, seed: int, device: torch.device
+) -> float:
     """Return agent steps a second of SB3's own PPO."""
     model = stable_baselines3.PPO(
         "CnnPolicy",
         envs,
-        learning_rate=rl.learning_rate,
-        n_steps=rl.rollout_steps,
-        batch_size=rl.batch_size,
-        n_epochs=rl.epochs,
-        gamma=rl.gamma,
-        gae_lambda=rl.gae_lambda,
-        clip_range=rl.clip_range,
-        ent_coef=rl.entropy_coefficient,
-        max_grad_norm=rl.max_grad_norm,
         seed=seed,
         device=device,
-        policy_kwargs=POLICY_KWARGS["pictures"],
+        policy_kwargs={"features_extractor_class": _Pixels},
+        **recipe.algorithm_kwargs,
     )
     # Its own would leave an empty folder behind.
     model.set_logger(Logger(folder=None, output_formats=[]))
     clock = _Clock()
-    model.learn(rl.agent_steps, clock)
+    model.learn(recipe.total_timesteps, clock)
     assert clock.began is not None
-    return rl.agent_steps / (time.perf_counter() - clock.began)
+    return recipe.total_timesteps / (time.perf_counter() - clock.began)
 
 
-def random_pairs(
-    game: GameParams, rows: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return random observations and actions, which cost what real ones cost."""
+def random_observations(policy: Policy, rows: int) -> dict[str, torch.Tensor]:
+    """Return random bytes, which cost what real observations cost, by key."""
     generator = torch.Generator().manual_seed(0)
-    shape = (rows, game.frame_stack, game.height, game.width)
-    observations = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-    actions = torch.randint(
-        len(ACTION_SETS[game.action_set]), (rows,), generator=generator
-    )
-    return observations.to(device), actions.to(device)
+    spaces = policy.observation_space
+    assert isinstance(spaces, gym.spaces.Dict)
+    observations = {}
+    for key, space in spaces.items():
+        shape = (rows, *(space.shape or ()))
+        seen = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+        observations[key] = seen.to(policy.device)
+    return observations
 
 
-def forward_seconds(policy: Policy, game: GameParams, size: Size) -> float:
+def random_actions(policy: Policy, rows: int) -> torch.Tensor:
+    """Return random actions, shape ``(rows,)``, int64."""
+    generator = torch.Generator().manual_seed(0)
+    actions = int(policy.action_space.n)  # pyright: ignore[reportAttributeAccessIssue]
+    return torch.randint(actions, (rows,), generator=generator).to(policy.device)
+
+
+def forward_seconds(policy: Policy, size: Size) -> float:
     """Return how long a forward pass takes for each observation of a rollout."""
-    observations, _ = random_pairs(game, size.envs, policy.device)
+    observations = random_observations(policy, size.envs)
 
     def forward() -> None:
         with torch.inference_mode():
@@ -245,14 +257,14 @@ def forward_seconds(policy: Policy, game: GameParams, size: Size) -> float:
     return seconds_a_call(forward, size.seconds / 2) / size.envs
 
 
-def training_seconds(
-    policy: Policy, game: GameParams, batch_size: int, size: Size
-) -> float:
+def training_seconds(policy: Policy, batch_size: int, size: Size) -> float:
     """Return how long a step of PPO's optimiser takes for each sample."""
-    observations, actions = random_pairs(game, batch_size, policy.device)
+    observations = random_observations(policy, batch_size)
+    actions = random_actions(policy, batch_size)
 
     def step() -> None:
-        values, log_probs, entropy = policy.evaluate_actions(observations, actions)
+        # Tensors by key are what SB3's dictionary policies take.
+        values, log_probs, entropy = policy.evaluate_actions(observations, actions)  # pyright: ignore[reportArgumentType]
         assert entropy is not None
         loss = values.mean() - log_probs.mean() - entropy.mean()
         policy.optimizer.zero_grad()
@@ -266,63 +278,30 @@ def training_seconds(
     return seconds / batch_size
 
 
-def critic_seconds(critic: Policy, rl: PPOParams, size: Size) -> float:
-    """Return how long the critic takes for each agent step.
-
-    Args:
-        critic: A policy that sees RAM.
-        rl: How many epochs there are, and the size of a batch.
-        size: How long to measure.
-    """
-    rows = rl.batch_size
-    generator = torch.Generator().manual_seed(0)
-    ram = torch.randint(0, 256, (rows, 2048), dtype=torch.uint8, generator=generator)
-    ram = ram.to(critic.device)
-
-    def read() -> None:
-        with torch.inference_mode():
-            critic.predict_values(ram).cpu()
-
-    features = critic.extract_features(ram)
-    assert isinstance(features, torch.Tensor)
-    returns = torch.zeros(rows, device=critic.device)
-
-    def step() -> None:
-        latent = critic.mlp_extractor.forward_critic(features)
-        loss = mse_loss(critic.value_net(latent).squeeze(1), returns)
-        critic.optimizer.zero_grad()
-        loss.backward()
-        critic.optimizer.step()
-        loss.item()
-
-    reading = seconds_a_call(read, size.seconds / 4)
-    learning = rl.critic_epochs * seconds_a_call(step, size.seconds / 4)
-    return (reading + learning) / rows
-
-
-def compare_cloning(params: Params, size: Size) -> list[Row]:
+def compare_cloning(params: Params, game: Game, size: Size) -> list[Row]:
     """Clone random pairs, against training steps on one batch."""
     cloning = params.pretrain_bc
-    device = find_device(params.device)
-    policy = build_policy(params.game).to(device)
-    observations, actions = random_pairs(params.game, size.pairs, device)
-    certain = one_hot(actions, len(ACTION_SETS[params.game.action_set])).float()
-    pairs = Demonstration(observations.cpu().numpy(), certain.cpu().numpy())
-    cloner = Cloner(policy, cloning, np.random.default_rng(0))
+    policy = game.policy().to(find_device(params.device))
+    actions = random_actions(policy, size.pairs)
+    certain = one_hot(actions, int(policy.action_space.n)).float()  # pyright: ignore[reportAttributeAccessIssue]
+    seen = random_observations(policy, size.pairs)["pixels"]
+    pairs = Transitions(seen.cpu().numpy(), certain.cpu().numpy())
+    agent = PolicyAgent(policy, "pixels", cloning.temperature)
+    cloner = Cloner(agent, cloning, np.random.default_rng(0))
     updates = 2 * size.pairs // cloning.batch_size
 
     def ours() -> float:
         seconds = seconds_of(lambda: cloner.fit([pairs], updates))
         return updates * cloning.batch_size / seconds
 
-    batch, targets = random_pairs(params.game, cloning.batch_size, device)
+    batch = random_observations(policy, cloning.batch_size)["pixels"]
+    targets = random_actions(policy, cloning.batch_size)
     optimizer = torch.optim.AdamW(
         policy.parameters(), cloning.learning_rate, weight_decay=cloning.weight_decay
     )
 
     def step() -> None:
-        logits = policy.get_distribution(batch).distribution.logits  # pyright: ignore[reportAttributeAccessIssue]
-        loss = cross_entropy(logits, targets)
+        loss = cross_entropy(log_probs_of(policy, "pixels", batch), targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -348,24 +327,26 @@ def compare_cloning(params: Params, size: Size) -> list[Row]:
     ]
 
 
-def compare_planning(game: GameParams, noise: NoiseParams, size: Size) -> list[Result]:
+def compare_planning(game: Game, size: Size) -> list[Result]:
     """Plan on one thread, against the emulator alone on one thread."""
-    short = game.model_copy(update={"time_limit": size.planned_steps})
-    env = LoggedEnv(short, noise)
+    env = LoggedEnv(**game.but(time_limit=size.planned_steps).arguments)
     planner = Planner(env)
-    consoles = Consoles(game.emulator, game.level, consoles=1)
+    consoles = Consoles(game.emulator, consoles=1)
     limits: list[float] = []
     decisions: list[float] = []
 
     def plan() -> float:
-        frames = -planner.emulator_frames
+        frames = -planner.emulated_frames
         began = time.perf_counter()
         # Another episode in each round, the same ones on each emulator.
-        recording = planner.demonstrate(seed=len(limits))
+        env.reset(seed=len(limits))
+        planner.reset()
+        while env.cause is None:
+            env.step(planner.decide())
         elapsed = time.perf_counter() - began
-        frames += planner.emulator_frames
-        decisions.append(1_000 * len(recording.decided) / frames)
-        buttons = recording.frame_buttons
+        frames += planner.emulated_frames
+        decisions.append(1_000 * len(env.decisions) / frames)
+        buttons = bytes(env.frame_actions)
         limits.append(consoles.replay([[buttons] * -(-frames // len(buttons))], 1))
         return frames / elapsed
 
@@ -382,7 +363,7 @@ def compare_planning(game: GameParams, noise: NoiseParams, size: Size) -> list[R
             baseline_values=limits,
             target=0.95,
         ),
-        Figure(
+        Metric(
             topic="Training",
             name=f"planner, {name}",
             unit="decisions for 1,000 emulator frames",

@@ -8,7 +8,9 @@ report.md and plots/compare/ENV/{agents,survival,deaths,learning,noise}.png.
 
 from collections import Counter
 from collections.abc import Mapping
+from itertools import starmap
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -51,6 +53,8 @@ STEP = 16
 """Of progress, between two rows of the survival table: for Mario a block's pixels."""
 STRETCH = 64
 """Of progress, within which failures are said to be in one place."""
+WIDTH = 88
+"""Of the report's paragraphs, in characters."""
 
 type Key = tuple[str, str]
 """A task and an agent."""
@@ -86,16 +90,22 @@ def main() -> None:
     write_json(METRICS / f"{params.env}.json", metrics_by_task(agents, contrasts))
 
     plots = PLOTS / params.env
-    rows = pd.DataFrame(
-        {"noise": noise, "task": task, "agent": agent, **metrics}
+    rows = [
+        {"noise": noise, "task": task, "agent": agent, "name": bar(params, task, agent)}
+        | dict(metrics)
         for noise, of_noise in summaries.items()
         for (task, agent), metrics in of_noise.items()
-    )
-    write_csv(plots / "noise.csv", rows)
-    write_csv(plots / "agents.csv", rows[rows["noise"] == NOISE])
-    curves = {key: survival(table, STEP) for key, table in tables.items()}
-    rows = pd.concat(curves, names=["task", "agent"]).reset_index(["task", "agent"])
-    write_csv(plots / "survival.csv", rows)
+    ]
+    write_csv(plots / "noise.csv", pd.DataFrame(rows))
+    rows = [row for row in rows if row["noise"] == NOISE]
+    write_csv(plots / "agents.csv", pd.DataFrame(rows))
+    curves = []
+    for (task, agent), table in tables.items():
+        curve = survival(table, STEP)
+        curve.insert(0, "task", task)
+        curve.insert(1, "agent", agent)
+        curves.append(curve)
+    write_csv(plots / "survival.csv", pd.concat(curves))
     label, failures = world.PROGRESS, world.FAILURES
     write_bytes(plots / "agents.png", agents_figure(agents, label))
     write_bytes(plots / "survival.png", survival_figure(tables, label))
@@ -108,10 +118,15 @@ def main() -> None:
         for name in params.agents
         if name not in BASELINES
     }
-    write_bytes(plots / "learning.png", learning_figure(learning, label))
+    write_bytes(plots / "learning.png", learning_figure(learning, tables, label))
     conditions = {n: c.model_dump() for n, c in params.evaluate.noises.items()}
     write_bytes(plots / "noise.png", noise_figure(summaries, conditions))
     write_text(REPORT, report(params, world, plots, tables, summaries, contrasts))
+
+
+def bar(params: Params, task: str, agent: str) -> str:
+    """Return what DVC's bar charts call an agent; they pile equal names up."""
+    return agent if len(params.run.tasks) == 1 else f"{task} {agent}"
 
 
 def read_all(
@@ -178,51 +193,81 @@ def report(
     summaries: Mapping[str, Metrics],
     contrasts: Mapping[tuple[str, str, str], Mapping[str, float]],
 ) -> str:
-    agents, noise = summaries[NOISE], params.evaluate.noises[NOISE]
-    causes = causes_of(world)
-    names = ", ".join(params.run.tasks)
+    agents, causes, unit = summaries[NOISE], causes_of(world), world.PROGRESS
+    names = " | ".join(params.agents)
+    contrast_rows = "".join(starmap(contrast_row, contrasts.items()))
+    end_rows = [end_row(key, tables[key], agents[key], world) for key in tables]
     return f"""\
-# Agents of {params.env}: {names}
+# Agents of {params.env}: {", ".join(params.run.tasks)}
 
-Every agent plays the same {noise.episodes} episodes of each task, with seeds that nothing
-else uses. Noise: 0 to {noise.no_op_max} idle frames before the first decision; in each
-frame the previous action is held with probability {noise.sticky_probability:g}. In
-brackets: 95 % intervals, Wilson's for success rates, Newcombe's for their differences, a
-bootstrap's for {world.PROGRESS}.
+{introduction(params)}
 
-| task | agent | episodes | success rate | {world.PROGRESS} | median | agent steps |
+| task | agent | episodes | success rate | mean {unit} | median | mean agent steps |
 |---|---|---|---|---|---|---|
-{"".join(agent_row(key, metrics) for key, metrics in agents.items())}
+{"".join(starmap(agent_row, agents.items()))}
 ![Success rate and mean progress of each agent]({plots}/agents.png)
 
 ![Share of the episodes that got at least so far]({plots}/survival.png)
 
 ## What helps
 
-| task | difference | success rate | {world.PROGRESS} |
+| task | difference | success rate | mean {unit} |
 |---|---|---|---|
-{"".join(contrast_row(key, metrics) for key, metrics in contrasts.items())}
+{contrast_rows}
 ## How they learned
 
 ![Progress and success rate while training]({plots}/learning.png)
 
 ## Under other noise
 
-| noise | task | agent | idle frames | sticky probability | episodes | success rate |
-|---|---|---|---|---|---|---|
+Success rates.
+
+| task | noise | idle frames | sticky probability | episodes | {names} |
+|{"---|" * (len(params.agents) + 5)}
 {"".join(noise_rows(params, summaries))}
 ![Success rate under more and less noise]({plots}/noise.png)
 
 ## How episodes end
 
-{", ".join(world.SUCCESSES)}: success. Stuck: no progress for too long. Time limit: stopped
-by the env. Places are in the unit of the progress, from the start of the area.
+{glossary(world)}
 
-| task | agent | {" | ".join(cause.replace("_", " ") for cause in causes)} | most failures |
+| task | agent | {" | ".join(map(spoken, causes))} | most failures |
 |{"---|" * (len(causes) + 3)}
-{"".join(end_row(key, tables[key], agents[key], causes) for key in tables)}
+{"".join(end_rows)}
 ![Where each agent fails]({plots}/deaths.png)
 """
+
+
+def introduction(params: Params) -> str:
+    noises = params.evaluate.noises
+    noise = noises[NOISE]
+    reference = [name for name, condition in noises.items() if condition.reference]
+    changes = [f"{name} {value}" for name, value in params.world.reference.items()]
+    return fill(
+        f"Every agent plays the same {noise.episodes} episodes of each task, with "
+        "seeds that nothing else uses. "
+        f"Noise: 0 to {noise.no_op_max} idle frames before the first decision; in each "
+        "frame the previous action is held with probability "
+        f"{noise.sticky_probability:g}. "
+        + (
+            f"Under the noise {', '.join(reference)} the env has {', '.join(changes)}. "
+            if reference and changes
+            else ""
+        )
+        + "In brackets: 95 % intervals, Wilson's for success rates, Newcombe's for "
+        "their differences, a bootstrap's for means.",
+        WIDTH,
+    )
+
+
+def glossary(world: type[ReplayableEnv]) -> str:
+    return fill(
+        f"Success: {', '.join(world.SUCCESSES)}. Failure: {', '.join(world.FAILURES)}. "
+        "Stuck: no progress for too long. Time limit: stopped by the env. The last "
+        f"column counts failures by cause and place, in stretches of {STRETCH}; the "
+        f"unit is that of progress: {world.PROGRESS}.",
+        WIDTH,
+    )
 
 
 def agent_row(key: Key, metrics: Mapping[str, float]) -> str:
@@ -244,28 +289,45 @@ def contrast_row(key: tuple[str, str, str], metrics: Mapping[str, float]) -> str
 
 
 def noise_rows(params: Params, summaries: Mapping[str, Metrics]) -> list[str]:
-    return [
-        f"| {noise} | {' | '.join(key)} | 0 to {condition.no_op_max} "
-        f"| {condition.sticky_probability:g} | {metrics['episodes']} "
-        f"| {bracketed(metrics, 'success_rate', '.0%')} |\n"
-        for noise, condition in params.evaluate.noises.items()
-        for key, metrics in summaries[noise].items()
-    ]
+    rows = []
+    for task in params.run.tasks:
+        for noise, condition in params.evaluate.noises.items():
+            metrics = [summaries[noise][task, agent] for agent in params.agents]
+            rates = [bracketed(each, "success_rate", ".0%") for each in metrics]
+            rows.append(
+                f"| {task} | {noise} | 0 to {condition.no_op_max} "
+                f"| {condition.sticky_probability:g} | {metrics[0]['episodes']} "
+                f"| {' | '.join(rates)} |\n"
+            )
+    return rows
 
 
 def end_row(
-    key: Key, table: pd.DataFrame, metrics: Mapping[str, float], causes: tuple[str, ...]
+    key: Key,
+    table: pd.DataFrame,
+    metrics: Mapping[str, float],
+    world: type[ReplayableEnv],
 ) -> str:
-    failed = table.dropna(subset="place")
-    places = Counter(zip(failed["cause"], failed["place"] // STRETCH, strict=True))
+    # Where failures have no place, the progress counts.
+    places = table["place"].to_numpy(float, na_value=np.nan)
+    places = np.where(np.isnan(places), table["progress"].to_numpy(), places)
+    counts = Counter(
+        (int(place // STRETCH), cause)
+        for place, cause in zip(places, table["cause"], strict=True)
+        if cause in world.FAILURES
+    )
     # Equal counts in the order of the level.
-    most = sorted(places.items(), key=lambda item: (-item[1], item[0][1], item[0][0]))
+    most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     named = [
-        f"{cause} at {place * STRETCH:,} to {(place + 1) * STRETCH - 1:,} ({count})"
-        for (cause, place), count in most[:3]
+        f"{cause} at {stretch * STRETCH:,} to {(stretch + 1) * STRETCH - 1:,} ({count})"
+        for (stretch, cause), count in most[:3]
     ]
-    counts = " | ".join(str(metrics[f"ended_by_{cause}"]) for cause in causes)
-    return f"| {' | '.join(key)} | {counts} | {', '.join(named) or 'none'} |\n"
+    ends = " | ".join(str(metrics[f"ended_by_{cause}"]) for cause in causes_of(world))
+    return f"| {' | '.join(key)} | {ends} | {', '.join(named) or 'none'} |\n"
+
+
+def spoken(cause: str) -> str:
+    return cause.replace("_", " ")
 
 
 def bracketed(metrics: Mapping[str, float], name: str, form: str) -> str:

@@ -2,17 +2,17 @@
 
 AGENT is random, bc or RECIPE-SEED; record_video.episodes names the episodes. Reads
 data/episodes/ENV/TASK/AGENT/default.{csv,jsonl}. Writes
-data/videos/ENV/TASK/AGENT/EPISODE.mp4 (in colour, every frame that the player controls),
-plots/record_video/ENV/TASK/AGENT.gif (the end of the last one) and
+data/videos/ENV/TASK/AGENT/EPISODE.mp4 (in colour, every frame that the player
+controls), plots/record_video/ENV/TASK/AGENT.gif (the end of the last one) and
 metrics/record_video/ENV/TASK/AGENT.json.
 
-The median episode is the middle one by progress, the lower of two middle ones. The best
-one gets furthest; a success counts as further than any progress, and a faster success as
-further than a slower one. The worst is the other end of that order. Ties go to fewer
-agent steps, then to the smaller seed.
+The median episode is the middle one by progress, the lower of two middle ones. The
+best one gets furthest; a success counts as further than any progress, and a faster
+success as further than a slower one. The worst is the other end of that order. Ties go
+to fewer agent steps, then to the smaller seed.
 
-Each film replays a recording and checks that the world ends in the recorded state, so it
-shows the episode that was evaluated.
+Each film replays a recording and checks that the world ends in the recorded state, so
+it shows the episode that was evaluated.
 """
 
 from collections.abc import Iterator

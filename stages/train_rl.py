@@ -3,8 +3,9 @@
 Reads what the recipe starts from: models/ENV/TASK/starts/RECIPE/, or for the teacher
 data/demos/ENV/TASK.jsonl. AGENT being RECIPE-SEED, it writes models/ENV/TASK/AGENT/
 (the policy that was chosen by episodes which are used for nothing else),
-metrics/train_rl/ENV/TASK/AGENT.json and plots/train_rl/ENV/TASK/AGENT.csv, the teacher's
-to train_teacher/. If it is interrupted, the next run resumes after the last update.
+metrics/train_rl/ENV/TASK/AGENT.json and plots/train_rl/ENV/TASK/AGENT.csv, the
+teacher's to train_teacher/. If it is interrupted, the next run resumes after the last
+row of the curve.
 """
 
 import sys

@@ -23,7 +23,7 @@ ROWS = [
         f"planner, {emulator} | {emulator} alone",
     )
 ] + ["| cloning | the bound |"]
-FIGURES = [
+METRICS = [
     "planner, nes-py",
     "planner, fceumm",
     "environment, nes-py",
@@ -48,7 +48,7 @@ def test_a_quick_run_measures_every_row_and_writes_nothing() -> None:
     page = process.stdout
     for row in ROWS:
         assert re.search(rf"{re.escape(row)} \*\*\d+\.\d\d\*\* \|", page), row
-    for name in FIGURES:
+    for name in METRICS:
         assert re.search(rf"\| {name} \| [\d.,e+-]+ \|", page), name
     for name in LINES:
         assert re.search(rf"- \*\*{name}\*\*, .*: 1: [\d.,e+-]+", page), name

@@ -126,7 +126,10 @@ def test_an_emulator_that_is_not_installed_is_named(
         return "9.0.1"
 
     monkeypatch.setattr(consoles, "version", version_here)
-    with pytest.raises(InputError, match=r"'fceumm' needs stable-retro.*'nes-py'"):
+    with pytest.raises(
+        InputError,
+        match=r"'fceumm' needs stable-retro.*'nes-py'.*--no-deps stable-retro",
+    ):
         make_console("fceumm", rom_path(), WATCH)
     assert installed_emulators() == {"nes-py 9.0.1": "nes-py"}
 

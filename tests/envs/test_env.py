@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,11 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
-from warpzone.core.params import GameParams, NoiseParams
+from warpzone.agents.policy import stands_still
 from warpzone.envs.mario.actions import ACTION_SETS
 from warpzone.envs.mario.cartridge import make_console
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.mario.level import LEVELS, LevelPlay
-from warpzone.envs.mario.observation import stands_still
 from warpzone.envs.mario.state import read_state, read_x
 from warpzone.envs.nes.buttons import NO_BUTTONS, RIGHT, A
 from warpzone.episodes.recording import read_recordings
@@ -29,7 +29,6 @@ NOOP, WALK, JUMP, RUN_AND_JUMP, LEFT = 0, 1, 2, 4, 6
 DEATH_FRAME = 160
 CLEARS = Path(__file__).parents[1] / "data" / "clears.jsonl"
 KEYS = [
-    "reward",
     "x_pos",
     "x_pos_max",
     "y_pos",
@@ -41,25 +40,22 @@ KEYS = [
     "flag_get",
     "world",
     "stage",
+    "place",
+    "reward",
     "steps",
+    "progress",
+    "cause",
+    "is_success",
 ]
 
 
 @pytest.fixture
-def make(game: GameParams, no_noise: NoiseParams) -> Callable[..., MarioEnv]:
-    """Make an environment without noise, with what is given changed."""
+def mario(mario: Callable[..., MarioEnv]) -> Callable[..., MarioEnv]:
+    """Make a `MarioEnv` on FCEUmm, the faster emulator.
 
-    def make_env(render_mode: str | None = None, **changes: Any) -> MarioEnv:
-        noise = no_noise.model_copy(
-            update={
-                key: changes.pop(key)
-                for key in ("no_op_max", "sticky_probability")
-                if key in changes
-            }
-        )
-        return MarioEnv(game.model_copy(update=changes), noise, render_mode)
-
-    return make_env
+    tests/envs/test_emulators.py compares it with the reference.
+    """
+    return partial(mario, emulator="fceumm")
 
 
 def repeat(
@@ -76,13 +72,13 @@ def held_by(env: MarioEnv, actions: list[int], seed: int) -> bytes:
     env.reset(seed=seed)
     for action in actions:
         env.step(action)
-    return bytes(env.frame_buttons[env.no_ops :])
+    return bytes(env.frame_actions[env.no_ops :])
 
 
 def test_the_checkers_of_gymnasium_and_sb3_find_nothing(
-    make: Callable[..., MarioEnv],
+    mario: Callable[..., MarioEnv],
 ) -> None:
-    env = make(render_mode="rgb_array", no_op_max=30, sticky_probability=0.25)
+    env = mario(render_mode="rgb_array", no_op_max=30, sticky_probability=0.25)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         # It is made without gymnasium.make, so it has no spec.
@@ -92,10 +88,10 @@ def test_the_checkers_of_gymnasium_and_sb3_find_nothing(
 
 
 @pytest.mark.parametrize("stack", [1, 4])
-def test_an_observation_is_a_stack_of_grey_pictures(
-    make: Callable[..., MarioEnv], stack: int
+def test_an_observation_is_a_stack_of_grey_frames(
+    mario: Callable[..., MarioEnv], stack: int
 ) -> None:
-    env = make(frame_stack=stack, height=40, width=60)
+    env = mario(frame_stack=stack, height=40, width=60)
     observation, _ = env.reset()
     assert observation.shape == (stack, 40, 60)
     assert observation.dtype == np.uint8
@@ -104,13 +100,13 @@ def test_an_observation_is_a_stack_of_grey_pictures(
     assert env.observation_space.shape == (stack, 40, 60)
 
 
-def test_the_newest_picture_is_last_and_all_are_alike_after_a_reset(
-    make: Callable[..., MarioEnv],
+def test_the_newest_frame_is_last_and_all_are_alike_after_a_reset(
+    mario: Callable[..., MarioEnv],
 ) -> None:
-    env = make()
+    env = mario()
     first, _ = env.reset()
-    for picture in first:
-        np.testing.assert_array_equal(picture, first[0])
+    for frame in first:
+        np.testing.assert_array_equal(frame, first[0])
     before = first
     for _ in range(6):
         after, *_ = env.step(WALK)
@@ -119,10 +115,10 @@ def test_the_newest_picture_is_last_and_all_are_alike_after_a_reset(
         before = after
 
 
-def test_a_picture_is_the_screen_in_grey_without_the_hud(
-    make: Callable[..., MarioEnv],
+def test_a_frame_is_the_screen_in_grey_without_the_hud(
+    mario: Callable[..., MarioEnv],
 ) -> None:
-    env = make(render_mode="rgb_array", show_buttons=False)
+    env = mario(render_mode="rgb_array", show_buttons=False)
     env.reset()
     observation, *_ = repeat(env, WALK, 20)
     screen = env.render()
@@ -136,8 +132,10 @@ def test_a_picture_is_the_screen_in_grey_without_the_hud(
 
 
 @pytest.mark.parametrize(("height", "width"), [(84, 84), (52, 64), (40, 60)])
-def test_a_picture_stands_still_where_mario_does_not_get_on(make, height, width):
-    env = make(height=height, width=width)
+def test_a_frame_stands_still_where_mario_does_not_get_on(
+    mario: Callable[..., MarioEnv], height: int, width: int
+) -> None:
+    env = mario(height=height, width=width)
     observation, _ = env.reset()
     seen = [observation]
     for action in [WALK] * 30 + [NOOP] * 12:
@@ -150,38 +148,40 @@ def test_a_picture_stands_still_where_mario_does_not_get_on(make, height, width)
     assert still[-1]
 
 
-def test_a_single_picture_says_nothing_about_standing_still(make):
-    observation, _ = make(frame_stack=1).reset()
+def test_a_single_frame_says_nothing_about_standing_still(
+    mario: Callable[..., MarioEnv],
+) -> None:
+    observation, _ = mario(frame_stack=1).reset()
     assert not stands_still(observation[None])
 
 
-def test_the_lamps_show_what_is_held(make: Callable[..., MarioEnv]) -> None:
-    env = make()
+def test_the_button_overlay_shows_what_is_held(mario: Callable[..., MarioEnv]) -> None:
+    env = mario()
     observation, _ = env.reset()
     assert not observation[:, :8, :32].any()
     for action, lit in ((RUN_AND_JUMP, [0, 1, 3]), (LEFT, [2]), (NOOP, [])):
         observation, *_ = env.step(action)
         # From left to right: A, B, left, right.
-        for lamp in range(4):
-            square = observation[-1, :8, 8 * lamp : 8 * lamp + 8]
-            assert (square == (255 if lamp in lit else 0)).all()
+        for index in range(4):
+            square = observation[-1, :8, 8 * index : 8 * index + 8]
+            assert (square == (255 if index in lit else 0)).all()
     before = observation[-2]
     assert (before[:8, 16:24] == 255).all()
 
 
-def test_the_hud_is_kept_when_asked_for(make: Callable[..., MarioEnv]) -> None:
+def test_the_hud_is_kept_when_asked_for(mario: Callable[..., MarioEnv]) -> None:
     whole = {"height": 240, "width": 256, "crop_hud": False, "show_buttons": False}
-    full = make(**whole).reset()[0][0]
-    cropped = make(**whole | {"height": 208, "crop_hud": True}).reset()[0][0]
+    full = mario(**whole).reset()[0][0]
+    cropped = mario(**whole | {"height": 208, "crop_hud": True}).reset()[0][0]
     np.testing.assert_array_equal(full[32:], cropped)
     # White letters on the sky.
     assert full[:32].max() > 240
 
 
 def test_what_a_step_returned_is_not_overwritten_by_the_next(
-    make: Callable[..., MarioEnv],
+    mario: Callable[..., MarioEnv],
 ) -> None:
-    env = make()
+    env = mario()
     first, _ = env.reset()
     kept = first.copy()
     for _ in range(5):
@@ -189,7 +189,7 @@ def test_what_a_step_returned_is_not_overwritten_by_the_next(
     np.testing.assert_array_equal(first, kept)
 
 
-def test_the_same_seed_gives_the_same_bytes(make: Callable[..., MarioEnv]) -> None:
+def test_the_same_seed_gives_the_same_bytes(mario: Callable[..., MarioEnv]) -> None:
     def episode(env: MarioEnv) -> list[Any]:
         rng = np.random.default_rng(5)
         observation, info = env.reset(seed=11)
@@ -199,48 +199,48 @@ def test_the_same_seed_gives_the_same_bytes(make: Callable[..., MarioEnv]) -> No
             seen.append((observation.tobytes(), *rest))
             if rest[1]:
                 break
-        return [*seen, bytes(env.frame_buttons)]
+        return [*seen, bytes(env.frame_actions)]
 
     noise = {"no_op_max": 30, "sticky_probability": 0.25}
-    env = make(**noise)
+    env = mario(**noise)
     first = episode(env)
     assert episode(env) == first
-    assert episode(make(**noise)) == first
+    assert episode(mario(**noise)) == first
 
 
 def test_episodes_of_one_environment_differ_in_their_noise(
-    make: Callable[..., MarioEnv],
+    mario: Callable[..., MarioEnv],
 ) -> None:
-    env = make(no_op_max=30)
+    env = mario(no_op_max=30)
     env.reset(seed=1)
     assert len({reset_no_ops(env) for _ in range(8)}) > 3
 
 
 def test_every_number_of_no_ops_up_to_the_maximum_occurs(
-    make: Callable[..., MarioEnv],
+    mario: Callable[..., MarioEnv],
 ) -> None:
-    env = make(no_op_max=3)
+    env = mario(no_op_max=3)
     seen = set()
     for seed in range(40):
         env.reset(seed=seed)
         seen.add(env.no_ops)
-        assert bytes(env.frame_buttons) == bytes([NO_BUTTONS]) * env.no_ops
+        assert bytes(env.frame_actions) == bytes([NO_BUTTONS]) * env.no_ops
     assert seen == {0, 1, 2, 3}
 
 
 def test_without_noise_an_action_is_held_for_the_frame_skip(
-    make: Callable[..., MarioEnv],
+    mario: Callable[..., MarioEnv],
 ) -> None:
-    env = make(frame_skip=3)
+    env = mario(frame_skip=3)
     held = held_by(env, [WALK, JUMP, NOOP], seed=0)
     assert held == bytes([RIGHT] * 3 + [RIGHT | A] * 3 + [NO_BUTTONS] * 3)
     assert bytes(env.decisions) == bytes([RIGHT, RIGHT | A, NO_BUTTONS])
 
 
 def test_buttons_stick_in_the_given_share_of_frames(
-    make: Callable[..., MarioEnv],
+    mario: Callable[..., MarioEnv],
 ) -> None:
-    env = make(sticky_probability=0.25, frame_skip=1, stuck_limit=0)
+    env = mario(sticky_probability=0.25, frame_skip=1, stuck_limit=0)
     # What is asked for changes every frame. A frame shows that it stuck if the frame
     # before it did as asked: of a share s of the frames, where s = p (1 - s).
     wanted = [LEFT, NOOP] * 600
@@ -254,9 +254,9 @@ def test_buttons_stick_in_the_given_share_of_frames(
 
 
 def test_the_first_frame_sticks_to_the_no_ops_if_there_are_any(
-    make: Callable[..., MarioEnv],
+    mario: Callable[..., MarioEnv],
 ) -> None:
-    env = make(no_op_max=1, sticky_probability=0.5, frame_skip=1)
+    env = mario(no_op_max=1, sticky_probability=0.5, frame_skip=1)
     first: dict[int, set[int]] = {0: set(), 1: set()}
     for seed in range(30):
         held = held_by(env, [WALK], seed)
@@ -265,9 +265,9 @@ def test_the_first_frame_sticks_to_the_no_ops_if_there_are_any(
 
 
 def test_the_noise_does_not_depend_on_the_actions(
-    make: Callable[..., MarioEnv],
+    mario: Callable[..., MarioEnv],
 ) -> None:
-    env = make(no_op_max=30, sticky_probability=0.5)
+    env = mario(no_op_max=30, sticky_probability=0.5)
 
     def stuck(first: int, second: int) -> list[bool]:
         """In which frames a change of action was held up; they alternate."""
@@ -281,9 +281,9 @@ def test_the_noise_does_not_depend_on_the_actions(
 
 
 def test_a_step_that_death_cuts_short_draws_as_much_noise_as_any(
-    make: Callable[..., MarioEnv],
+    mario: Callable[..., MarioEnv],
 ) -> None:
-    env = make(no_op_max=30, frame_skip=6)
+    env = mario(no_op_max=30, frame_skip=6)
 
     def following_no_ops() -> list[int]:
         return [reset_no_ops(env) for _ in range(5)]
@@ -292,7 +292,7 @@ def test_a_step_that_death_cuts_short_draws_as_much_noise_as_any(
     while not env.step(WALK)[2]:
         pass
     steps = len(env.decisions)
-    assert len(env.frame_buttons) - no_ops < 6 * steps
+    assert len(env.frame_actions) - no_ops < 6 * steps
     after_death = following_no_ops()
     reset_no_ops(env, seed=2)
     repeat(env, NOOP, steps)
@@ -304,39 +304,65 @@ def reset_no_ops(env: MarioEnv, seed: int | None = None) -> int:
     return env.no_ops
 
 
-def test_the_time_limit_truncates(make: Callable[..., MarioEnv]) -> None:
-    env = make(time_limit=5)
+def test_the_time_limit_truncates(mario: Callable[..., MarioEnv]) -> None:
+    env = mario(time_limit=5)
     env.reset()
-    ends = [env.step(WALK)[2:4] for _ in range(5)]
-    assert ends == [(False, False)] * 4 + [(False, True)]
+    steps = [env.step(WALK) for _ in range(5)]
+    assert [step[2:4] for step in steps] == [(False, False)] * 4 + [(False, True)]
+    assert [step[4]["cause"] for step in steps] == [None] * 4 + ["time_limit"]
 
 
-def test_the_stuck_limit_truncates_after_steps_without_new_ground(
-    make: Callable[..., MarioEnv],
+def test_the_stuck_limit_terminates_after_steps_without_new_ground(
+    mario: Callable[..., MarioEnv],
 ) -> None:
-    env = make(stuck_limit=6)
+    env = mario(stuck_limit=6)
     env.reset()
     repeat(env, WALK, 10)
-    furthest, truncated = [], False
-    while not truncated:
-        _, _, terminated, truncated, info = env.step(LEFT)
-        assert not terminated
-        furthest.append(info["x_pos_max"])
+    steps = [env.step(LEFT)]
+    while env.cause is None:
+        steps.append(env.step(LEFT))
+    assert [step[2] for step in steps] == [False] * (len(steps) - 1) + [True]
+    assert not any(step[3] for step in steps)
+    _, reward, _, _, info = steps[-1]
+    furthest = [step[4]["x_pos_max"] for step in steps]
+    assert info["cause"] == "stuck"
+    assert not info["is_success"]
+    assert info["place"] is None
+    # It is no death: nothing is paid for it.
+    assert reward == 0.0
     # He slides on at first, which is new ground; then come six steps without any.
     assert furthest[-8] < furthest[-7] == furthest[-1]
     # Ground that he knows is not new ground, though he moves.
     assert read_x(env.play.ram) < furthest[-1]
 
 
-def test_a_stuck_limit_of_zero_never_truncates(make: Callable[..., MarioEnv]) -> None:
-    env = make(stuck_limit=0, time_limit=150)
+def test_a_stuck_limit_of_zero_never_terminates(
+    mario: Callable[..., MarioEnv],
+) -> None:
+    env = mario(stuck_limit=0, time_limit=150)
     env.reset()
-    ends = [env.step(NOOP)[3] for _ in range(150)]
-    assert ends == [False] * 149 + [True]
+    ends = [env.step(NOOP)[2:4] for _ in range(150)]
+    assert ends == [(False, False)] * 149 + [(False, True)]
 
 
-def test_death_terminates_and_costs(make: Callable[..., MarioEnv]) -> None:
-    env = make()
+def test_stuck_at_the_time_limit_is_terminated(mario: Callable[..., MarioEnv]) -> None:
+    env = mario(stuck_limit=5, time_limit=5)
+    env.reset()
+    _, _, terminated, truncated, info = repeat(env, NOOP, 5)
+    assert (terminated, truncated, info["cause"]) == (True, False, "stuck")
+
+
+def test_a_death_at_the_time_limit_is_terminated(
+    mario: Callable[..., MarioEnv],
+) -> None:
+    env = mario(time_limit=DEATH_FRAME // 4)
+    env.reset()
+    _, _, terminated, truncated, info = repeat(env, WALK, DEATH_FRAME // 4)
+    assert (terminated, truncated, info["cause"]) == (True, False, "enemy")
+
+
+def test_death_terminates_and_costs(mario: Callable[..., MarioEnv]) -> None:
+    env = mario()
     env.reset()
     assert not repeat(env, WALK, DEATH_FRAME // 4 - 1)[2]
     before = env.play.odometer.progress
@@ -345,22 +371,26 @@ def test_death_terminates_and_costs(make: Callable[..., MarioEnv]) -> None:
     assert not truncated
     pixels = env.play.odometer.progress - before
     assert reward == pytest.approx(0.02 * pixels - 1.0)
-    assert info["x_pos_max"] == info["x_pos"] == 296
+    assert info["x_pos_max"] == info["x_pos"] == info["progress"] == 296
+    assert (info["cause"], info["place"]) == ("enemy", 296)
+    assert not info["is_success"]
 
 
-@pytest.mark.parametrize("frame_skip", [3, 4, 7])
+@pytest.mark.parametrize(
+    ("emulator", "frame_skip"), [("nes-py", 4), ("fceumm", 3), ("fceumm", 7)]
+)
 def test_the_frame_skip_stops_at_death(
-    make: Callable[..., MarioEnv], frame_skip: int
+    mario: Callable[..., MarioEnv], emulator: str, frame_skip: int
 ) -> None:
-    env = make(frame_skip=frame_skip)
+    env = mario(emulator=emulator, frame_skip=frame_skip)
     env.reset()
     while not env.step(WALK)[2]:
         pass
-    assert bytes(env.frame_buttons) == bytes([RIGHT]) * DEATH_FRAME
+    assert bytes(env.frame_actions) == bytes([RIGHT]) * DEATH_FRAME
     assert len(env.decisions) == -(-DEATH_FRAME // frame_skip)
     assert read_state(env.play.ram).dead
     # Frame by frame, he is dead no sooner.
-    play = LevelPlay(make_console("nes-py"), "1-1")
+    play = LevelPlay(make_console(emulator), "1-1")
     for _ in range(DEATH_FRAME):
         assert not play.is_over
         play.advance(RIGHT)
@@ -369,12 +399,12 @@ def test_the_frame_skip_stops_at_death(
 
 @pytest.mark.parametrize("offset", [0, 1, 2, 3])
 def test_the_frame_skip_stops_at_the_flag(
-    make: Callable[..., MarioEnv], offset: int
+    mario: Callable[..., MarioEnv], offset: int
 ) -> None:
     recording = read_recordings(CLEARS)[0]
     assert recording.level == "1-1"
-    held = recording.frame_buttons
-    env = make(action_set="all", frame_skip=8)
+    held = recording.held
+    env = mario(action_set="all", frame_skip=8)
     env.reset()
     # All but the last frames; the flag comes while the last buttons are still held.
     for buttons in held[: -4 - offset]:
@@ -385,13 +415,15 @@ def test_the_frame_skip_stops_at_the_flag(
     assert terminated
     assert not truncated
     assert info["flag_get"]
+    assert (info["cause"], info["is_success"]) == ("clear", True)
+    assert env.outcome == "success"
     assert reward > 1.9
     assert env.play.emulator_frames - emulated < 8
-    assert len(env.frame_buttons) == env.play.emulator_frames - emulated
+    assert len(env.frame_actions) == env.play.emulator_frames - emulated
 
 
-def test_a_reward_is_what_the_weights_say(make: Callable[..., MarioEnv]) -> None:
-    env = make()
+def test_a_reward_is_what_the_weights_say(mario: Callable[..., MarioEnv]) -> None:
+    env = mario()
     _, info = env.reset()
     assert info["reward"] == 0.0
     for _ in range(12):
@@ -405,9 +437,9 @@ def test_a_reward_is_what_the_weights_say(make: Callable[..., MarioEnv]) -> None
 
 
 def test_a_jump_of_x_through_a_pipe_is_not_paid(
-    make: Callable[..., MarioEnv], into_the_bonus_room: bytes
+    mario: Callable[..., MarioEnv], into_the_bonus_room: bytes
 ) -> None:
-    env = make(action_set="complex", frame_skip=1, stuck_limit=0)
+    env = mario(action_set="complex", frame_skip=1, stuck_limit=0)
     env.reset()
     for buttons in into_the_bonus_room[:-1]:
         env.step(ACTION_SETS["complex"].index(buttons))
@@ -418,10 +450,10 @@ def test_a_jump_of_x_through_a_pipe_is_not_paid(
     assert reward == 0.0
 
 
-def test_info_has_the_thirteen_figures_after_resets_and_steps(
-    make: Callable[..., MarioEnv],
+def test_info_has_the_same_entries_after_resets_and_steps(
+    mario: Callable[..., MarioEnv],
 ) -> None:
-    env = make(level="2-3")
+    env = mario(level="2-3")
     _, info = env.reset()
     assert list(info) == KEYS
     assert (info["world"], info["stage"], info["steps"]) == (2, 3, 0)
@@ -429,10 +461,11 @@ def test_info_has_the_thirteen_figures_after_resets_and_steps(
     assert list(info) == KEYS
     assert info["steps"] == 1
     assert (info["status"], info["life"], info["flag_get"]) == ("small", 2, False)
+    assert (info["cause"], info["is_success"], info["place"]) == (None, False, None)
 
 
-def test_a_step_after_the_end_is_an_error(make: Callable[..., MarioEnv]) -> None:
-    env = make(time_limit=1)
+def test_a_step_after_the_end_is_an_error(mario: Callable[..., MarioEnv]) -> None:
+    env = mario(time_limit=1)
     with pytest.raises(RuntimeError, match=r"call reset\(\) before step\(\)"):
         env.step(NOOP)
     env.reset()
@@ -445,21 +478,20 @@ def test_a_step_after_the_end_is_an_error(make: Callable[..., MarioEnv]) -> None
 
 @pytest.mark.parametrize("action", [-1, 7])
 def test_an_unknown_action_is_an_error(
-    make: Callable[..., MarioEnv], action: int
+    mario: Callable[..., MarioEnv], action: int
 ) -> None:
-    env = make()
+    env = mario()
     env.reset()
-    message = f"no action {action}: the set 'simple' has 7 actions, from 0"
+    message = f"no action {action}: there are 7 actions, from 0"
     with pytest.raises(ValueError, match=message):
         env.step(action)
 
 
-def test_observations_of_ram_are_the_memory_after_each_step(
-    game: GameParams, noise: NoiseParams
-) -> None:
-    env = MarioEnv(game, noise, obs_type="ram")
+def test_a_state_is_the_ram_after_each_step(mario: Callable[..., MarioEnv]) -> None:
+    noise = {"no_op_max": 30, "sticky_probability": 0.25}
+    env = mario(obs_type="state", **noise)
     check_env_for_sb3(env)
-    seeing = MarioEnv(game, noise)
+    seeing = mario(**noise)
     observation, _ = env.reset(seed=3)
     seeing.reset(seed=3)
     kept = [observation]
@@ -473,20 +505,70 @@ def test_observations_of_ram_are_the_memory_after_each_step(
     assert len({bytes(observation) for observation in kept}) == 5
 
 
-def test_an_unknown_type_of_observations_is_an_error(
-    game: GameParams, noise: NoiseParams
+def test_several_types_of_observations_are_a_dictionary_of_them(
+    mario: Callable[..., MarioEnv],
 ) -> None:
-    with pytest.raises(ValueError, match="must be pictures or ram, got 'grey'"):
-        MarioEnv(game, noise, obs_type="grey")  # pyright: ignore[reportArgumentType]
+    noise = {"no_op_max": 30, "sticky_probability": 0.25}
+    both = mario(obs_type=("pixels", "state"), **noise)
+    alone = [mario(obs_type=key, **noise) for key in ("pixels", "state")]
+    check_env_for_sb3(both)
+    assert both.observation_space == gym.spaces.Dict(
+        {
+            "pixels": gym.spaces.Box(0, 255, (4, 84, 84), np.uint8),
+            "state": gym.spaces.Box(0, 255, (2048,), np.uint8),
+        }
+    )
+    seen, _ = both.reset(seed=3)
+    pixels, state = (env.reset(seed=3)[0] for env in alone)
+    for action in (WALK, RUN_AND_JUMP, WALK):
+        assert list(seen) == ["pixels", "state"]
+        np.testing.assert_array_equal(seen["pixels"], pixels)
+        np.testing.assert_array_equal(seen["state"], state)
+        seen, *_ = both.step(action)
+        pixels, state = (env.step(action)[0] for env in alone)
 
 
-def test_an_unknown_render_mode_is_an_error(make: Callable[..., MarioEnv]) -> None:
-    with pytest.raises(ValueError, match="must be rgb_array, got 'human'"):
-        make(render_mode="human")
+def test_a_tuple_of_one_type_is_a_dictionary_too(
+    mario: Callable[..., MarioEnv],
+) -> None:
+    env = mario(obs_type=("state",))
+    observation, _ = env.reset()
+    assert list(observation) == ["state"]
+    assert env.observation_space.contains(observation)
 
 
-def test_rendered_frames_move(make: Callable[..., MarioEnv]) -> None:
-    env = make(render_mode="rgb_array")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"obs_type": "grey"}, "obs_type must be of pixels, state, got 'grey'"),
+        ({"obs_type": ("state", "grey")}, r"got \('state', 'grey'\)"),
+        ({"obs_type": ()}, r"got \(\)"),
+        ({"render_mode": "human"}, "render_mode must be rgb_array, got 'human'"),
+        ({"level": "9-1"}, "no level '9-1': the game has 1-1 to 8-4"),
+        ({"action_set": "none"}, "must be one of right_only, simple, .*, got 'none'"),
+        ({"frame_skip": 0}, "frame_skip must be a whole number of at least 1, got 0"),
+        ({"frame_skip": 4.0}, r"frame_skip must be a whole number .*, got 4\.0"),
+        ({"time_limit": 0}, "time_limit must be .* at least 1, got 0"),
+        ({"stuck_limit": -1}, "stuck_limit must be .* at least 0, got -1"),
+        ({"no_op_max": -1}, "no_op_max must be .* at least 0, got -1"),
+        ({"sticky_probability": 1.0}, r"must be in \[0, 1\), got 1\.0"),
+        ({"height": 35}, "height must be a whole number, 36 to 240, got 35"),
+        ({"width": 257}, "width must be a whole number, 36 to 256, got 257"),
+        ({"frame_stack": 0}, "frame_stack must be a whole number, 1 to 16, got 0"),
+        ({"crop_hud": 1}, "crop_hud must be true or false, got 1"),
+        ({"reward": {"deaths": -1.0}}, r"reward has unknown \['deaths'\]"),
+        ({"reward": {"death": "-1"}}, "reward.death = '-1': write a number"),
+    ],
+)
+def test_an_argument_that_cannot_be_is_refused_with_its_value(
+    mario: Callable[..., MarioEnv], changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        mario(**changes)
+
+
+def test_rendered_frames_move(mario: Callable[..., MarioEnv]) -> None:
+    env = mario(render_mode="rgb_array")
     env.reset()
     frames = [env.render()]
     for _ in range(8):
@@ -498,20 +580,20 @@ def test_rendered_frames_move(make: Callable[..., MarioEnv]) -> None:
         assert after.dtype == np.uint8
         assert not np.array_equal(before, after)
     assert frames[0] is not None
-    assert frames[0].std() > 20  # A picture, in colour.
+    assert frames[0].std() > 20  # In colour.
     assert not np.array_equal(frames[0][..., 0], frames[0][..., 2])
 
 
-def test_without_a_render_mode_there_is_no_picture(
-    make: Callable[..., MarioEnv],
+def test_without_a_render_mode_there_is_no_frame(
+    mario: Callable[..., MarioEnv],
 ) -> None:
-    env = make()
+    env = mario()
     env.reset()
     assert env.render() is None
 
 
-def test_closing_twice_is_allowed(make: Callable[..., MarioEnv]) -> None:
-    env = make()
+def test_closing_twice_is_allowed(mario: Callable[..., MarioEnv]) -> None:
+    env = mario()
     env.reset()
     env.close()
     env.close()
@@ -521,21 +603,21 @@ def test_closing_twice_is_allowed(make: Callable[..., MarioEnv]) -> None:
 
 @pytest.mark.parametrize("action_set", ACTION_SETS)
 def test_every_action_of_a_set_can_be_taken(
-    make: Callable[..., MarioEnv], action_set: str
+    mario: Callable[..., MarioEnv], action_set: str
 ) -> None:
-    env = make(action_set=action_set, frame_skip=1)
+    env = mario(action_set=action_set, frame_skip=1)
     env.reset()
     count = len(ACTION_SETS[action_set])
     assert env.action_space == gym.spaces.Discrete(count)
     for action in range(count):
         env.step(action)
-    assert bytes(env.frame_buttons) == bytes(ACTION_SETS[action_set])
+    assert bytes(env.frame_actions) == bytes(ACTION_SETS[action_set])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("level", LEVELS)
-def test_every_level_can_be_played(make: Callable[..., MarioEnv], level: str) -> None:
-    env = make(level=level)
+def test_every_level_can_be_played(mario: Callable[..., MarioEnv], level: str) -> None:
+    env = mario(level=level)
     first, info = env.reset()
     assert f"{info['world']}-{info['stage']}" == level
     observation, _, terminated, truncated, info = repeat(env, WALK, 5)

@@ -5,28 +5,19 @@ from dataclasses import replace
 
 import pytest
 
-from warpzone.core.params import RewardParams
-from warpzone.envs.mario.rewards import Ledger, reward
+from warpzone.envs.mario.rewards import DEFAULTS, TERMS, Ledger, check_weights, reward
 
 START = Ledger(progress=100, score=200, coins=3, time=300, dead=False, cleared=False)
-NOTHING = RewardParams(
-    progress=0.0,
-    progress_cap=30,
-    score=0.0,
-    coin=0.0,
-    clock_tick=0.0,
-    death=0.0,
-    clear=0.0,
-)
+NOTHING = dict.fromkeys(TERMS, 0.0) | {"progress_cap": 30}
 
 
 def paid(weights: Mapping[str, float], **after: int) -> float:
     """The reward of a step that begins at ``START`` and changes what is given."""
-    return reward(START, replace(START, **after), NOTHING.model_copy(update=weights))
+    return reward(START, replace(START, **after), NOTHING | dict(weights))
 
 
 def test_nothing_happened_and_nothing_is_paid() -> None:
-    everything = dict.fromkeys(RewardParams.model_fields, 1.0) | {"progress_cap": 9}
+    everything = dict.fromkeys(TERMS, 1.0) | {"progress_cap": 9}
     assert paid(everything) == 0.0
 
 
@@ -49,8 +40,7 @@ def test_coins_are_paid_and_the_hundredth_starts_the_count_anew() -> None:
     assert paid({"coin": 0.5}, coins=5) == 1.0
     assert paid({"coin": 0.5}, coins=1) == 49.0  # 98 coins: 3 + 98 = 101.
     near = replace(START, coins=99)
-    weights = NOTHING.model_copy(update={"coin": 0.5})
-    assert reward(near, replace(near, coins=1), weights) == 1.0
+    assert reward(near, replace(near, coins=1), NOTHING | {"coin": 0.5}) == 1.0
 
 
 def test_a_tick_of_the_clock_is_paid_and_a_clock_that_is_wound_up_is_not() -> None:
@@ -75,3 +65,21 @@ def test_the_parts_add_up() -> None:
     after = {"progress": 110, "score": 300, "coins": 4, "time": 299, "cleared": True}
     # Ground 0.2, points 1.0, coin 0.5, tick -0.1, flag 2.0.
     assert paid(weights, **after) == pytest.approx(3.6)
+
+
+def test_weights_that_are_not_given_are_the_defaults() -> None:
+    assert check_weights(None) == check_weights({}) == DEFAULTS
+    assert check_weights({"death": -1}) == DEFAULTS | {"death": -1}
+
+
+def test_a_weight_of_something_that_is_not_paid_is_refused_with_those_that_are() -> (
+    None
+):
+    with pytest.raises(ValueError, match=r"unknown \['deaths'\], it knows \['clear',"):
+        check_weights({"deaths": -1.0})
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), 2e6, "1", True, None])
+def test_a_weight_is_a_finite_number(weight: float) -> None:
+    with pytest.raises(ValueError, match=r"reward\.death = .*: write a number"):
+        check_weights({"death": weight})

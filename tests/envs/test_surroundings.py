@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.mario.surroundings import SURROUNDINGS, read_surroundings
 
 MARIO, ENEMIES = slice(0, 11), slice(11, 11 + 14 * 5)
@@ -89,8 +88,8 @@ def test_tiles_beyond_the_edges_of_the_screen_are_not_seen(screen_x, seen):
     assert found.sum() == found[:, seen].size
 
 
-def test_the_ground_of_a_level_is_below_mario(game, no_noise):
-    env = MarioEnv(game, no_noise)
+def test_the_ground_of_a_level_is_below_mario(mario):
+    env = mario()
     env.reset(seed=1)
     for _ in range(20):
         env.step(1)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
@@ -79,7 +80,7 @@ class _Spec(BaseModel):
         spaces = {}
         for key, (kind, shape) in self.spaces.items():
             low, high = (0, 255) if kind == "uint8" else (float("-inf"), float("inf"))
-            spaces[key] = gym.spaces.Box(low, high, shape, kind)  # pyright: ignore[reportArgumentType]
+            spaces[key] = gym.spaces.Box(low, high, shape, np.dtype(kind).type)
         return build_policy(
             self.env, gym.spaces.Dict(spaces), self.actions, self.observation
         )

@@ -96,13 +96,14 @@ class CartPoleEnv(ReplayableEnv):
         self.observation_space = self._space({"state": box})
 
     @staticmethod
-    def describe_state(states: np.ndarray) -> np.ndarray:
+    def describe_state(states: np.ndarray, /) -> np.ndarray:
         """Return states in units that make them about one."""
         return (states / np.array([_TRACK, 2.0, 0.2095, 2.0])).astype(np.float32)
 
     @property
     def progress(self) -> int:
-        return len(self.decisions)
+        # One frame is one agent step; a replay counts no agent steps.
+        return len(self.frame_actions) - self.no_ops
 
     @property
     def emulated_frames(self) -> int:
@@ -113,7 +114,7 @@ class CartPoleEnv(ReplayableEnv):
         return _VERSION
 
     @staticmethod
-    def code_name(code: int) -> str:
+    def code_name(code: int, /) -> str:
         return ("left", "right")[code]
 
     @staticmethod
@@ -144,7 +145,7 @@ class CartPoleEnv(ReplayableEnv):
         return frame
 
     def _restart(self) -> None:
-        self._game.state = (0.0, 0.0, 0.0, 0.0)
+        self._game.state = np.zeros(4)
         self._game.steps_beyond_terminated = None
         self._over = False
 
@@ -162,7 +163,7 @@ class CartPoleEnv(ReplayableEnv):
     def _cause(self) -> str | None:
         if self._over:
             return "left" if abs(self.state[0]) > _TRACK else "fell"
-        return "balanced" if len(self.decisions) >= self.time_limit else None
+        return "balanced" if self.progress >= self.time_limit else None
 
     def _reward(self) -> float:
         return 1.0
@@ -178,6 +179,7 @@ class CartPoleEnv(ReplayableEnv):
 
     def _load(self, saved: Any) -> Mapping[str, np.ndarray]:
         self._game.state, self._over = saved
+        self._game.steps_beyond_terminated = None
         return self._observe(first=True)
 
 

@@ -154,12 +154,12 @@ class ReplayableEnv(gym.Env):
         raise NotImplementedError
 
     @staticmethod
-    def describe_state(states: np.ndarray) -> np.ndarray:
+    def describe_state(states: np.ndarray, /) -> np.ndarray:
         """Return states as a network reads them, ``(N, F)``, float32."""
         raise NotImplementedError
 
     @staticmethod
-    def code_name(code: int) -> str:
+    def code_name(code: int, /) -> str:
         """Return what people call a code, for example ``right+A``."""
         raise NotImplementedError
 

@@ -226,6 +226,7 @@ def replay(recording: Recording, env: ReplayableEnv, source: str) -> Iterator[in
         InputError: If the episode ends early or the state differs at the end.
     """
     env.begin(0)
+    env.no_ops = recording.no_ops
     yield 0
     held = recording.held
     for frames, code in enumerate(held, start=1):

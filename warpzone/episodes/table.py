@@ -136,8 +136,9 @@ def read_episodes(
     wrong["success"] = table["success"] != table["cause"].isin(world.SUCCESSES)
     wrong["place"] = table["place"].notna() & ~table["cause"].isin(world.FAILURES)
     for column, is_wrong in wrong.items():
-        if is_wrong.any():
-            row = int(is_wrong.to_numpy().argmax())
+        rows = is_wrong.to_numpy().nonzero()[0]
+        if len(rows) > 0:
+            row = int(rows[0])
             raise InputError(
                 f"{path}, line {row + 2}: {column} cannot be {table[column][row]!r} in "
                 f"an episode of {' '.join(expected.values())} that ended by "
@@ -196,7 +197,7 @@ def summarise(
         ),
         "progress_median": _rounded(np.median(progress)),
         "agent_steps_mean": _rounded(score.agent_steps / score.episodes),
-        "episode_return_mean": _rounded(table["episode_return"].mean()),
+        "episode_return_mean": _rounded(table["episode_return"].to_numpy().mean()),
         **{f"ended_by_{cause}": ended.count(cause) for cause in causes},
     }
 

@@ -51,8 +51,9 @@ def emulator_version(name: str) -> str:
         build = f"{package} {version(package)}"
     except PackageNotFoundError as error:
         raise InputError(
-            f"the emulator {name!r} needs {package}, which is not installed (it has no "
-            f"wheel for every platform): use game.emulator = {REFERENCE_EMULATOR!r}"
+            f"the emulator {name!r} needs {package}, which is not installed: use "
+            f"emulator = {REFERENCE_EMULATOR!r}, or install it with `pip install "
+            f"--no-deps {package}` (it has no wheel for every platform)"
         ) from error
     return build if name == package else f"{name}, {build}"
 

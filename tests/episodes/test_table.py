@@ -1,0 +1,202 @@
+"""The table of episodes: what it says of agents, and what is refused."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from warpzone.core.errors import InputError
+from warpzone.core.files import write_csv
+from warpzone.envs.registry import env_class
+from warpzone.episodes.table import (
+    COLUMNS,
+    Score,
+    causes_of,
+    check_comparable,
+    columns_of,
+    contrast,
+    read_episodes,
+    summarise,
+    survival,
+)
+
+MARIO, CARTPOLE = env_class("mario"), env_class("cartpole")
+CELL = {"agent": "random", "task": "1-1", "noise": "default"}
+
+
+def episodes(causes: str, progress: Sequence[int]) -> pd.DataFrame:
+    """A table with one row a letter: c(lear), p(it), e(nemy) or s(tuck)."""
+    words = {"c": "clear", "p": "pit", "e": "enemy", "s": "stuck"}
+    columns = columns_of(MARIO)
+    rows = [
+        {
+            **dict.fromkeys(columns, 0),
+            **CELL,
+            "level": "1-1",
+            "seed": seed,
+            "success": letter == "c",
+            "progress": x,
+            "agent_steps": 10 * (seed + 1),
+            "emulator_frames": 40 * (seed + 1),
+            "episode_return": 0.5 * x,
+            "cause": words[letter],
+            "place": x if letter in "pe" else None,
+        }
+        for seed, (letter, x) in enumerate(zip(causes, progress, strict=True))
+    ]
+    return pd.DataFrame(rows).astype(columns)
+
+
+def test_metrics_are_counted_from_the_table() -> None:
+    table = episodes("cpes", [3000, 1000, 400, 600])
+    metrics = summarise(table, causes_of(MARIO), 1_000, np.random.default_rng(1))
+    assert metrics["episodes"] == 4
+    assert metrics["success_rate"] == 0.25
+    # Wilson's interval of 1 in 4, by its formula with z = 1.96.
+    assert metrics["success_rate_low"] == pytest.approx(0.0456, abs=1e-4)
+    assert metrics["success_rate_high"] == pytest.approx(0.6994, abs=1e-4)
+    assert metrics["progress_mean"] == 1250
+    assert 400 <= metrics["progress_mean_low"] < 1250 < metrics["progress_mean_high"]
+    assert metrics["progress_median"] == 800
+    assert metrics["agent_steps_mean"] == 25
+    # Half of (3000 + 1000 + 400 + 600) / 4.
+    assert metrics["episode_return_mean"] == 625
+    ended = {name: n for name, n in metrics.items() if name.startswith("ended_by_")}
+    assert ended == {
+        "ended_by_clear": 1,
+        "ended_by_pit": 1,
+        "ended_by_enemy": 1,
+        "ended_by_clock": 0,
+        "ended_by_stuck": 1,
+        "ended_by_time_limit": 0,
+    }
+
+
+def test_each_world_has_its_causes_and_columns() -> None:
+    limits = ("stuck", "time_limit")
+    assert causes_of(CARTPOLE) == ("balanced", "fell", "left", *limits)
+    assert list(columns_of(CARTPOLE)) == list(COLUMNS)
+    assert list(columns_of(MARIO)) == [*COLUMNS, "score", "coins", "time"]
+
+
+def test_a_score_is_a_table_in_short() -> None:
+    score = Score.of(episodes("ccps", [3000, 3000, 400, 600]))
+    assert score == Score(success_rate=0.5, progress=1750, episodes=4)
+    assert (score.successes, score.episodes) == (2, 4)
+    # 10 + 20 + 30 + 40 steps of four frames.
+    assert (score.agent_steps, score.emulator_frames) == (100, 400)
+    # Wilson's interval of 2 in 4, by its formula with z = 1.96.
+    assert score.interval == pytest.approx((0.1500, 0.8500), abs=1e-4)
+
+
+def test_the_higher_success_rate_wins_then_the_longer_way() -> None:
+    often = Score(success_rate=0.5, progress=900, episodes=2)
+    far = Score(success_rate=0.25, progress=3000, episodes=4)
+    further = Score(success_rate=0.25, progress=3001, episodes=1)
+    assert sorted([often, further, far]) == [far, further, often]
+
+
+def test_a_contrast_is_a_minus_b() -> None:
+    a, b = episodes("cccp", [3000] * 4), episodes("ppps", [1000] * 4)
+    difference = contrast(a, b, 1_000, np.random.default_rng(1))
+    assert difference["success_rate"] == 0.75
+    # Newcombe's method 10 of 3 in 4 and 0 in 4: their Wilson intervals are 0.3006 to
+    # 0.9544 and 0 to 0.4899, so 0.75 - sqrt(0.4494**2 + 0.4899**2) to
+    # 0.75 + sqrt(0.2044**2 + 0**2).
+    assert difference["success_rate_low"] == pytest.approx(0.0852, abs=2e-4)
+    assert difference["success_rate_high"] == pytest.approx(0.9544, abs=2e-4)
+    # All distances are equal, so resampling moves nothing.
+    bounds = ("progress_mean_low", "progress_mean", "progress_mean_high")
+    assert [difference[name] for name in bounds] == [2000, 2000, 2000]
+
+
+def test_survival_is_the_share_that_got_at_least_so_far() -> None:
+    curve = survival(episodes("eeec", [10, 20, 30, 30]), step=10)
+    assert curve["progress"].tolist() == [0, 10, 20, 30, 40]
+    assert curve["share"].tolist() == [1, 1, 0.75, 0.5, 0]
+
+
+def test_a_table_survives_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "default.csv"
+    table = episodes("cpes", [3000, 1000, 400, 600])
+    write_csv(path, table)
+    pd.testing.assert_frame_equal(read_episodes(path, MARIO, **CELL), table)
+
+
+def test_a_failure_without_a_place_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "default.csv"
+    table = episodes("s", [17])[list(COLUMNS)].assign(cause="fell", task="default")
+    write_csv(path, table)
+    read = read_episodes(path, CARTPOLE, agent="random", task="default")
+    assert read["cause"].tolist() == ["fell"]
+    assert read["place"].isna().tolist() == [True]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda text: text[:-20], "default.csv"),
+        (lambda text: text.splitlines()[0], "holds no episode"),
+        (lambda text: "", "is not an episode table"),
+        (lambda text: text.replace("progress", "x"), "has the columns"),
+        (
+            lambda text: text.replace("random", "bc"),
+            "line 2: agent cannot be 'bc' in an episode of random 1-1 default",
+        ),
+        (
+            lambda text: text.replace("random,1-1", "random,1-2"),
+            "line 2: task cannot be '1-2'",
+        ),
+        (
+            lambda text: text.replace("default", "none"),
+            "line 2: noise cannot be 'none'",
+        ),
+        (lambda text: text.replace("pit", "hole"), "line 3: cause cannot be 'hole'"),
+        (lambda text: text.replace("pit", "fell"), "line 3: cause cannot be 'fell'"),
+        (lambda text: text.replace("True", "False"), "line 2: success cannot be"),
+        (lambda text: text.replace("stuck,", "stuck,3"), "line 5: place cannot be"),
+        (lambda text: text.replace("3000", "far"), "is not an episode table: .*far"),
+    ],
+)
+def test_a_damaged_table_is_refused_in_one_line(
+    tmp_path: Path, change: Callable[[str], str], reason: str
+) -> None:
+    path = tmp_path / "default.csv"
+    write_csv(path, episodes("cpes", [3000, 1000, 400, 600]))
+    path.write_text(change(path.read_text()))
+    with pytest.raises(InputError, match=reason) as caught:
+        read_episodes(path, MARIO, **CELL)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_table_is_refused_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.csv: is not an episode table: .*No"):
+        read_episodes(tmp_path / "none.csv", MARIO, **CELL)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("sticky_probability", 0.5),
+        ("no_op_max", 3),
+        ("level", "1-2"),
+        ("seed", 7),
+    ],
+)
+def test_agents_that_played_other_episodes_are_not_compared(
+    column: str, value: object
+) -> None:
+    tables = {"random": episodes("ee", [1, 2]), "bc": episodes("ee", [1, 2])}
+    check_comparable(tables)
+    tables["bc"][column] = value
+    with pytest.raises(InputError, match=f"bc and random differ in {column}"):
+        check_comparable(tables)
+
+
+def test_agents_of_different_numbers_of_episodes_are_not_compared() -> None:
+    tables = {"random": episodes("ee", [1, 2]), "bc": episodes("e", [1])}
+    with pytest.raises(InputError, match=r"level: 1 episodes .* and 2 episodes"):
+        check_comparable(tables)

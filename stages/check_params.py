@@ -7,12 +7,15 @@ params.yaml no longer names are set aside in .leftovers/, where `compare` does n
 them.
 """
 
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from warpzone.agents.policy import find_device
+from warpzone.core.errors import InputError
 from warpzone.core.fingerprints import write_fingerprints
 from warpzone.core.leftovers import set_aside
-from warpzone.core.params import load_params
+from warpzone.core.params import Params, load_params
 from warpzone.core.stage import PARAMS, argument_parser, run_stage
 from warpzone.envs.registry import check_env, modules_of
 from warpzone.training.algorithms import check_recipe
@@ -23,15 +26,38 @@ CODE = Path("data/code")
 
 def main() -> None:
     argument_parser(__doc__).parse_args()
-    params = load_params(PARAMS)
-    find_device(params.device)
-    levels = [level for task in params.run.tasks for level in params.levels(task)]
-    check_env(params.env, params.world, params.noise, levels)
-    for name, recipe in params.recipes.items():
-        check_recipe(name, recipe)
+    try:
+        params = check_params()
+    except InputError as error:
+        raise InputError(f"{error}{remedy()}") from error
     set_aside(params)
     scripts = sorted(STAGES.glob("*.py"))
     write_fingerprints(scripts, CODE, modules_of(params.env))
+
+
+def check_params() -> Params:
+    """Check what the sections, the env and the algorithms know of their values.
+
+    Raises:
+        InputError: In one line.
+    """
+    params = load_params(PARAMS)
+    find_device(params.device)
+    for name, recipe in params.recipes.items():
+        check_recipe(name, recipe)
+    levels = [level for task in params.run.tasks for level in params.levels(task)]
+    check_env(params.env, params.world, params.noise, levels)
+    return params
+
+
+def remedy() -> str:
+    """Return how to take back a value that `dvc exp run -S` has left in the file."""
+    command = ["git", "diff", "--quiet", "HEAD", "--", PARAMS]
+    with suppress(OSError):
+        done = subprocess.run(command, stderr=subprocess.DEVNULL)
+        if done.returncode == 1:
+            return f" (git checkout {PARAMS} takes back what was changed)"
+    return ""
 
 
 if __name__ == "__main__":

@@ -9,13 +9,15 @@ import pytest
 
 from tools.provenance import describe
 from tools.storage.listing import listing_of, md5
-from warpzone.agents.provenance import deciding_facts
+from warpzone.agents.model import describe_origin
 from warpzone.core.errors import InputError
 from warpzone.core.files import write_json
+from warpzone.core.params import NoiseParams
 
 ROOT = Path(__file__).parents[1]
 ORIGIN = {
     "stage": "train_rl",
+    "task": "1-1",
     "seed": 1,
     "params": {"gamma": 0.9},
     "instruction_set": {"MKL_CBWR": "AVX2", "OPENBLAS_CORETYPE": ""},
@@ -85,10 +87,23 @@ def test_outside_of_a_repository_there_is_no_commit(
     assert "no git repository" in describe(model, tmp_path)["hint"]
 
 
-def test_what_decides_the_bytes_names_no_processor() -> None:
-    facts = deciding_facts(("torch",))
-    assert set(facts) == {"python", "machine", "instruction_set", "versions"}
-    assert "model" not in json.dumps(facts)
+def test_what_decides_the_bytes_names_no_processor(noise: NoiseParams) -> None:
+    origin = describe_origin("train_rl", "mario", "1-1", noise, 1)
+    assert origin.keys() - {"stage", "task", "params", "seed"} == {
+        "python",
+        "machine",
+        "instruction_set",
+        "versions",
+        "rom_sha256",
+    }
+    assert origin["params"] == {"no_op_max": 30, "sticky_probability": 0.25}
+    assert len(origin["rom_sha256"]) == 64
+    assert {"torch", "numpy", "nes-py"} <= origin["versions"].keys()
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    for line in lines:
+        if line.startswith("model name"):
+            assert line.split(":")[1].strip() not in json.dumps(origin)
 
 
 def told(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -107,6 +122,7 @@ def test_it_prints_a_few_lines_and_all_as_json(
         "models/bc",
         f"  commit          {recorded}",
         "  stage           train_rl",
+        "  task            1-1",
         "  seed            1",
         "  instructions    MKL_CBWR AVX2",
         "  versions        numpy 2.1.0, torch 2.6.0",
@@ -120,8 +136,8 @@ def test_it_prints_a_few_lines_and_all_as_json(
 def test_a_folder_of_models_is_answered_with_their_names(
     model: Path, tmp_path: Path
 ) -> None:
-    write_json(tmp_path / "models/rl/one/policy.json", {})
-    names = ["models/bc", "models/rl/one"]
+    write_json(tmp_path / "models/mario/1-1/ppo-1/policy.json", {})
+    names = ["models/bc", "models/mario/1-1/ppo-1"]
     done = told(tmp_path, "models")
     assert done.stdout.split() == ["models", "holds", "models:", *names]
     assert json.loads(told(tmp_path, "models", "--json").stdout)["models"] == names

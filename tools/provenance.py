@@ -20,8 +20,7 @@ SPEC = "policy.json"
 
 LINES = {
     "stage": "stage",
-    "recipe": "recipe",
-    "init": "start",
+    "task": "task",
     "seed": "seed",
     "machine": "machine",
     "instruction_set": "instructions",

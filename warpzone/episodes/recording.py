@@ -227,8 +227,12 @@ def replay(recording: Recording, env: ReplayableEnv, source: str) -> Iterator[in
     """
     env.begin(0)
     yield 0
-    held = recording.held
+    held, decided, skip = recording.held, recording.decided, recording.frame_skip
     for frames, code in enumerate(held, start=1):
+        step, into_step = divmod(frames - 1 - recording.no_ops, skip)
+        if step >= 0 and into_step == 0:
+            # Worlds may count them.
+            env.decisions.append(decided[step])
         env.play_frames(bytes([code]))
         if env.outcome != "unfinished" and frames < len(held):
             raise _ends_early(source, frames, recording)

@@ -63,6 +63,7 @@ class CartPoleEnv(ReplayableEnv):
     OBS_TYPES = ("state",)
     SUCCESSES = ("balanced",)
     FAILURES = ("fell", "left")
+    CODES = range(2)
 
     codes = (0, 1)
 

@@ -178,6 +178,7 @@ class CartPoleEnv(ReplayableEnv):
 
     def _load(self, saved: Any) -> Mapping[str, np.ndarray]:
         self._game.state, self._over = saved
+        self._game.steps_beyond_terminated = None
         return self._observe(first=True)
 
 

@@ -3,10 +3,12 @@
 Each returns `FEATURES` numbers; SB3 puts one linear layer on them.
 """
 
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 import torch
-from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BaseModel
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
@@ -78,14 +80,14 @@ class KeyFeatures(BaseFeaturesExtractor):
 
     def __init__(self, space: gym.spaces.Dict, key: str, world: str) -> None:
         super().__init__(space, FEATURES)
-        self._key = key
+        self.key = key
         one = space[key]
         assert isinstance(one, gym.spaces.Box)
         is_frames = len(one.shape) == 3
         self.network = PixelNetwork(one) if is_frames else StateNetwork(one, world)
 
     def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
-        return self.network(observations[self._key])
+        return self.network(observations[self.key])
 
 
 class AsymmetricPolicy(ActorCriticPolicy):
@@ -130,3 +132,18 @@ class AsymmetricPolicy(ActorCriticPolicy):
         space = self.observation_space
         assert isinstance(space, gym.spaces.Dict)
         return KeyFeatures(space, next(self._keys), self._world)
+
+    def extract_features(
+        self,
+        obs: Any,
+        features_extractor: BaseFeaturesExtractor | None = None,
+    ) -> Any:
+        """Return the actor's features and the critic's, as SB3 does.
+
+        Each is given its own key only: making floats of frames takes a while.
+        """
+        return tuple(
+            BaseModel.extract_features(self, {reader.key: obs[reader.key]}, reader)  # pyright: ignore[reportArgumentType]
+            for reader in (self.pi_features_extractor, self.vf_features_extractor)
+            if isinstance(reader, KeyFeatures)
+        )

@@ -266,6 +266,9 @@ class Params(Section):
                     f"run.{axis}: {where} has no {unknown[0]!r}, it has "
                     f"{', '.join(known)}: add -S 'run.{axis}=[{(known or wanted)[0]}]'"
                 )
+        for name in self.run.recipes:
+            if self.recipes[name].start == "demos":
+                raise ValueError(f"recipes.{name}.start: only the teacher has demos")
         if "teacher" not in self.recipes:
             raise ValueError("recipes lacks 'teacher', which every clone learns from")
         if unknown := [n for n in self.record_video.agents if n not in self.agents]:

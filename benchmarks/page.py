@@ -42,7 +42,7 @@ on {setting["threads"]} threads ({setting["machine"]}), with {versions}."""
 Every contestant is measured beside its baseline: they take turns of about
 {setting["turn_seconds"]:g} s, so that a busy machine slows both alike. The two rates
 are medians of {setting["rounds"]} rounds, the ratio is the median of the ratios within
-each round. The ratio is what to look at: rates are this machine's. Higher is better,
+each round. Compare by the ratio: rates are this machine's. Higher is better,
 1.00 is as fast as the baseline; where that is a limit (an emulator alone, a bound),
 there is no faster. An agent step lasts {setting["frame_skip"]} emulator frames,
 and agents see {setting["frame_side"]}x{setting["frame_side"]} pixels; under Memory

@@ -125,7 +125,7 @@ def logged_envs(game: Game, count: int, obs_type: ObsType = "pixels") -> Threade
 
 
 def logs_of(envs: ThreadedVecEnv) -> Logs:
-    """Return what environments have played since they were told to forget."""
+    """Return what environments have played since the last `LoggedEnv.forget`."""
     return [list(map(bytes, logs)) for logs in envs.get_attr("episodes")]
 
 

@@ -1,9 +1,9 @@
-"""Run the queued experiments and tell which of them ended without a result.
+"""Run the queued experiments and name those that ended without a result.
 
 `dvc queue start` leaves them to a worker in the background. When that worker is killed,
 its experiment stays "Running" in `dvc queue status` for ever; and one whose result git
 did not take, because it has another of that name, is a "Success". Here every experiment
-that was started is looked at, once no worker is left.
+that was started is checked, once no worker is left.
 """
 
 import logging
@@ -27,7 +27,7 @@ SECONDS_BETWEEN_LINES = 300
 
 
 def main() -> None:
-    # The libraries below warn of what is told here in one line.
+    # The libraries below warn of what is reported here in one line.
     logging.disable(logging.CRITICAL)
     parser = ArgumentParser(prog="make queue", description=__doc__)
     parser.add_argument(
@@ -45,7 +45,7 @@ def main() -> None:
     except DvcException as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        print("What was started goes on: make queue waits for it again.", flush=True)
+        print("What was started keeps running: make queue waits for it.", flush=True)
         sys.exit(130)
 
 
@@ -145,7 +145,7 @@ def load_info(queue: LocalCeleryQueue, entry: QueueEntry) -> ExecutorInfo | None
 def is_displaced(
     queue: LocalCeleryQueue, info: ExecutorInfo, infos: list[ExecutorInfo | None]
 ) -> bool:
-    """Tell whether git has another experiment's result under the name of this one."""
+    """Return whether git has another experiment's result under the name of this one."""
     shared = any(
         other
         and other.result_ref == info.result_ref

@@ -1,4 +1,4 @@
-"""Tell where models came from.
+"""Print where models came from.
 
 policy.json holds what decides a model's bytes: parameters, seed, versions, ROM and
 instruction set. The git commit is not there, since it does not exist yet when a stage

@@ -1,32 +1,39 @@
 """Episodes that begin where there is something to learn."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
-from warpzone.core.params import GameParams, NoiseParams
-from warpzone.envs.curriculum import MARK_EVERY, PracticeEnv
+from warpzone.envs.cartpole import CartPoleEnv
+from warpzone.envs.curriculum import MARK_EVERY, SecondTries, training_env
 from warpzone.envs.mario.actions import ACTION_SETS
-from warpzone.envs.mario.env import MarioEnv, Mark
-from warpzone.envs.mario.observation import ObsType
+from warpzone.envs.mario.env import MarioEnv
+from warpzone.envs.replayable import ReplayableEnv, Snapshot
 from warpzone.episodes.recording import read_recordings
 
-RUN, RUN_AND_JUMP = 3, 4
+NOOP, RUN, RUN_AND_JUMP = 0, 3, 4
 ACTIONS = np.random.default_rng(5).integers(5, size=500)
 ACTIONS[::2] = RUN
 CLEARS = Path(__file__).parents[1] / "data" / "clears.jsonl"
 
 
-@pytest.fixture
-def env(game: GameParams, noise: NoiseParams) -> PracticeEnv:
-    return PracticeEnv(
-        game.model_copy(update={"emulator": "fceumm"}), noise, retry_share=1.0
-    )
+def practice(
+    make_env: Callable[[], ReplayableEnv] = MarioEnv,
+    *,
+    starts: Sequence[Snapshot] = (),
+    demo_start_probability: float = 0.0,
+    restart_probability: float = 1.0,
+) -> tuple[SecondTries, Any]:
+    """Return an env to train in, and the world inside."""
+    env = training_env(make_env, starts, demo_start_probability, restart_probability)
+    return env, env.unwrapped
 
 
-def play(env: MarioEnv, actions: np.ndarray) -> list[Any]:
+def play(env: gym.Env, actions: np.ndarray) -> list[Any]:
     """Play on, into further episodes, and return all that can be seen."""
     seen: list[Any] = []
     for action in actions:
@@ -38,144 +45,193 @@ def play(env: MarioEnv, actions: np.ndarray) -> list[Any]:
     return seen
 
 
-def run_to_death(env: MarioEnv) -> None:
+def run_to_death(env: gym.Env) -> None:
     while not env.step(RUN)[2]:
         pass
 
 
-def test_what_failed_begins_again_shortly_before_its_end(env):
+def some_starts(env: ReplayableEnv) -> tuple[list[Snapshot], list[np.ndarray]]:
+    """Return states along an episode, and what was seen there."""
+    observation, _ = env.reset(seed=8)
+    starts, seen = [], []
+    for action in ACTIONS[:24] % env.action_space.n:  # pyright: ignore[reportAttributeAccessIssue]
+        if len(env.decisions) % MARK_EVERY == 0:
+            starts.append(env.snapshot())
+            seen.append(observation)
+        observation, *_ = env.step(action)
+    return starts, seen
+
+
+def test_what_failed_begins_again_shortly_before_its_end() -> None:
+    env, world = practice(lambda: MarioEnv(obs_type="state"))
     rng = np.random.default_rng(0)
     steps_back = set()
     for seed in range(12):
         env.reset(seed=seed)
         for _ in range(4):
-            while True:
-                action = rng.choice([RUN, RUN_AND_JUMP])
-                _, _, terminated, truncated, info = env.step(action)
-                if terminated or truncated:
-                    break
-            if truncated or info["flag_get"]:
+            while world.cause is None:
+                env.step(rng.choice([RUN, RUN_AND_JUMP]))
+            if world.cause not in world.FAILURES:
                 break
-            decisions, buttons = bytes(env.decisions), bytes(env.frame_buttons)
+            decisions, held = bytes(world.decisions), bytes(world.frame_actions)
             observation, info = env.reset()
-            assert decisions.startswith(env.decisions)
-            assert buttons.startswith(env.frame_buttons)
-            assert info["steps"] == len(env.decisions)
-            assert observation.shape == env.observation_space.shape
-            steps_back.add(len(decisions) - len(env.decisions))
+            assert decisions.startswith(world.decisions)
+            assert held.startswith(world.frame_actions)
+            assert info["steps"] == len(world.decisions)
+            assert info["cause"] is None
+            assert env.observation_space.contains(observation)
+            steps_back.add(len(decisions) - len(world.decisions))
     assert min(steps_back) >= 8
     assert np.median(list(steps_back)) <= 56
     assert len(steps_back) > 15
 
 
-def test_a_second_try_meets_other_noise(env):
+def test_what_was_stuck_begins_again_where_it_still_got_on() -> None:
+    env, world = practice(lambda: MarioEnv(stuck_limit=40))
+    env.reset(seed=0)
+    # Before the first Goomba comes.
+    for _ in range(10):
+        env.step(RUN)
+    while world.cause is None:
+        env.step(NOOP)
+    assert world.cause == "stuck"
+    stuck_at = world.ground
+    _, info = env.reset()
+    # He slides on for a few steps, and is marked until he has stood for 8.
+    assert info["steps"] in (0, 8)
+    assert world.idle_steps < MARK_EVERY
+    assert world.ground <= stuck_at
+
+
+def test_a_second_try_meets_other_noise() -> None:
+    env, world = practice()
     env.reset(seed=0)
     tries = set()
     for _ in range(5):
         run_to_death(env)
         env.reset()
-        before = len(env.frame_buttons)
+        before = len(world.frame_actions)
         for action in (RUN, RUN_AND_JUMP, RUN, RUN_AND_JUMP):
             env.step(action)
-        tries.add(bytes(env.frame_buttons[before:]))
+        tries.add(bytes(world.frame_actions[before:]))
     assert len(tries) > 1
 
 
-def test_what_went_before_comes_back(env, game, noise):
+@pytest.mark.parametrize("emulator", ["fceumm", "nes-py"])
+def test_what_went_before_comes_back(emulator: str) -> None:
     """Back at a mark, the same decisions lead on as they did without going back."""
+    env, _ = practice(lambda: MarioEnv(emulator=emulator))
+    plain = MarioEnv(emulator=emulator)
     env.reset(seed=0)
-    plain = MarioEnv(game, noise)
     plain.reset(seed=0)
     run_to_death(env)
     first_screen, info = env.reset()
     *_, last = [plain.step(RUN) for _ in range(info["steps"])]
-    assert np.array_equal(first_screen, last[0])
+    np.testing.assert_array_equal(first_screen, last[0])
     assert info == last[-1]
     plain.np_random.bit_generator.state = env.np_random.bit_generator.state
-    for _ in range(8):
+    for _ in range(12):
         ours, theirs = env.step(RUN), plain.step(RUN)
-        assert np.array_equal(ours[0], theirs[0])
+        np.testing.assert_array_equal(ours[0], theirs[0])
         assert ours[1:] == theirs[1:]
 
 
-@pytest.mark.parametrize("obs_type", ["pictures", "ram"])
-@pytest.mark.parametrize("emulator", ["fceumm", "nes-py"])
-@pytest.mark.parametrize("steps", [30, 333])
-def test_a_log_leads_to_the_same_state_in_another_environment(
-    game: GameParams, noise: NoiseParams, emulator, obs_type: ObsType, steps
-):
-    game = game.model_copy(update={"emulator": emulator})
-    # A state of nes-py's needs the console that it comes from.
-    demonstrator = MarioEnv(game, noise, obs_type=obs_type)
-    starts = some_starts(demonstrator)
-    env, other = (
-        PracticeEnv(
-            game,
-            noise,
-            obs_type,
-            retry_share=0.8,
-            starts=starts,
-            start_share=0.5,
-        )
-        for _ in range(2)
-    )
-    env.reset(seed=3)
-    play(env, ACTIONS[:steps])
-    other.replay(env.log())
-    later = ACTIONS[steps : steps + 60]
-    assert play(env, later) == play(other, later)
-
-
-def test_episodes_begin_along_a_demonstration(game, noise):
-    demonstrator = MarioEnv(game, noise)
-    starts = some_starts(demonstrator)
-    env = PracticeEnv(game, noise, retry_share=0.0, starts=starts, start_share=0.5)
+def test_a_second_try_that_fails_is_followed_by_a_third_no_further_on() -> None:
+    env, world = practice(CartPoleEnv)
     env.reset(seed=0)
-    begun = set()
+    begun = []
+    for _ in range(6):
+        while world.cause is None:
+            env.step(1)
+        _, info = env.reset()
+        begun.append(info["steps"])
+    # Pushed to the right all along, the pole falls about the same time each time.
+    assert all(later <= 8 for later in begun)
+    assert all(steps % MARK_EVERY == 0 for steps in begun)
+
+
+def test_episodes_begin_along_a_demonstration() -> None:
+    demonstrator = MarioEnv()
+    starts, seen = some_starts(demonstrator)
+    env, _ = practice(starts=starts, demo_start_probability=0.5, restart_probability=0)
+    env.reset(seed=0)
+    begun = []
     for _ in range(200):
         observation, info = env.reset()
-        begun.add(info["steps"])
+        begun.append(info["steps"])
         if info["steps"] > 0:
-            mark = starts[info["steps"] // MARK_EVERY]
-            assert np.array_equal(observation, mark.observation)
-    assert begun == {len(start.decisions) for start in starts}
+            np.testing.assert_array_equal(
+                observation, seen[info["steps"] // MARK_EVERY]
+            )
+    assert set(begun) == {len(start.decisions) for start in starts} == {0, 8, 16}
+    # Half of the episodes at the three starts, four standard deviations.
+    assert np.mean(np.array(begun) > 0) == pytest.approx(1 / 3, abs=0.14)
 
 
-def some_starts(env: MarioEnv) -> list[Mark]:
-    env.reset(seed=8)
-    starts = []
-    for action in ACTIONS[:24]:
-        if len(env.decisions) % MARK_EVERY == 0:
-            starts.append(env.mark())
-        env.step(action)
-    return starts
+def test_an_episode_from_a_start_is_played_on_under_noise() -> None:
+    demonstrator = CartPoleEnv()
+    starts, _ = some_starts(demonstrator)
+    env, world = practice(
+        CartPoleEnv, starts=starts[-1:], demo_start_probability=1, restart_probability=0
+    )
+    env.reset(seed=0)
+    held = set()
+    for _ in range(20):
+        env.reset()
+        assert bytes(world.frame_actions) == starts[-1].frame_actions
+        for action in (0, 1, 0, 1):
+            env.step(action)
+        held.add(bytes(world.frame_actions[-4:]))
+    assert len(held) > 1
 
 
-def test_a_seed_begins_at_the_start(env):
+def test_without_starts_there_is_nothing_to_begin_at() -> None:
+    env, _ = practice(CartPoleEnv, demo_start_probability=1, restart_probability=0)
+    env.reset(seed=0)
+    assert {env.reset()[1]["steps"] for _ in range(20)} == {0}
+
+
+def test_a_seed_begins_at_the_start() -> None:
+    starts, _ = some_starts(MarioEnv())
+    env, world = practice(starts=starts, demo_start_probability=1)
     env.reset(seed=0)
     run_to_death(env)
     _, info = env.reset(seed=1)
     assert info["steps"] == 0
+    plain = MarioEnv()
+    plain.reset(seed=1)
+    assert world.no_ops == plain.no_ops
 
 
-def test_a_clear_is_not_tried_again(game, no_noise):
-    all_buttons = game.model_copy(update={"action_set": "all"})
-    env = PracticeEnv(all_buttons, no_noise, retry_share=1.0)
+def test_a_clear_is_not_tried_again() -> None:
+    quiet: dict[str, Any] = {"no_op_max": 0, "sticky_probability": 0.0}
+    env, world = practice(lambda: MarioEnv(action_set="all", **quiet))
     env.reset(seed=0)
-    (held,) = (r.frame_buttons for r in read_recordings(CLEARS) if r.level == "1-1")
+    [held] = (r.held for r in read_recordings(CLEARS) if r.level == "1-1")
     for buttons in held[:-1]:
-        env.play.advance(buttons)
+        world.play.advance(buttons)
     _, _, terminated, _, info = env.step(ACTION_SETS["all"].index(held[-1]))
     assert terminated
-    assert info["flag_get"]
+    assert info["is_success"]
     _, info = env.reset()
     assert info["steps"] == 0
 
 
-def test_without_a_share_nothing_is_different(game, noise):
+def test_a_truncated_episode_is_tried_again() -> None:
+    env, _ = practice(lambda: MarioEnv(time_limit=20))
+    env.reset(seed=0)
+    for _ in range(19):
+        env.step(RUN)
+    _, _, terminated, truncated, _ = env.step(RUN)
+    assert (terminated, truncated) == (False, True)
+    # It was marked at 0, 8 and 16; at the last one it may be too late.
+    assert env.reset()[1]["steps"] in (0, 8)
+
+
+def test_without_a_probability_nothing_is_different() -> None:
     actions = np.random.default_rng(1).integers(7, size=300)
     seen = []
-    for env in (PracticeEnv(game, noise, retry_share=0.0), MarioEnv(game, noise)):
+    for env in (practice(restart_probability=0.0)[0], MarioEnv()):
         env.reset(seed=9)
         seen.append(play(env, actions))
     assert seen[0] == seen[1]

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3 import PPO
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from warpzone.core.params import GameParams, NoiseParams
+from warpzone.envs.cartpole import CartPoleEnv
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.vec_env import ThreadedVecEnv
 
@@ -20,28 +22,23 @@ ENVS = 4
 STEPS = 240
 
 
-@pytest.fixture(scope="module")
-def short_game(game: GameParams) -> GameParams:
-    """Episodes that end soon: at an enemy, or after 90 decisions."""
-    return game.model_copy(update={"frame_skip": 2, "time_limit": 90})
-
-
-@pytest.fixture
-def make_mario(short_game: GameParams, noise: NoiseParams) -> Callable[[], MarioEnv]:
-    return partial(MarioEnv, short_game, noise)
+def short_mario(**changes: Any) -> Callable[[], MarioEnv]:
+    """Return what makes episodes that end soon: at an enemy, or after 90 decisions."""
+    arguments: dict[str, Any] = {"frame_skip": 2, "time_limit": 90}
+    return partial(MarioEnv, **arguments | changes)
 
 
 def played(envs: VecEnv, steps: int) -> list[tuple[Any, ...]]:
     """Play seeded random actions; all that came back, copied as soon as it came."""
     rng = np.random.default_rng(0)
     envs.seed(7)
-    seen: list[tuple[Any, ...]] = [(np.array(envs.reset()), tuple(envs.reset_infos))]
+    seen: list[tuple[Any, ...]] = [(deepcopy(envs.reset()), tuple(envs.reset_infos))]
     for _ in range(steps):
         actions = rng.integers(7, size=envs.num_envs)
         observations, rewards, dones, infos = envs.step(actions)
         resets = tuple(envs.reset_infos)
         seen.append(
-            (np.array(observations), rewards.copy(), dones.copy(), infos, resets)
+            (deepcopy(observations), rewards.copy(), dones.copy(), infos, resets)
         )
     envs.close()
     return seen
@@ -65,9 +62,27 @@ def assert_equal(left: Any, right: Any) -> None:
         assert left == right
 
 
-def test_equals_the_vector_environment_of_sb3_whatever_the_number_of_threads(
-    make_mario: Callable[[], MarioEnv],
-) -> None:
+def without_episodes(seen: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Take out ``info["episode"]``, which SB3 adds by wrappers, and check it."""
+    returns = np.zeros(ENVS)
+    lengths = np.zeros(ENVS, int)
+    for _, rewards, dones, infos, _ in seen[1:]:
+        returns += rewards
+        lengths += 1
+        for index, info in enumerate(infos):
+            assert ("episode" in info) == dones[index]
+            if dones[index]:
+                episode = info.pop("episode")
+                assert episode == {"r": info["reward"], "l": info["steps"]}
+                # Rewards are rounded to float32.
+                assert episode["r"] == pytest.approx(returns[index], abs=1e-4)
+                assert episode["l"] == lengths[index]
+                returns[index] = lengths[index] = 0
+    return seen
+
+
+def test_equals_the_vector_environment_of_sb3_whatever_the_number_of_threads() -> None:
+    make_mario = short_mario()
     expected = played(DummyVecEnv([make_mario] * ENVS), STEPS)
     dones = np.stack([step[2] for step in expected[1:]])
     truncated = sum(
@@ -77,7 +92,38 @@ def test_equals_the_vector_environment_of_sb3_whatever_the_number_of_threads(
     assert 0 < truncated < dones.sum()
     for threads in (1, 2, 4):
         found = played(ThreadedVecEnv([make_mario] * ENVS, threads), STEPS)
-        assert_equal(found, expected)
+        assert_equal(without_episodes(found), expected)
+
+
+def test_dictionaries_of_observations_are_stacked_by_key() -> None:
+    keys = ("pixels", "state")
+    make_mario = short_mario(obs_type=keys, height=36, width=36, time_limit=10)
+    expected = played(DummyVecEnv([make_mario] * ENVS), steps=25)
+    found = played(ThreadedVecEnv([make_mario] * ENVS, 2), steps=25)
+    for observations, *_ in found:
+        assert list(observations) == list(keys)
+        assert observations["pixels"].shape == (ENVS, 4, 36, 36)
+        assert observations["state"].shape == (ENVS, 2048)
+        for stacked in observations.values():
+            assert stacked.dtype == np.uint8
+            assert stacked.flags.c_contiguous
+    ended = [info for step in found[1:] for info in step[3] if "episode" in info]
+    assert len(ended) >= ENVS
+    for info in ended:
+        assert list(info["terminal_observation"]) == list(keys)
+    # SB3's are ordered dictionaries.
+    plain = [(dict(step[0]), *step[1:]) for step in expected]
+    assert_equal(without_episodes(found), plain)
+
+
+def test_a_dictionary_that_a_step_returned_is_not_overwritten_by_the_next() -> None:
+    envs = ThreadedVecEnv([short_mario(obs_type=("state",))] * 2)
+    first = envs.reset()
+    kept = first["state"].copy()
+    for _ in range(3):
+        envs.step(np.ones(2, int))
+    np.testing.assert_array_equal(first["state"], kept)
+    envs.close()
 
 
 class Countdown(gym.Env[np.ndarray, np.int64]):
@@ -141,7 +187,9 @@ def test_an_ended_episode_is_reset_at_once_and_leaves_its_last_observation() -> 
     np.testing.assert_array_equal(observations, [[0, 0], [2, 2]])
     np.testing.assert_array_equal(dones, [True, False])
     np.testing.assert_array_equal(infos[0]["terminal_observation"], [2, 2])
-    assert "terminal_observation" not in infos[1]
+    # Two steps that were worth 0.1 each.
+    assert infos[0]["episode"] == {"r": pytest.approx(0.2), "l": 2}
+    assert infos[1] == {"TimeLimit.truncated": False}
     assert envs.reset_infos == [{"resets": 2}, {"resets": 1}]
     envs.close()
 
@@ -205,6 +253,43 @@ def test_attributes_and_methods_of_chosen_environments() -> None:
     assert envs.env_method("reset", indices=[1], seed=3)[0][1] == {"resets": 1}
     assert envs.get_attr("seeds") == [[], [3]]
     assert envs.env_is_wrapped(TimeLimit) == [True, False]
+    envs.close()
+
+
+def test_what_is_set_reaches_a_wrapped_game() -> None:
+    envs = ThreadedVecEnv([lambda: Monitor(MarioEnv()), MarioEnv])
+    assert envs.get_attr("sticky_probability") == [0.25, 0.25]
+    envs.set_attr("sticky_probability", 0.5)
+    worlds = envs.get_attr("unwrapped")
+    assert [world.sticky_probability for world in worlds] == [0.5, 0.5]
+    assert envs.get_attr("sticky_probability") == [0.5, 0.5]
+    assert "sticky_probability" not in vars(envs.envs[0])
+    envs.close()
+
+
+def test_setting_what_no_environment_has_is_refused() -> None:
+    envs = ThreadedVecEnv([lambda: Monitor(CartPoleEnv())])
+    with pytest.raises(AttributeError, match=r"<Monitor.*no attribute 'noise' to set"):
+        envs.set_attr("noise", 0.5)
+    assert not envs.has_attr("noise")
+    envs.close()
+
+
+def test_an_episode_is_counted_anew_after_a_reset_in_its_middle() -> None:
+    envs = countdowns(3)
+    envs.reset()
+    envs.step(np.zeros(1, int))
+    envs.reset()
+    *_, infos = [envs.step(np.zeros(1, int))[3] for _ in range(3)]
+    assert infos[0]["episode"] == {"r": pytest.approx(0.3), "l": 3}
+    envs.close()
+
+
+def test_the_episode_of_a_monitor_is_kept() -> None:
+    envs = ThreadedVecEnv([lambda: Monitor(Countdown(2))])
+    envs.reset()
+    *_, infos = [envs.step(np.zeros(1, int))[3] for _ in range(2)]
+    assert infos[0]["episode"].keys() == {"r", "l", "t"}
     envs.close()
 
 
@@ -340,19 +425,21 @@ def test_impossible_environments_are_refused() -> None:
     shared = Countdown()
     with pytest.raises(ValueError, match="the same environment more than once"):
         ThreadedVecEnv([lambda: shared, lambda: TimeLimit(shared, 3)])
-    odd = Countdown()
-    odd.observation_space = gym.spaces.Dict()  # pyright: ignore[reportAttributeAccessIssue]
-    with pytest.raises(ValueError, match="must be arrays, got the space Dict"):
-        ThreadedVecEnv([lambda: odd])
-    assert odd.closed == 1
+    for space in (
+        gym.spaces.Text(5),
+        gym.spaces.Dict({"words": gym.spaces.Text(5)}),
+        gym.spaces.Dict({"inner": gym.spaces.Dict({"x": gym.spaces.Discrete(2)})}),
+    ):
+        odd = Countdown()
+        odd.observation_space = space  # pyright: ignore[reportAttributeAccessIssue]
+        with pytest.raises(ValueError, match="must be arrays, got the space "):
+            ThreadedVecEnv([lambda odd=odd: odd])
+        assert odd.closed == 1
 
 
-def test_ppo_of_sb3_learns_on_it_and_counts_every_environment(
-    short_game: GameParams, noise: NoiseParams
-) -> None:
-    small = {"time_limit": 5, "height": 36, "width": 36}
-    short = short_game.model_copy(update=small)
-    envs = VecMonitor(ThreadedVecEnv([partial(MarioEnv, short, noise)] * 2))
+def test_ppo_of_sb3_learns_on_it_and_counts_every_environment() -> None:
+    make_mario = short_mario(time_limit=5, height=36, width=36)
+    envs = ThreadedVecEnv([make_mario] * 2)
     model = PPO(
         "CnnPolicy", envs, n_steps=12, batch_size=8, n_epochs=1, seed=1, device="cpu"
     )
@@ -365,4 +452,15 @@ def test_ppo_of_sb3_learns_on_it_and_counts_every_environment(
     # Two episodes of five decisions in each of the two environments.
     assert model.ep_info_buffer is not None
     assert [episode["l"] for episode in model.ep_info_buffer] == [5] * 4
+    assert list(model.ep_success_buffer or ()) == [False] * 4
+    envs.close()
+
+
+def test_ppo_of_sb3_learns_from_a_dictionary() -> None:
+    keys = ("pixels", "state")
+    make_mario = short_mario(time_limit=5, height=36, width=36, obs_type=keys)
+    envs = ThreadedVecEnv([make_mario] * 2)
+    model = PPO("MultiInputPolicy", envs, n_steps=8, batch_size=8, n_epochs=1)
+    model.learn(16)
+    assert model.num_timesteps == 16
     envs.close()

@@ -1,42 +1,33 @@
+"""Behavioural cloning."""
+
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from warpzone.agents.policy import (
-    action_logits,
-    build_policy,
-    make_deterministic,
-    save_policy,
-)
+from warpzone.agents.model import save_agent
+from warpzone.agents.policy import PolicyAgent, action_logits
 from warpzone.core.errors import InputError
-from warpzone.core.params import load_params
-from warpzone.envs.mario.env import MarioEnv
+from warpzone.core.params import CloningParams
 from warpzone.episodes.recording import Recording, watch
 from warpzone.training.bc import (
     Cloner,
-    Demonstration,
+    Transitions,
     join,
     measure,
     split_episodes,
     watch_all,
 )
+from warpzone.training.checkpoint import Checkpoint
 
-PARAMS = Path(__file__).parents[2] / "params.yaml"
-
-
-@pytest.fixture(scope="module")
-def small(game):
-    """Small pictures, for speed."""
-    return game.model_copy(update={"height": 36, "width": 36, "frame_stack": 1})
+ACTIONS = 7
 
 
-@pytest.fixture(scope="module")
-def recordings(small, noise):
-    with closing(MarioEnv(small, noise)) as env:
+@pytest.fixture
+def recordings(tiny_mario):
+    with closing(tiny_mario.but(time_limit=100).make()) as env:
         return [record(env, seed) for seed in range(4)]
 
 
@@ -47,11 +38,11 @@ def record(env, seed):
     return Recording.of_episode(env, seed)
 
 
-def cloner_of(policy, seed=0, **changes):
-    bc = load_params(PARAMS).pretrain_bc
-    changes = {"batch_size": 16, "learning_rate": 1e-3} | changes
-    bc = bc.model_copy(update=changes)
-    return Cloner(policy, bc, np.random.default_rng(seed))
+def cloner_of(policy, key="pixels", seed=0, **changes):
+    values = {"batch_size": 16, "learning_rate": 1e-3, "weight_decay": 1e-4}
+    cloning = CloningParams(**values | {"updates": 1} | changes)
+    agent = PolicyAgent(policy, key, 0.0)
+    return Cloner(agent, cloning, np.random.default_rng(seed))
 
 
 def weights_of(policy):
@@ -59,7 +50,7 @@ def weights_of(policy):
 
 
 def episode_of(number, length=5):
-    return Demonstration(
+    return Transitions(
         np.full((length, 1, 36, 36), number, np.uint8), certain(np.full(length, number))
     )
 
@@ -69,36 +60,60 @@ def certain(actions):
 
 
 def readable(rows, seed):
-    """Pairs whose picture tells the action: its upper half is lit for 1, else dark."""
+    """Pairs whose frame tells the action: its upper half is lit for 1, else dark."""
     rng = np.random.default_rng(seed)
     actions = rng.integers(0, 2, rows)
     observations = rng.integers(0, 50, (rows, 1, 36, 36), np.uint8)
     observations[actions == 1, :, :18] += 200
-    return Demonstration(observations, certain(actions)[:, :7])
+    return Transitions(observations, certain(actions)[:, :ACTIONS])
 
 
-def new_policy(small):
-    make_deterministic(seed=0)
-    return build_policy(small)
+def test_transitions_need_probabilities_for_each_observation():
+    frames = np.zeros((3, 1, 36, 36), np.uint8)
+    with pytest.raises(ValueError, match=r"got 3 observations and the shape \(2, 10\)"):
+        Transitions(frames, certain([0, 1]))
+    with pytest.raises(ValueError, match=r"got 3 observations and the shape \(3,\)"):
+        Transitions(frames, np.zeros(3, np.float32))
 
 
-def test_watching_side_by_side_is_watching_one_by_one(recordings, small):
+def test_watching_side_by_side_is_watching_one_by_one(recordings, tiny_mario):
     watched = []
-    demonstrations = watch_all(
-        recordings, small, "demos.jsonl", lambda: watched.append(1)
+    episodes = watch_all(
+        recordings,
+        tiny_mario.kwargs,
+        "pixels",
+        ACTIONS,
+        "demos.jsonl",
+        lambda: watched.append(1),
     )
-    assert [len(demonstration) for demonstration in demonstrations] == [10, 11, 12, 13]
+    assert [len(episode) for episode in episodes] == [10, 11, 12, 13]
     assert len(watched) == 4
-    for recording, demonstration in zip(recordings, demonstrations, strict=True):
-        observations, actions = watch(recording, small, "here")
-        assert np.array_equal(demonstration.observations, observations)
-        assert np.array_equal(demonstration.actions, actions)
+    for recording, episode in zip(recordings, episodes, strict=True):
+        seen, actions = watch(recording, tiny_mario.kwargs, ("pixels",), "here")
+        assert np.array_equal(episode.observations, seen["pixels"])
+        assert np.array_equal(episode.actions, actions)
+        assert np.array_equal(episode.probabilities, np.eye(ACTIONS)[actions])
+        assert actions.tolist() == [3] * len(episode)
 
 
-def test_a_recording_that_does_not_replay_is_named_by_its_line(recordings, small):
-    broken = recordings[1].model_copy(update={"ram_sha256": "0" * 64})
+def test_a_world_without_pixels_is_watched_by_its_state(cartpole):
+    with closing(cartpole.make()) as env:
+        env.reset(seed=1)
+        expected = []
+        for action in (0, 1, 1, 0):
+            expected.append(env.state.astype(np.float32))
+            env.step(action)
+        recording = Recording.of_episode(env, 1)
+    [episode] = watch_all([recording], cartpole.kwargs, "state", 2, "demos.jsonl")
+    assert np.array_equal(episode.observations, expected)
+    assert episode.actions.tolist() == [0, 1, 1, 0]
+
+
+def test_a_recording_that_does_not_replay_is_named_by_its_line(recordings, tiny_mario):
+    broken = recordings[1].model_copy(update={"state_sha256": "0" * 64})
+    both = [recordings[0], broken]
     with pytest.raises(InputError, match=r"demos\.jsonl, line 2: the replay ends"):
-        watch_all([recordings[0], broken], small, "demos.jsonl")
+        watch_all(both, tiny_mario.kwargs, "pixels", ACTIONS, "demos.jsonl")
 
 
 def test_a_split_keeps_episodes_whole_and_holds_the_last_ones_out():
@@ -126,38 +141,50 @@ def test_joined_episodes_follow_each_other():
     assert joined.observations[:, 0, 0, 0].tolist() == [4, 4, 7]
 
 
-def test_every_step_of_every_episode_is_drawn_alike(small):
+def test_every_step_of_every_episode_is_drawn_alike(tiny_mario):
     episodes = [readable(rows, seed=rows) for rows in (1, 20, 11)]
     policies = []
     for parts in (episodes, [join(episodes)]):
-        cloner = cloner_of(new_policy(small))
+        cloner = cloner_of(tiny_mario.policy())
         fit = cloner.fit(parts, 20)
         policies.append((weights_of(cloner.average.policy), fit))
     assert torch.equal(policies[0][0], policies[1][0])
     assert policies[0][1] == policies[1][1]
 
 
-def test_a_clone_does_what_the_picture_says(small):
-    cloner = cloner_of(new_policy(small))
+def test_a_clone_does_what_the_frame_says(tiny_mario):
+    cloner = cloner_of(tiny_mario.policy())
     held_out = readable(40, seed=2)
     updates = []
     cloner.fit([readable(96, seed=1)], 300, on_update=lambda: updates.append(1))
-    fit, predictions = measure(cloner.average.policy, held_out)
+    fit, predictions = measure(cloner.average.policy, "pixels", held_out)
     assert predictions.tolist() == held_out.actions.tolist()
     assert fit.accuracy == 1
     assert fit.loss < 0.1
     assert len(updates) == 300
 
 
-def test_the_loss_of_an_even_guess_among_seven_is_the_log_of_seven(small):
-    policy = new_policy(small)
+def test_a_clone_does_what_the_state_says(cartpole):
+    # Push to where the pole leans.
+    rng = np.random.default_rng(1)
+    states = rng.uniform(-0.2, 0.2, (200, 4)).astype(np.float32)
+    leans = (states[:, 2] > 0).astype(int)
+    pairs = Transitions(states, np.eye(2, dtype=np.float32)[leans])
+    cloner = cloner_of(cartpole.policy(), "state", learning_rate=1e-2)
+    cloner.fit([pairs], 200)
+    fit, _ = measure(cloner.average.policy, "state", pairs)
+    assert fit.accuracy > 0.95
+
+
+def test_the_loss_of_an_even_guess_among_seven_is_the_log_of_seven(tiny_mario):
+    policy = tiny_mario.policy()
     with torch.no_grad():
         for parameter in policy.action_net.parameters():
             parameter.zero_()
     pairs = readable(20, seed=1)
     still = cloner_of(policy, learning_rate=1e-12)
     fitted = still.fit([pairs], 5)
-    measured, predictions = measure(still.average.policy, pairs)
+    measured, predictions = measure(still.average.policy, "pixels", pairs)
     # ln 7; among equals the first action counts as the likeliest.
     assert fitted.loss == pytest.approx(1.94591, abs=1e-5)
     assert measured.loss == pytest.approx(1.94591, abs=1e-5)
@@ -165,8 +192,8 @@ def test_the_loss_of_an_even_guess_among_seven_is_the_log_of_seven(small):
     assert measured.accuracy == pytest.approx((pairs.actions == 0).mean())
 
 
-def test_what_plays_is_a_moving_average_of_the_weights(small):
-    policy = new_policy(small)
+def test_what_plays_is_a_moving_average_of_the_weights(tiny_mario):
+    policy = tiny_mario.policy()
     cloner = cloner_of(policy, batch_size=4)
     pairs = readable(32, seed=1)
     cloner.fit([pairs], 1)
@@ -177,10 +204,10 @@ def test_what_plays_is_a_moving_average_of_the_weights(small):
     assert torch.allclose(weights_of(cloner.average.policy), expected, atol=1e-7)
 
 
-def test_an_annealed_learning_rate_falls_to_nothing(small):
+def test_an_annealed_learning_rate_falls_to_nothing(tiny_mario):
     moves = []
     for anneal in (False, True):
-        policy = new_policy(small)
+        policy = tiny_mario.policy()
         cloner = cloner_of(policy)
         weights = [weights_of(policy)]
         cloner.fit(
@@ -193,32 +220,54 @@ def test_an_annealed_learning_rate_falls_to_nothing(small):
     assert moves[1] < 0.1 * moves[0]
 
 
-def test_cloning_leaves_the_critic_alone(small):
-    policy = new_policy(small)
-    before = policy.value_net.weight.clone()
+def test_cloning_leaves_the_critic_alone(tiny_mario, weights):
+    policy = tiny_mario.policy()
+    before = weights(policy)
     cloner_of(policy).fit([readable(32, seed=1)], 3)
-    assert torch.equal(policy.value_net.weight, before)
+    moved = {n for n, w in weights(policy).items() if not torch.equal(w, before[n])}
+    assert moved == {
+        name
+        for name in before
+        if not name.startswith(("value_net", "vf_features_extractor"))
+    }
 
 
-def test_equal_seeds_clone_equal_bytes(small, tmp_path):
-    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        cloner = cloner_of(new_policy(small), seed)
-        cloner.fit([readable(32, seed=1)], 4)
-        save_policy(cloner.average.policy, tmp_path / name, small, {})
+def test_equal_seeds_clone_equal_bytes(tiny_mario, tmp_path):
+    with closing(tiny_mario.make()) as env:
+        for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+            cloner = cloner_of(tiny_mario.policy(), seed=seed)
+            cloner.fit([readable(32, seed=1)], 4)
+            agent = tiny_mario.agent(cloner.average.policy)
+            save_agent(agent, tmp_path / name, env, {})
     weights = [(tmp_path / n / "policy.safetensors").read_bytes() for n in "abc"]
     assert weights[0] == weights[1] != weights[2]
 
 
-def test_a_clone_learns_how_sure_to_be(small):
-    policy = new_policy(small)
+def test_a_cloner_resumes_to_the_same_bytes(tiny_mario, weights, are_equal, tmp_path):
+    pairs = [readable(32, seed=1)]
+    whole = cloner_of(tiny_mario.policy())
+    whole.fit(pairs, 3)
+    checkpoint = Checkpoint(tmp_path)
+    checkpoint.save("state", whole.state_dict())
+    resumed = cloner_of(tiny_mario.policy(seed=77), seed=99)
+    resumed.load_state_dict(checkpoint.load("state"))
+    ends = [cloner.fit(pairs, 3) for cloner in (resumed, whole)]
+    assert ends[0] == ends[1]
+    assert are_equal(weights(resumed.average.policy), weights(whole.average.policy))
+
+
+@pytest.mark.slow
+def test_a_clone_learns_how_sure_to_be(tiny_mario):
+    policy = tiny_mario.policy()
     pairs = readable(64, seed=1)
     unsure = pairs.probabilities.copy()
     unsure[pairs.actions == 1] = [0, 0.7, 0.3, 0, 0, 0, 0]
-    pairs = Demonstration(pairs.observations, unsure)
+    pairs = Transitions(pairs.observations, unsure)
     cloner = cloner_of(policy)
     cloner.fit([pairs], 400)
-    fit, _ = measure(cloner.average.policy, pairs)
-    learned = np.exp(action_logits(cloner.average.policy, pairs.observations))
+    average = cloner.average.policy
+    fit, _ = measure(average, "pixels", pairs)
+    learned = np.exp(action_logits(average, "pixels", pairs.observations))
     assert np.abs(learned - unsure).max() < 0.1
     # No loss can be less than the entropy, -0.7 ln 0.7 - 0.3 ln 0.3 = 0.610864 nats.
     least = 0.610864 * (pairs.actions == 1).mean()

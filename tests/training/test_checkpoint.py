@@ -1,22 +1,28 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 
 from warpzone.core.errors import InputError
-from warpzone.training.checkpoint import (
-    Checkpoint,
-    checkpointed,
-    optimizer_tensors,
-    restore_optimizer,
-    with_prefix,
-    without_prefix,
-)
+from warpzone.training.checkpoint import Checkpoint, checkpointed, like_parameters
 
-TENSORS = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.tensor(7)}
-STATE = {"z": 0.1 + 0.2, "rows": [{"y": None, "x": float("nan")}], "big": 2**100}
+STATE = {
+    "z": 0.1 + 0.2,
+    "rows": [{"y": None, "x": float("nan"), "w": float("-inf")}],
+    "big": 2**100,
+    "tiny": 5e-324,
+    "said": "état",
+    "is_full": True,
+}
+TREE = STATE | {
+    "b": torch.arange(6.0).reshape(2, 3),
+    "more": {"a": torch.tensor(7), 0: [np.arange(4, dtype=np.uint8)]},
+}
 
 
 @pytest.fixture
@@ -26,24 +32,86 @@ def checkpoint(tmp_path: Path) -> Checkpoint:
 
 def test_what_is_loaded_is_what_was_saved(checkpoint: Checkpoint) -> None:
     assert not checkpoint.has("one")
-    checkpoint.save("one", TENSORS, STATE)
+    checkpoint.save("one", TREE)
     assert checkpoint.has("one")
-    tensors, state = checkpoint.load("one")
-    assert tensors.keys() == TENSORS.keys()
-    for name, tensor in TENSORS.items():
-        assert torch.equal(tensors[name], tensor)
-    assert json.dumps(state) == json.dumps(STATE)
+    loaded = checkpoint.load("one")
+    assert loaded.keys() == TREE.keys()
+    assert torch.equal(loaded["b"], TREE["b"])
+    assert torch.equal(loaded["more"]["a"], torch.tensor(7))
+    assert list(loaded["more"]) == ["a", 0]
+    assert json.dumps({name: loaded[name] for name in STATE}) == json.dumps(STATE)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([True, False]),
+        np.arange(12, dtype=np.int64).reshape(3, 4).T,
+        np.array([[0.1 + 0.2, np.nan, -0.0]]),
+        np.array([1e-45, 3.4e38], np.float32),
+        np.zeros((0, 4), np.float32),
+        np.array(5, np.uint8),
+        np.arange(3, dtype=np.uint32),
+    ],
+)
+def test_an_array_keeps_its_numbers_type_and_shape(
+    checkpoint: Checkpoint, array: np.ndarray
+) -> None:
+    checkpoint.save("one", {"array": array})
+    loaded = checkpoint.load("one")["array"]
+    assert isinstance(loaded, np.ndarray)
+    assert (loaded.dtype, loaded.shape) == (array.dtype, array.shape)
+    assert loaded.tobytes() == array.tobytes()
+    # It may be written to, as a replay buffer is.
+    loaded[...] = 0
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.tensor(3.0),
+        torch.tensor([1, 2], dtype=torch.uint8),
+        torch.rand(2, 3, 4, 4).to(memory_format=torch.channels_last),
+        torch.rand(3, requires_grad=True),
+        torch.zeros(0),
+    ],
+)
+def test_a_tensor_keeps_its_numbers_type_and_shape(
+    checkpoint: Checkpoint, tensor: torch.Tensor
+) -> None:
+    checkpoint.save("one", [tensor])
+    [loaded] = checkpoint.load("one")
+    assert (loaded.dtype, loaded.shape) == (tensor.dtype, tensor.shape)
+    assert torch.equal(loaded, tensor)
+    assert not loaded.requires_grad
+
+
+def test_numbers_of_numpy_become_python_s(checkpoint: Checkpoint) -> None:
+    # A third is no float32; what is kept is the float32 to the bit.
+    checkpoint.save("one", [np.float64(0.1), np.float32(1 / 3), np.int64(2), np.True_])
+    loaded = checkpoint.load("one")
+    assert loaded == [0.1, 0.3333333432674408, 2, True]
+
+
+def test_weights_that_two_names_share_are_kept_under_both(
+    checkpoint: Checkpoint,
+) -> None:
+    shared = torch.arange(3.0)
+    checkpoint.save("one", {"a": shared, "b": shared, "c": shared[1:]})
+    loaded = checkpoint.load("one")
+    assert [loaded[name].tolist() for name in "abc"] == [[0, 1, 2], [0, 1, 2], [1, 2]]
 
 
 def test_the_last_save_of_a_name_counts(checkpoint: Checkpoint) -> None:
-    checkpoint.save("one", TENSORS, 1)
-    checkpoint.save("one", TENSORS, 2)
-    assert checkpoint.load("one").state == 2
+    checkpoint.save("one", 1)
+    checkpoint.save("one", 2)
+    checkpoint.save("other", 3)
+    assert checkpoint.load("one") == 2
 
 
 @pytest.mark.parametrize("place", [0, 40, 200, -1])
 def test_a_flipped_byte_is_told(checkpoint: Checkpoint, place: int) -> None:
-    checkpoint.save("one", TENSORS, STATE)
+    checkpoint.save("one", TREE)
     [path] = checkpoint.folder.iterdir()
     content = bytearray(path.read_bytes())
     content[place] ^= 1
@@ -54,7 +122,7 @@ def test_a_flipped_byte_is_told(checkpoint: Checkpoint, place: int) -> None:
 
 @pytest.mark.parametrize("kept", [0, 10, 100])
 def test_a_cut_file_is_told(checkpoint: Checkpoint, kept: int) -> None:
-    checkpoint.save("one", TENSORS, STATE)
+    checkpoint.save("one", TREE)
     [path] = checkpoint.folder.iterdir()
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(InputError, match="is missing or damaged"):
@@ -90,7 +158,7 @@ def test_all_that_decides_a_result_names_the_folder(tmp_path: Path) -> None:
 
 def test_success_removes_the_folder_and_failure_keeps_it(tmp_path: Path) -> None:
     def fail(checkpoint: Checkpoint) -> None:
-        checkpoint.save("one", TENSORS, STATE)
+        checkpoint.save("one", TREE)
         raise InputError("no")
 
     with pytest.raises(InputError), checkpointed(tmp_path, "s", 1, []) as checkpoint:
@@ -112,14 +180,11 @@ def test_a_second_run_of_a_stage_is_refused_and_names_the_first(tmp_path: Path) 
         pass
 
 
-def test_prefixes_come_and_go() -> None:
-    both = with_prefix("one", TENSORS) | with_prefix("other", {"a": TENSORS["b"]})
-    assert without_prefix("one", both) == TENSORS
-    assert list(without_prefix("other", both)) == ["a"]
-
-
-@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW])
-def test_an_optimizer_goes_on_where_it_was(kind: type) -> None:
+# The last one keeps a plain number beside its tensors.
+@pytest.mark.parametrize(
+    "kind", [torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, RMSpropTFLike]
+)
+def test_an_optimizer_resumes_where_it_was(kind: type, checkpoint: Checkpoint) -> None:
     def build() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
         torch.manual_seed(1)
         net = torch.nn.Conv2d(3, 8, 3).to(memory_format=torch.channels_last)
@@ -132,17 +197,23 @@ def test_an_optimizer_goes_on_where_it_was(kind: type) -> None:
 
     net, optimizer = build()
     learn(net, optimizer)
+    stored: Any = {"net": dict(net.state_dict()), "optimizer": optimizer.state_dict()}
+    checkpoint.save("one", stored)
+    stored = checkpoint.load("one")
     other, restored = build()
-    other.load_state_dict(net.state_dict())
-    restore_optimizer(restored, optimizer_tensors(optimizer))
+    other.load_state_dict(stored["net"])
+    restored.load_state_dict(stored["optimizer"])
+    like_parameters(restored)
     for one in ((net, optimizer), (other, restored)):
         learn(*one)
-    for ours, theirs in zip(net.parameters(), other.parameters(), strict=True):
+    pairs = list(zip(net.parameters(), other.parameters(), strict=True))
+    for ours, theirs in pairs:
         assert torch.equal(ours, theirs)
-    for ours, theirs in zip(
-        optimizer_tensors(optimizer).values(),
-        optimizer_tensors(restored).values(),
-        strict=True,
-    ):
-        assert torch.equal(ours, theirs)
-        assert ours.stride() == theirs.stride()
+        mine, other_s = optimizer.state[ours], restored.state[theirs]
+        assert mine.keys() == other_s.keys()
+        for name, value in mine.items():
+            if isinstance(value, torch.Tensor):
+                assert torch.equal(value, other_s[name])
+                assert value.stride() == other_s[name].stride()
+            else:
+                assert value == other_s[name]

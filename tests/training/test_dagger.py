@@ -1,134 +1,164 @@
+"""DAgger: what the teacher is asked, and that it resumes."""
+
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from warpzone.agents.policy import (
-    Policy,
-    action_logits,
-    build_policy,
-    make_deterministic,
-)
-from warpzone.core.params import EmulatorName, GameParams, NoiseParams
-from warpzone.envs.mario.env import MarioEnv
-from warpzone.envs.mario.observation import ObsType
+from warpzone.agents.policy import PolicyAgent, action_logits, make_deterministic
+from warpzone.core.params import PretrainBCParams
 from warpzone.episodes.agent import Agent, RandomAgent
-from warpzone.episodes.evaluation import play_episodes
-from warpzone.episodes.recording import Recording, play_again, watch
-from warpzone.training.dagger import Witness
+from warpzone.episodes.play import play_episodes
+from warpzone.episodes.recording import Recording, replay_steps, watch
+from warpzone.training.checkpoint import Checkpoint
+from warpzone.training.dagger import DAgger, TrajectoryRecorder
 
 SEEDS = [5, 6, 7]
 
 
-@pytest.fixture(params=["nes-py", "fceumm"])
-def short_game(request: pytest.FixtureRequest, game: GameParams) -> GameParams:
-    emulator: EmulatorName = request.param
-    if emulator == "fceumm":
-        pytest.importorskip("stable_retro")
-    return game.model_copy(update={"emulator": emulator, "time_limit": 20})
+@pytest.fixture
+def short_mario(tiny_mario):
+    """Episodes of 20 agent steps, in stacks of four frames."""
+    return tiny_mario.but(frame_stack=4, time_limit=20)
 
 
-def witnessed(
-    agent: Agent, game: GameParams, noise: NoiseParams, obs_type: ObsType = "pictures"
-) -> tuple[list[Recording], list[Witness]]:
-    """Return episodes, and who saw them."""
-    witnesses = [Witness(game) for _ in SEEDS]
-    _, recordings = play_episodes(
+def recorded(
+    agent: Agent, world
+) -> tuple[list[Recording], list[TrajectoryRecorder], list[str]]:
+    """Return episodes, who recorded what was seen, and what ended them."""
+    recorders = [TrajectoryRecorder(world.key) for _ in SEEDS]
+    table, recordings = play_episodes(
         agent,
-        game,
-        noise,
+        world.make,
+        [world.level],
         SEEDS,
         len(SEEDS),
-        obs_type=obs_type,
-        before_step=lambda index, env: witnesses[index].look(env),
+        on_step=lambda index, observation: recorders[index].record(observation),
     )
-    return recordings, witnesses
+    return recordings, recorders, table["cause"].tolist()
 
 
-@pytest.fixture
-def teacher(short_game: GameParams) -> Policy:
-    make_deterministic(1)
-    return build_policy(short_game, "ram")
+def teacher_of(world, temperature: float = 0.5) -> PolicyAgent:
+    teacher = replace(world, key="state")
+    return teacher.agent(teacher.policy(1), temperature)
 
 
-@pytest.mark.parametrize("obs_type", ["pictures", "ram"])
-def test_the_teacher_is_asked_about_what_was_to_be_seen(
-    teacher: Policy, short_game: GameParams, noise: NoiseParams, obs_type: ObsType
-) -> None:
-    recordings, witnesses = witnessed(RandomAgent(7), short_game, noise, obs_type)
-    for recording, witness in zip(recordings, witnesses, strict=True):
-        asked, stuck = witness.ask(teacher, 0.5, is_stuck=False)
+@pytest.mark.parametrize("frame_stack", [1, 4])
+def test_the_teacher_is_asked_about_what_was_to_be_seen(short_mario, frame_stack):
+    world = short_mario.but(frame_stack=frame_stack)
+    teacher = teacher_of(world)
+    recordings, recorders, _ = recorded(RandomAgent(7), world)
+    for recording, recorder in zip(recordings, recorders, strict=True):
+        asked, stuck = recorder.label(teacher, 0)
         assert len(stuck) == 0
-        pictures, actions = watch(recording, short_game, "here")
-        ram, _ = watch(recording, short_game, "here", "ram")
+        seen, actions = watch(recording, world.kwargs, ("pixels", "state"), "here")
+        frames = seen["pixels"]
         assert len(actions) == 20
-        assert np.array_equal(asked.observations, pictures)
-        # Each picture is kept once, though most are seen four times.
+        assert frames.shape == (20, frame_stack, 36, 36)
+        assert np.array_equal(asked.observations, frames)
+        # Each frame is kept once, though most are seen four times.
         first, last = np.lib.array_utils.byte_bounds(asked.observations)
-        assert last - first == (len(pictures) + 3) * pictures[0, 0].nbytes
+        assert last - first == (20 + frame_stack - 1) * frames[0, 0].nbytes
         # Half the temperature doubles the logits.
-        logits = torch.from_numpy(action_logits(teacher, ram))
+        logits = torch.from_numpy(action_logits(teacher.policy, "state", seen["state"]))
         expected = torch.softmax(2 * logits, dim=1).numpy()
         assert asked.probabilities.dtype == np.float32
         assert np.allclose(asked.probabilities, expected, atol=1e-6)
 
 
-def test_a_teacher_without_temperature_is_certain(
-    teacher: Policy, short_game: GameParams, noise: NoiseParams
-) -> None:
-    [recording, *_], [witness, *_] = witnessed(RandomAgent(7), short_game, noise)
-    asked, _ = witness.ask(teacher, 0.0, is_stuck=False)
-    ram, _ = watch(recording, short_game, "here", "ram")
-    likeliest = action_logits(teacher, ram).argmax(axis=1)
+def test_what_is_asked_is_what_the_env_showed(tiny_mario):
+    for frame_stack in (1, 4):
+        world = tiny_mario.but(frame_stack=frame_stack, time_limit=40)
+        recorder, shown = TrajectoryRecorder("pixels"), []
+        with closing(world.make()) as env:
+            observation, _ = env.reset(seed=3)
+            for action in (1, 3, 4, 1, 0, 6, 3, 3, 4):
+                recorder.record(observation)
+                shown.append(observation["pixels"])
+                observation, *_ = env.step(action)
+        asked, _ = recorder.label(teacher_of(world), 0)
+        assert np.array_equal(asked.observations, shown)
+        # The frames differ, so a shift by one would be seen.
+        assert not np.array_equal(shown[0], shown[1])
+
+
+def test_a_pupil_of_a_world_without_pixels_is_asked_about_states(cartpole):
+    teacher = teacher_of(cartpole)
+    recordings, recorders, _ = recorded(RandomAgent(2), cartpole)
+    for recording, recorder in zip(recordings, recorders, strict=True):
+        asked, stuck = recorder.label(teacher, 0)
+        seen, _ = watch(recording, cartpole.kwargs, ("state",), "here")
+        assert len(stuck) == 0
+        assert asked.observations.shape == (len(recording.decided), 4)
+        assert np.array_equal(asked.observations, seen["state"])
+        weights = teacher.action_weights(seen["state"])
+        expected = weights / weights.sum(axis=1, keepdims=True)
+        assert np.allclose(asked.probabilities, expected, atol=1e-7)
+
+
+def test_a_pupil_that_sees_mario_s_state_is_asked_about_it(tiny_mario):
+    world = replace(tiny_mario, key="state")
+    [recording, *_], [recorder, *_], _ = recorded(RandomAgent(7), world)
+    asked, _ = recorder.label(teacher_of(world), 0)
+    seen, _ = watch(recording, world.kwargs, ("state",), "here")
+    assert asked.observations.shape == (8, 2048)
+    assert np.array_equal(asked.observations, seen["state"])
+
+
+def test_a_teacher_without_temperature_is_certain(short_mario):
+    teacher = teacher_of(short_mario, temperature=0.0)
+    [recording, *_], [recorder, *_], _ = recorded(RandomAgent(7), short_mario)
+    asked, _ = recorder.label(teacher, 0)
+    seen, _ = watch(recording, short_mario.kwargs, ("state",), "here")
+    likeliest = action_logits(teacher.policy, "state", seen["state"]).argmax(axis=1)
     assert np.array_equal(asked.probabilities, np.eye(7)[likeliest])
 
 
-def test_whoever_sees_it_played_again_is_told_the_same(
-    teacher: Policy, short_game: GameParams, noise: NoiseParams
-) -> None:
-    game = short_game.model_copy(update={"stuck_limit": 10, "time_limit": 100})
-    recordings, witnesses = witnessed(Stops(), game, noise)
-    with closing(MarioEnv(game, noise)) as env:
-        for recording, witness in zip(recordings, witnesses, strict=True):
-            later = Witness(game)
-            for _ in play_again(recording, env, "here"):
-                later.look(env)
-            first, again = (w.ask(teacher, 0.5, True) for w in (witness, later))
+def test_whoever_sees_it_played_again_is_told_the_same(short_mario):
+    world = short_mario.but(stuck_limit=10, time_limit=100)
+    teacher = teacher_of(world)
+    recordings, recorders, _ = recorded(Stops(), world)
+    with closing(world.make()) as env:
+        for recording, recorder in zip(recordings, recorders, strict=True):
+            later = TrajectoryRecorder("pixels")
+            for observation in replay_steps(recording, env, "here"):
+                later.record(observation)
+            first, again = (one.label(teacher, 10) for one in (recorder, later))
             for told, told_again in zip(first, again, strict=True):
                 assert len(told) > 0
                 assert np.array_equal(told.observations, told_again.observations)
                 assert np.array_equal(told.probabilities, told_again.probabilities)
 
 
-def test_where_the_clone_is_stuck_any_action_is_as_good(
-    teacher: Policy, short_game: GameParams, noise: NoiseParams
-) -> None:
-    game = short_game.model_copy(update={"stuck_limit": 10, "time_limit": 100})
-    recordings, witnesses = witnessed(Stops(), game, noise)
-    for recording, witness in zip(recordings, witnesses, strict=True):
-        assert recording.outcome == "unfinished"
-        told, untold = witness.ask(teacher, 0.5, is_stuck=True)
-        pictures, _ = watch(recording, game, "here")
-        assert len(pictures) < 34
-        # Four steps after the last new ground all four pictures show him stand.
-        assert len(told) == len(told.probabilities) == len(pictures) - 6
-        assert np.array_equal(told.observations, pictures[:-6])
-        assert np.array_equal(untold.observations, pictures[-6:])
+def test_where_the_pupil_is_stuck_any_action_is_as_good(short_mario):
+    world = short_mario.but(stuck_limit=10, time_limit=100)
+    teacher = teacher_of(world)
+    recordings, recorders, causes = recorded(Stops(), world)
+    assert causes == ["stuck"] * 3
+    for recording, recorder in zip(recordings, recorders, strict=True):
+        told, untold = recorder.label(teacher, 10)
+        seen, _ = watch(recording, world.kwargs, ("pixels",), "here")
+        frames = seen["pixels"]
+        assert len(frames) < 34
+        # Four steps after the last new ground all four frames show him stand.
+        assert len(told) == len(told.probabilities) == len(frames) - 6
+        assert np.array_equal(told.observations, frames[:-6])
+        assert np.array_equal(untold.observations, frames[-6:])
         assert np.array_equal(untold.probabilities, np.full((6, 7), np.float32(1 / 7)))
 
 
-@pytest.mark.parametrize("is_stuck", [True, False])
+# Stuck for too short a time, or ended otherwise.
+@pytest.mark.parametrize("stuck_steps", [3, 0])
 def test_the_teacher_is_asked_to_the_end_of_an_episode_that_ends_otherwise(
-    teacher: Policy, short_game: GameParams, noise: NoiseParams, is_stuck: bool
-) -> None:
-    # Stuck for too short a time, or dead at last.
-    limits = {"stuck_limit": 3 if is_stuck else 10, "time_limit": 100}
-    game = short_game.model_copy(update=limits)
-    recordings, witnesses = witnessed(Stops(), game, noise)
-    for recording, witness in zip(recordings, witnesses, strict=True):
-        told, untold = witness.ask(teacher, 0.5, is_stuck)
+    short_mario, stuck_steps
+):
+    world = short_mario.but(stuck_limit=stuck_steps or 10, time_limit=100)
+    recordings, recorders, _ = recorded(Stops(), world)
+    for recording, recorder in zip(recordings, recorders, strict=True):
+        told, untold = recorder.label(teacher_of(world), stuck_steps)
         assert len(untold) == 0
         assert len(told) == len(recording.decided)
 
@@ -136,11 +166,147 @@ def test_the_teacher_is_asked_to_the_end_of_an_episode_that_ends_otherwise(
 class Stops:
     """Runs to the right for ten agent steps."""
 
+    keys = ("state",)
+
     def __init__(self) -> None:
         self._steps = 0
 
     def act(
-        self, observations: np.ndarray, rngs: Sequence[np.random.Generator]
+        self, observations: object, rngs: Sequence[np.random.Generator]
     ) -> np.ndarray:
         self._steps += 1
-        return np.full(len(observations), int(self._steps <= 10))
+        return np.full(len(rngs), int(self._steps <= 10))
+
+
+class Killed(Exception):
+    """Stands for SIGKILL, as far as one process can."""
+
+
+class DiesAfter(Checkpoint):
+    """Is killed once so many rounds were saved."""
+
+    saves = 1
+
+    def save(self, name, tree):
+        super().save(name, tree)
+        self.saves -= 1
+        if self.saves == 0:
+            raise Killed
+
+
+def params(**changes):
+    values = {
+        "batch_size": 8,
+        "learning_rate": 1e-3,
+        "weight_decay": 1e-4,
+        "updates": 5,
+        "observation": "pixels",
+        "temperature": 0.0,
+        "idle_temperature": 1.0,
+        "held_out_share": 0.3,
+        "n_envs": 2,
+        "episodes": 3,
+        "rounds": 2,
+        "round_episodes": 3,
+        "round_updates": 4,
+        "final_updates": 6,
+    }
+    return PretrainBCParams(**values | changes)
+
+
+def dagger_of(world, checkpoint, seed=9, teacher_does=None, **changes):
+    teacher = teacher_of(world)
+    if teacher_does is not None:
+        with torch.no_grad():
+            teacher.policy.get_parameter("action_net.bias")[teacher_does] = 100.0
+    make_deterministic(1)
+    return DAgger(
+        teacher,
+        PolicyAgent(world.policy(seed), world.key, 0.0, 1.0),
+        world.make,
+        [world.level],
+        params(**changes),
+        4,
+        checkpoint,
+    )
+
+
+def test_the_pupil_plays_all_rounds_but_the_first(cartpole, tmp_path):
+    dagger = dagger_of(cartpole, Checkpoint(tmp_path))
+    dagger.run()
+    rounds = dagger.log.rounds
+    assert [row["round"] for row in rounds] == [0, 1, 2]
+    assert [len(episodes) for episodes in dagger.log.episodes] == [3, 3, 3]
+    # One of three episodes of each round is held out.
+    assert (len(dagger.train), len(dagger.held_out)) == (6, 3)
+    steps = [
+        sum(len(Recording.parse(line, "here").decided) for line in episodes)
+        for episodes in dagger.log.episodes
+    ]
+    assert [row["pairs"] for row in rounds] == np.cumsum(steps).tolist()
+    assert dagger.log.agent_steps == sum(steps)
+    # No episode is played twice.
+    seeds = [
+        Recording.parse(line, "here").seed
+        for episodes in dagger.log.episodes
+        for line in episodes
+    ]
+    assert len(set(seeds)) == 9
+    metrics, pairs, predictions = dagger.measure()
+    assert len(pairs) == len(predictions) == sum(map(len, dagger.held_out))
+    assert rounds[-1]["held_out_loss"] == metrics.loss
+
+
+def test_pairs_without_an_answer_are_trained_on_and_not_measured(tiny_mario, tmp_path):
+    # A teacher that presses nothing is stuck after 6 agent steps. In the first one a
+    # frame might still show Mario move.
+    dagger = dagger_of(
+        tiny_mario.but(time_limit=60, stuck_limit=6),
+        Checkpoint(tmp_path),
+        teacher_does=0,
+        rounds=0,
+    )
+    dagger.run()
+    assert [len(episode) for episode in dagger.train] == [1, 1, 5, 5, 5]
+    assert [len(episode) for episode in dagger.held_out] == [1]
+    for episode in dagger.train[2:]:
+        assert np.array_equal(episode.probabilities, np.full((5, 7), np.float32(1 / 7)))
+    for episode in (*dagger.train[:2], *dagger.held_out):
+        assert np.allclose(episode.probabilities, np.eye(7)[[0]])
+    assert dagger.log.rounds[0]["pairs"] == 18
+
+
+@pytest.mark.parametrize(
+    ("name", "saves"),
+    [
+        ("cartpole", 1),
+        ("cartpole", 3),
+        ("mario", 2),
+        pytest.param("mario", 1, marks=pytest.mark.slow),
+        pytest.param("mario", 3, marks=pytest.mark.slow),
+    ],
+)
+def test_dagger_resumes_after_a_round_to_the_same_bytes(
+    cartpole, tiny_mario, weights, are_equal, tmp_path, name, saves
+):
+    world = {"cartpole": cartpole, "mario": tiny_mario.but(frame_stack=4)}[name]
+    if name == "mario":
+        world = world.but(time_limit=40, stuck_limit=8)
+    whole = dagger_of(world, Checkpoint(tmp_path / "whole"))
+    whole.run()
+    dies = DiesAfter(tmp_path / "killed")
+    dies.saves = saves
+    with pytest.raises(Killed):
+        dagger_of(world, dies).run()
+    resumed = dagger_of(world, Checkpoint(tmp_path / "killed"), seed=77)
+    resumed.run()
+    assert are_equal(weights(resumed.pupil.policy), weights(whole.pupil.policy))
+    assert resumed.log == whole.log
+    for ours, theirs in (
+        (resumed.train, whole.train),
+        (resumed.held_out, whole.held_out),
+    ):
+        assert len(ours) == len(theirs)
+        for one, other in zip(ours, theirs, strict=True):
+            assert np.array_equal(one.observations, other.observations)
+            assert np.array_equal(one.probabilities, other.probabilities)

@@ -17,6 +17,8 @@ _SIZE = (400, 600)
 """Height and width of a rendered frame, in pixels."""
 _TRACK = 2.4
 """Half of the track, in metres."""
+_MAX_NO_OPS = 32
+"""Idle frames that the pole stands."""
 
 
 class CartPoleEnv(ReplayableEnv):
@@ -51,7 +53,8 @@ class CartPoleEnv(ReplayableEnv):
     Args:
         level: `default`.
         time_limit: In agent steps (0.02 s).
-        no_op_max: An episode begins with 0 to this many idle frames.
+        no_op_max: An episode begins with 0 to this many idle frames, 32 at most: after
+            more of them the pole has fallen.
         sticky_probability: Per frame, the probability that the last push is repeated.
         obs_type: `state`.
         render_mode: `rgb_array` or nothing.
@@ -63,6 +66,7 @@ class CartPoleEnv(ReplayableEnv):
     OBS_TYPES = ("state",)
     SUCCESSES = ("balanced",)
     FAILURES = ("fell", "left")
+    CODES = range(2)
 
     codes = (0, 1)
 
@@ -88,6 +92,11 @@ class CartPoleEnv(ReplayableEnv):
         )
         if level != _LEVEL:
             raise ValueError(f"no level {level!r}: there is {_LEVEL}")
+        if no_op_max > _MAX_NO_OPS:
+            raise ValueError(
+                f"no_op_max must be at most {_MAX_NO_OPS}, got {no_op_max}: the pole "
+                "falls in more idle frames"
+            )
         self._game = Game()
         self._frames = 0
         self._restart()

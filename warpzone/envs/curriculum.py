@@ -123,7 +123,7 @@ def training_env(
     starts: Sequence[Snapshot],
     demo_start_probability: float,
     restart_probability: float,
-) -> gym.Env:
+) -> SecondTries:
     """Return an env with start states, second tries and a log, to train in.
 
     Args:

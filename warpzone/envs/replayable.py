@@ -71,6 +71,8 @@ class ReplayableEnv(gym.Env):
     """Causes that end an episode, beside ``stuck`` and ``time_limit``."""
     COLUMNS: ClassVar[Mapping[str, str]] = {}
     """Further columns of an episode table and their types, taken from ``info``."""
+    CODES: ClassVar[range] = range(256)
+    """What a frame can hold."""
     INTERFACE: ClassVar[tuple[str, ...]] = ("frame_skip",)
     """Arguments that decide what observations and actions mean."""
 

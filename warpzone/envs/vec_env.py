@@ -147,9 +147,14 @@ class ThreadedVecEnv(VecEnv):
     def set_attr(
         self, attr_name: str, value: Any, indices: VecEnvIndices = None
     ) -> None:
-        """Set an attribute of environments, also one of a wrapped environment."""
+        """Set an attribute of environments, also one of a wrapped environment.
+
+        Raises:
+            AttributeError: If an environment has no such attribute.
+        """
         for env in self._targets(indices):
-            env.set_wrapper_attr(attr_name, value)
+            if not env.set_wrapper_attr(attr_name, value, force=False):
+                raise AttributeError(f"{env} has no attribute {attr_name!r} to set")
 
     def env_method(
         self,

@@ -112,7 +112,18 @@ class Recording(BaseModel):
             raise InputError(
                 f"{source}: not a recording: {where}: {first['msg']}"
             ) from error
-        world = env_class(recording.env)
+        try:
+            world = env_class(recording.env)
+        except InputError as error:
+            raise InputError(f"{source}: not a recording: {error}") from error
+        if impossible := set(recording.held + recording.decided) - set(world.CODES):
+            raise InputError(
+                f"{source}: not a recording: holds {min(impossible)}, in "
+                f"{recording.env} a frame can hold {world.CODES[0]} to "
+                f"{world.CODES[-1]}"
+            )
+        if wrong := recording._wrongly_held(world):
+            raise InputError(f"{source}: not a recording: {wrong}")
         if recording.rom_sha256 != (here := world.rom_sha256()):
             raise InputError(
                 f"{source}: was recorded with another ROM: it has "
@@ -154,21 +165,23 @@ class Recording(BaseModel):
                 )
         return self
 
-    @model_validator(mode="after")
-    def _held_as_decided(self) -> Self:
-        """The replay tests the frames; this tests the decisions by the frames."""
+    def _wrongly_held(self, world: type[ReplayableEnv]) -> str | None:
+        """Say where a frame holds what nobody decided, if one does.
+
+        The replay tests the frames; this tests the decisions by the frames.
+        """
         if self.decisions is None:
-            return self
-        held, decided = self.held, self.decided
+            return None
+        held, decided, name = self.held, self.decided, world.code_name
         for frame in range(self.no_ops, len(held)):
             wanted = decided[(frame - self.no_ops) // self.frame_skip]
             before = held[frame - 1] if frame else wanted
             if held[frame] not in (wanted, before):
-                raise ValueError(
-                    f"frame {frame} holds {held[frame]}, but {wanted} was decided and "
-                    f"{before} held"
+                return (
+                    f"frame {frame} holds {name(held[frame])}, but {name(wanted)} was "
+                    f"decided and {name(before)} held"
                 )
-        return self
+        return None
 
     def to_json(self) -> str:
         """Return one line of JSON, the same for equal recordings."""
@@ -228,8 +241,12 @@ def replay(recording: Recording, env: ReplayableEnv, source: str) -> Iterator[in
     env.begin(0)
     env.no_ops = recording.no_ops
     yield 0
-    held = recording.held
+    held, decided, skip = recording.held, recording.decided, recording.frame_skip
     for frames, code in enumerate(held, start=1):
+        step, into_step = divmod(frames - 1 - recording.no_ops, skip)
+        if step >= 0 and into_step == 0:
+            # Worlds may count them.
+            env.decisions.append(decided[step])
         env.play_frames(bytes([code]))
         if env.outcome != "unfinished" and frames < len(held):
             raise _ends_early(source, frames, recording)

@@ -106,9 +106,9 @@ def like_parameters(optimizer: torch.optim.Optimizer) -> None:
     Loading keeps the numbers and loses the layout, which decides how sums are rounded.
     """
     for parameter, remembered in optimizer.state.items():
-        for name, tensor in remembered.items():
-            if tensor.shape == parameter.shape:
-                remembered[name] = torch.empty_like(parameter).copy_(tensor)
+        for name, value in remembered.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                remembered[name] = torch.empty_like(parameter).copy_(value)
 
 
 def _flatten(tree: Any, tensors: dict[str, torch.Tensor]) -> Any:
@@ -120,7 +120,8 @@ def _flatten(tree: Any, tensors: dict[str, torch.Tensor]) -> Any:
             return {"tensor": name}
         case np.ndarray():
             name = str(len(tensors))
-            tensors[name] = torch.from_numpy(np.ascontiguousarray(tree))
+            # Not ascontiguousarray, which gives a number the shape (1,).
+            tensors[name] = torch.from_numpy(np.array(tree, order="C"))
             return {"array": name}
         case dict():
             return {"items": [[k, _flatten(v, tensors)] for k, v in tree.items()]}

@@ -1,0 +1,158 @@
+"""The table of algorithms, and recipes that do not fit theirs."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stable_baselines3
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from warpzone.core.errors import InputError
+from warpzone.core.params import load_params
+from warpzone.training.algorithms import ALGORITHMS, check_recipe, make_model
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+
+
+def refused(recipe, **changes):
+    """Return why a recipe is refused, without what stands before."""
+    values = recipe().model_dump() | changes
+    del values["cloning"]
+    missing = [name for name, value in values.items() if value is ...]
+    for name in missing:
+        del values[name]
+    rl = recipe().__class__(**values)
+    with pytest.raises(InputError) as raised:
+        check_recipe("ppo", rl)
+    said = str(raised.value)
+    assert "\n" not in said
+    assert said.startswith("params.yaml: recipes.ppo")
+    return said.removeprefix("params.yaml: recipes.ppo")
+
+
+def test_the_recipes_of_params_yaml_are_fine():
+    recipes = load_params(PARAMS).recipes
+    assert recipes
+    for name, recipe in recipes.items():
+        check_recipe(name, recipe)
+
+
+def test_both_halves_of_a_misspelt_key_are_in_one_line(recipe):
+    said = refused(recipe, gamma=..., gama=0.9)
+    assert said == " lacks ['gamma'] and has unknown ['gama']"
+
+
+def test_every_number_of_the_algorithm_has_to_be_given(recipe):
+    said = refused(recipe, clip_range=..., n_epochs=...)
+    assert said == " lacks ['clip_range', 'n_epochs']"
+
+
+def test_what_may_be_nothing_need_not_be_given(recipe):
+    check_recipe("ppo", recipe(target_kl=None, clip_range_vf=None))
+    check_recipe("ppo", recipe(clip_range_vf=0.2, normalize_advantage=False))
+
+
+@pytest.mark.parametrize("key", ["policy", "env", "seed", "device", "verbose"])
+def test_what_the_stage_decides_is_unknown(recipe, key):
+    assert refused(recipe, **{key: 1}) == f" has unknown ['{key}']"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("gamma", "0.9", "write a number"),
+        ("gamma", True, "write a number"),
+        ("gamma", None, "write a number"),
+        ("learning_rate", [1e-3], "write a number"),
+        ("n_steps", 16.0, "write a whole number"),
+        ("n_epochs", "2", "write a whole number"),
+        ("batch_size", True, "write a whole number"),
+        ("normalize_advantage", 1, "write true or false"),
+        ("normalize_advantage", "yes", "write true or false"),
+        ("target_kl", "none", "write a number"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(recipe, key, value, reason):
+    assert refused(recipe, **{key: value}) == f".{key} = {value!r}: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "limits"),
+    [
+        ("gamma", 1.01, "from 0 to 1"),
+        ("gae_lambda", -0.1, "from 0 to 1"),
+        ("learning_rate", 0.0, "from 1e-12 to 1"),
+        ("learning_rate", 3, "from 1e-12 to 1"),
+        ("clip_range", 0.0, "from 1e-06 to 10"),
+        ("ent_coef", -0.01, "from 0 to 1"),
+        ("n_epochs", 0, "from 1 to 1000"),
+        ("n_steps", 0, "from 1 to 65536"),
+        ("batch_size", 1, "from 2 to 65536"),
+        ("target_kl", 0.0, "from 1e-06 to 1e+06"),
+        ("max_grad_norm", float("nan"), "from 1e-06 to 1e+06"),
+        ("vf_coef", float("inf"), "from 0 to 1000"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_with_the_limits(recipe, key, value, limits):
+    said = refused(recipe, **{key: value})
+    assert said == f".{key} = {value!r}: it should be {limits}"
+
+
+def test_a_batch_that_does_not_divide_the_rollout_is_refused(recipe):
+    assert refused(recipe, n_envs=3, n_steps=16, batch_size=32) == (
+        ": batch_size 32 does not divide the rollout of n_envs x n_steps = 48"
+    )
+    check_recipe("ppo", recipe(n_envs=4, n_steps=16, batch_size=32))
+
+
+def test_an_unknown_algorithm_is_refused_with_the_known_ones(recipe):
+    said = refused(recipe, algorithm="reinforce")
+    known = ", ".join(ALGORITHMS)
+    assert said == f".algorithm = 'reinforce': it is one of {known}"
+
+
+def test_an_entropy_coefficient_needs_its_end(recipe):
+    assert refused(recipe, final_ent_coef=None) == " lacks final_ent_coef"
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_an_algorithm_is_sb3_s_own(name):
+    algorithm = ALGORITHMS[name]
+    assert issubclass(algorithm, BaseAlgorithm)
+    assert algorithm is getattr(stable_baselines3, name.upper())
+
+
+def test_a_model_is_what_the_recipe_says(cartpole, recipe):
+    rl = recipe(
+        learning_rate=1e-3,
+        final_learning_rate=1e-4,
+        clip_range=0.3,
+        target_kl=0.7,
+        gamma=0.91,
+    )
+    with closing(cartpole.envs(2)) as envs:
+        cpu = torch.device("cpu")
+        model: Any = make_model(rl, envs, "cartpole", "state", 5, cpu, [])
+    assert (model.n_steps, model.batch_size, model.n_epochs) == (16, 16, 2)
+    assert (model.gamma, model.gae_lambda, model.target_kl) == (0.91, 0.95, 0.7)
+    assert (model.ent_coef, model.vf_coef, model.max_grad_norm) == (0.01, 0.5, 0.5)
+    assert model.clip_range(1) == 0.3
+    # The learning rate falls in a straight line.
+    rates = [model.lr_schedule(rest) for rest in (1, 0.5, 0)]
+    assert rates == pytest.approx([1e-3, 5.5e-4, 1e-4])
+    assert model.n_envs == 2
+    # Nobody overrides the update.
+    assert type(model) is stable_baselines3.PPO
+
+
+def test_equal_seeds_make_equal_models(cartpole, recipe):
+    def weights(seed):
+        with closing(cartpole.envs(2)) as envs:
+            cpu = torch.device("cpu")
+            model = make_model(recipe(), envs, "cartpole", "state", seed, cpu, [])
+        return torch.cat([p.flatten() for p in model.policy.parameters()])
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sized
+from contextlib import closing
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
@@ -16,6 +17,10 @@ from s3fs import S3FileSystem
 from tools import pipeline_copy
 from tools.pipeline_copy import DVC
 from tools.s3 import BUCKET, Server, serve
+from warpzone.agents.model import save_agent
+from warpzone.agents.policy import PolicyAgent, build_policy, make_deterministic
+from warpzone.core.params import NoiseParams
+from warpzone.envs.registry import make_env
 
 ROOT = Path(__file__).parents[2]
 REPRO = (sys.executable, "-m", "tools.repro")
@@ -195,6 +200,18 @@ def outputs(folder: Path) -> dict[str, bytes]:
     table = folder / "table.csv"
     found = {"table.csv": table.read_bytes()} if table.is_file() else {}
     return found | contents(folder / "models")
+
+
+@pytest.fixture(scope="session")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an agent of CartPole. To be copied."""
+    folder = tmp_path_factory.mktemp("agent") / "bc"
+    noise = NoiseParams(no_op_max=30, sticky_probability=0.25)
+    with closing(make_env("cartpole", {}, "default", noise, ("state",))) as env:
+        make_deterministic(1)
+        policy = build_policy("cartpole", env.observation_space, 2, "state")  # pyright: ignore[reportArgumentType]
+        save_agent(PolicyAgent(policy, "state", 0.0, None), folder, env, {"seed": 1})
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,14 @@
 """Whatever a file holds, its reader returns or raises the one documented error."""
 
 import json
+import shutil
 from collections.abc import Callable
 from copy import deepcopy
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pytest
 from conftest import ROOT  # pyright: ignore[reportMissingImports]
 from hypothesis import HealthCheck, given, settings
@@ -14,12 +17,14 @@ from hypothesis import strategies as st
 from tools.provenance import describe
 from tools.storage.errors import StorageError
 from tools.storage.listing import parse_listing
-from warpzone.agents.policy import load_policy
+from warpzone.agents.model import load_agent
 from warpzone.core.errors import InputError
-from warpzone.core.params import GameParams, load_params
+from warpzone.core.params import load_params
 from warpzone.core.yaml import read_yaml
-from warpzone.episodes.evaluation import COLUMNS, read_episodes
+from warpzone.envs.mario.env import MarioEnv
 from warpzone.episodes.recording import read_recordings
+from warpzone.episodes.table import columns_of, read_episodes
+from warpzone.training.algorithms import check_recipe
 
 fuzz = settings(
     max_examples=150,
@@ -89,11 +94,27 @@ def as_json(document: Any) -> bytes:
 
 
 PARAMS = read_yaml(ROOT / "params.yaml")
-RECORDING = json.loads((ROOT / "tests/data/clears.jsonl").read_text().splitlines()[0])
+OLD_RECORDING = json.loads(
+    (ROOT / "tests/data/clears.jsonl").read_text().splitlines()[0]
+)
+RECORDING = {
+    "env": "cartpole",
+    "level": "default",
+    "frame_skip": 1,
+    "no_ops": 1,
+    "frame_actions": [[0, 1], [1, 2]],
+    "decisions": [[1, 2]],
+    "seed": 1,
+    "rom_sha256": None,
+    "version": f"gymnasium {gymnasium.__version__}",
+    "outcome": "unfinished",
+    "state_sha256": "0" * 64,
+}
 ROWS = """\
-bc,1-1,1,30,0.25,False,600,150,600,0,0,380,1.5,650,enemy
-bc,1-1,2,30,0.25,True,3200,700,2800,0,0,300,60.0,,clear
+bc,1-1,none,1-1,1,30,0.25,False,600.0,150,600,1.5,enemy,650,0,0,380
+bc,1-1,none,1-1,2,30,0.25,True,3200.0,700,2800,60.0,clear,,0,0,300
 """
+COLUMNS = list(columns_of(MarioEnv))
 ROW = [line.split(",") for line in ROWS.splitlines()]
 TEXTS = (ROOT / "params.yaml").read_text()
 
@@ -112,6 +133,16 @@ def test_params_of_any_bytes(tmp_path: Path, content: bytes) -> None:
 def test_params_of_any_document(tmp_path: Path, document: Any) -> None:
     # JSON is YAML.
     survives(load_params, tmp_path / "params.yaml", as_json(document))
+
+
+@fuzz
+@given(recipe=mutations(PARAMS["recipes"]["ppo"]))
+def test_a_recipe_with_any_values(tmp_path: Path, recipe: Any) -> None:
+    def reader(path: Path) -> None:
+        check_recipe("ppo", load_params(path).recipes["ppo"])
+
+    document = PARAMS | {"recipes": PARAMS["recipes"] | {"ppo": recipe}}
+    survives(reader, tmp_path / "params.yaml", as_json(document))
 
 
 @fuzz
@@ -173,9 +204,15 @@ def test_recordings_of_any_bytes(tmp_path: Path, content: bytes) -> None:
 
 
 @fuzz
-@given(document=documents | mutations(RECORDING))
+@given(document=documents | mutations(RECORDING) | mutations(OLD_RECORDING))
 def test_recordings_of_any_document(tmp_path: Path, document: Any) -> None:
     survives(read_recordings, tmp_path / "a.jsonl", as_json(document))
+
+
+def test_the_recordings_that_are_changed_are_valid(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(as_json(RECORDING) + b"\n" + as_json(OLD_RECORDING))
+    assert [one.env for one in read_recordings(path)] == ["cartpole", "mario"]
 
 
 def test_a_key_with_a_line_end_is_said_in_one_line(tmp_path: Path) -> None:
@@ -186,67 +223,97 @@ def test_a_key_with_a_line_end_is_said_in_one_line(tmp_path: Path) -> None:
 # --------------------------------------------------------------------- models
 
 
+@pytest.fixture
+def model(agent: Path, tmp_path: Path) -> Path:
+    """The folder of a model, to be damaged."""
+    return Path(shutil.copytree(agent, tmp_path / "model"))
+
+
+@pytest.fixture(scope="session")
+def spec(agent: Path) -> dict[str, Any]:
+    """What a policy.json holds."""
+    return json.loads((agent / "policy.json").read_bytes())
+
+
 @fuzz
-@given(content=st.binary(max_size=200), of_spec=st.booleans())
-def test_models_of_any_bytes(
-    tmp_path: Path, content: bytes, of_spec: bool, game: GameParams
-) -> None:
-    (tmp_path / "policy.safetensors").write_bytes(content)
-    path = tmp_path / "policy.json"
-    survives(lambda path: load_policy(path.parent, game), path, content)
-    survives(lambda path: describe(path.parent, path.parent), path, content)
+@given(content=st.binary(max_size=200))
+@pytest.mark.parametrize("name", ["policy.json", "policy.safetensors"])
+def test_models_of_any_bytes(model: Path, name: str, content: bytes) -> None:
+    survives(lambda path: load_agent(path.parent), model / name, content)
+    survives(lambda path: describe(path.parent, path.parent), model / name, content)
 
 
 @fuzz
 @given(data=st.data())
 def test_models_of_any_description(
-    tmp_path: Path, data: st.DataObject, game: GameParams
+    model: Path, spec: dict[str, Any], data: st.DataObject
 ) -> None:
-    spec = {
-        "architecture": {"class": "ActorCriticPolicy", "net_arch": []},
-        "game": game.model_dump(mode="json"),
-        "origin": {"seed": 1},
-        "weights_sha256": "0" * 64,
-    }
     document = data.draw(documents | mutations(spec))
-    path = tmp_path / "policy.json"
-    survives(lambda path: load_policy(path.parent, game), path, as_json(document))
+    path = model / "policy.json"
+    survives(lambda path: load_agent(path.parent), path, as_json(document))
+    survives(lambda path: describe(path.parent, path.parent), path, as_json(document))
 
 
 @fuzz
 @given(content=st.binary(max_size=300), header=st.integers(0, 2**64 - 1))
 def test_weights_of_any_bytes_with_a_right_checksum(
-    content: bytes, header: int
+    model: Path, spec: dict[str, Any], content: bytes, header: int
 ) -> None:
-    from hashlib import sha256
-    from tempfile import TemporaryDirectory
+    for whole in (content, header.to_bytes(8, "little") + content):
+        (model / "policy.safetensors").write_bytes(whole)
+        described = spec | {"weights_sha256": sha256(whole).hexdigest()}
+        path = model / "policy.json"
+        survives(lambda path: load_agent(path.parent), path, as_json(described))
 
-    from warpzone.agents import policy
 
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "policy.safetensors")
-        for whole in (content, header.to_bytes(8, "little") + content):
-            path.write_bytes(whole)
-            try:
-                policy._read_weights(path, sha256(whole).hexdigest())
-            except InputError as error:
-                check(error)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"spaces": {"state": ["float32", [10**9]]}},
+        {"spaces": {"state": ["float32", [4096, 4096, 4096]]}},
+        {"spaces": {"state": ["float32", [10**400]]}},
+        {"spaces": {"state": ["float32", [-1]]}},
+        {"spaces": {"state": ["float32", []]}},
+        {"spaces": {"state": ["float32", [4, 4]]}},
+        {"spaces": {"state": ["O", [4]]}},
+        {"spaces": {"state": ["nothing", [4]]}},
+        {"spaces": {}},
+        {"actions": 0},
+        {"actions": -1},
+        {"actions": 10**9},
+        {"temperature": -1.0},
+        {"observation": "pixels"},
+        {"env": "mario"},
+        {"env": "pong"},
+        {"architecture": {}},
+    ],
+    ids=lambda change: f"{change!s:.50}",
+)
+def test_a_model_that_describes_what_cannot_be_is_refused_in_one_line(
+    model: Path, spec: dict[str, Any], change: dict[str, Any]
+) -> None:
+    (model / "policy.json").write_bytes(as_json(spec | change))
+    with pytest.raises(InputError) as caught:
+        load_agent(model)
+    check(caught.value)
+
+
+def test_the_model_that_is_changed_is_valid(model: Path) -> None:
+    assert load_agent(model).key == "state"
 
 
 def test_a_key_of_a_model_with_a_line_end_is_said_in_one_line(
-    tmp_path: Path, game: GameParams
+    model: Path, spec: dict[str, Any]
 ) -> None:
-    path, document = tmp_path / "policy.json", {"a\nb": 1}
-    document |= {"architecture": {}, "game": game.model_dump(mode="json")}
-    document |= {"origin": {}, "weights_sha256": ""}
-    survives(lambda path: load_policy(path.parent, game), path, as_json(document))
+    path, document = model / "policy.json", spec | {"a\nb": 1}
+    survives(lambda path: load_agent(path.parent), path, as_json(document))
 
 
 # ------------------------------------------------------------- episode tables
 
 
 def episodes(path: Path) -> Any:
-    return read_episodes(path, "bc")
+    return read_episodes(path, MarioEnv, agent="bc", task="1-1")
 
 
 @fuzz
@@ -262,8 +329,8 @@ cells = st.text(max_size=12) | st.sampled_from(
 
 @fuzz
 @given(
-    changes=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 14), cells)),
-    header=st.lists(st.tuples(st.integers(0, 14), cells), max_size=1),
+    changes=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 16), cells)),
+    header=st.lists(st.tuples(st.integers(0, 16), cells), max_size=1),
 )
 def test_episodes_with_cells_replaced(
     tmp_path: Path, changes: list, header: list
@@ -280,7 +347,7 @@ def test_episodes_with_cells_replaced(
 
 
 def test_an_episode_with_a_number_too_large(tmp_path: Path) -> None:
-    rows = [[*ROW[0][:2], "9" * 400, *ROW[0][3:]], ROW[1]]
+    rows = [[*ROW[0][:4], "9" * 400, *ROW[0][5:]], ROW[1]]
     lines = (",".join(map(str, COLUMNS)), *(",".join(row) for row in rows))
     survives(episodes, tmp_path / "bc.csv", "\n".join(lines).encode())
 

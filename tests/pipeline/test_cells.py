@@ -336,6 +336,7 @@ def test_what_is_new_is_to_be_run_and_compare(
 @pytest.mark.slow
 def test_a_seed_that_comes_and_goes_leaves_nothing_behind(finished: Path) -> None:
     before = (finished / "dvc.lock").read_bytes()
+    params = (finished / "params.yaml").read_bytes()
     report = (finished / "report.md").read_bytes()
     edit, new = ADDITIONS["seed"]
     change(finished, edit)
@@ -345,8 +346,8 @@ def test_a_seed_that_comes_and_goes_leaves_nothing_behind(finished: Path) -> Non
     assert (finished / "report.md").read_bytes() != report
 
     # DVC alone: compare has the hashes of a clone, but dvc.lock more stages.
-    change(finished, lambda params: params["run"]["seeds"].remove(2))
-    assert must(finished, *DVC, "repro") in (["check_params", "compare"], [])
+    (finished / "params.yaml").write_bytes(params)
+    assert must(finished, *DVC, "repro") == ["check_params", "compare"]
     stages = recorded_stages(finished)
     assert stages["compare"] == clone_stages(before)["compare"]
     assert stages.keys() == clone_stages(before).keys() | new

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from warpzone.core.errors import InputError
@@ -56,12 +57,16 @@ class Checkpoint:
         path = self._path(name)
         stored = path.read_bytes() if path.exists() else b""
         digest, content = stored[:32], stored[32:]
+        damaged = InputError(
+            f"{path}: is missing or damaged: delete {self.folder} to begin anew"
+        )
         if hashlib.sha256(content).digest() != digest:
-            raise InputError(
-                f"{path}: is missing or damaged: delete {self.folder} to begin anew"
-            )
-        tensors = load(content)
-        state = json.loads(tensors["state"].numpy().tobytes())
+            raise damaged
+        try:
+            tensors = load(content)
+            state = json.loads(tensors["state"].numpy().tobytes())
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise damaged from error
         return _restore(state, tensors)
 
     def _path(self, name: str) -> Path:

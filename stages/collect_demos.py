@@ -26,15 +26,22 @@ def main() -> None:
     kept: list[Recording] = []
     human: list[Recording] = []
     tried = frames = 0
+    wanted = params.collect_demos.episodes
     for level in params.levels(task):
         ours = human_recordings(params, level)
+        if not ours and wanted == 0:
+            raise InputError(
+                f"nobody demonstrates {level}: collect_demos.episodes = 0, and "
+                f"{RECORDINGS} has no recording of it: add one, or raise "
+                "collect_demos.episodes"
+            )
         played = planned(params, level)
-        if not ours and len(played.kept) < max(params.collect_demos.episodes, 1):
+        if not ours and len(played.kept) < wanted:
             raise InputError(
                 f"the demonstrator succeeded on {level} in {len(played.kept)} of "
-                f"{played.tried} tries, collect_demos.episodes = "
-                f"{params.collect_demos.episodes}: raise collect_demos.max_tries, "
-                f"lower collect_demos.episodes, or record your own play in {RECORDINGS}"
+                f"{played.tried} tries, collect_demos.episodes = {wanted}: raise "
+                "collect_demos.max_tries, lower collect_demos.episodes, or record your "
+                f"own play in {RECORDINGS}"
             )
         human += ours
         kept += [*ours, *played.kept]

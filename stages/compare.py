@@ -68,6 +68,14 @@ def main() -> None:
     samples, causes = params.compare.bootstrap_samples, causes_of(world)
     noises = {noise: read_all(params, world, noise) for noise in params.evaluate.noises}
     tables = noises[NOISE]
+    learning = {
+        (task, name): read_curve(
+            cell("plots/train_rl", params.env, task, f"{name}.csv")
+        )
+        for task in params.run.tasks
+        for name in params.agents
+        if name not in BASELINES
+    }
     # Each with the same draws: what is said of one agent does not depend on the others.
     summaries = {
         noise: {
@@ -110,14 +118,6 @@ def main() -> None:
     write_bytes(plots / "agents.png", agents_figure(agents, label))
     write_bytes(plots / "survival.png", survival_figure(tables, label))
     write_bytes(plots / "deaths.png", deaths_figure(tables, failures, label))
-    learning = {
-        (task, name): read_curve(
-            cell("plots/train_rl", params.env, task, f"{name}.csv")
-        )
-        for task in params.run.tasks
-        for name in params.agents
-        if name not in BASELINES
-    }
     write_bytes(plots / "learning.png", learning_figure(learning, tables, label))
     conditions = {n: c.model_dump() for n, c in params.evaluate.noises.items()}
     write_bytes(plots / "noise.png", noise_figure(summaries, conditions))

@@ -84,8 +84,10 @@ def choose(table: pd.DataFrame, kind: str) -> int:
         return int(ordered.index[(len(table) - 1) // 2])
     best = kind == "best"
     furthest = table["progress"].mask(table["success"], np.inf)
-    ordered = table.assign(furthest=furthest).sort_values(
-        ["furthest", "agent_steps", "seed"], ascending=[not best, True, True]
+    speed = (-table["agent_steps"]).where(table["success"], 0)
+    ordered = table.assign(furthest=furthest, speed=speed).sort_values(
+        ["furthest", "speed", "agent_steps", "seed"],
+        ascending=[not best, not best, True, True],
     )
     return int(ordered.index[0])
 

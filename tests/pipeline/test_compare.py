@@ -1,175 +1,377 @@
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from stages import compare
 from warpzone.core.errors import InputError
-from warpzone.core.files import write_csv
-from warpzone.core.params import Params, RunsParams
-from warpzone.episodes.evaluation import COLUMNS
+from warpzone.core.files import write_bytes, write_csv
+from warpzone.core.params import Params, parse_params
+from warpzone.envs.registry import env_class
+from warpzone.episodes.table import columns_of
 
+AGENTS = ["random", "bc", "bc-ppo-1", "ppo-1"]
+PLOTS = Path("plots/compare/mario")
+METRICS = Path("metrics/compare/mario.json")
+REPORT = Path("report.md")
 OUTPUTS = [
-    Path("metrics/compare.json"),
-    Path("plots/compare/agents.csv"),
-    Path("plots/compare/agents.png"),
-    Path("plots/compare/deaths.png"),
-    Path("plots/compare/distance.csv"),
-    Path("plots/compare/distance.png"),
-    Path("plots/compare/learning.png"),
-    Path("report.md"),
+    METRICS,
+    REPORT,
+    *(PLOTS / f"{name}.csv" for name in ("agents", "noise", "survival")),
+    *(
+        PLOTS / f"{name}.png"
+        for name in ("agents", "deaths", "learning", "noise", "survival")
+    ),
 ]
+CONDITIONS = {"default": (30, 0.25), "none": (0, 0.25)}
 
 
-def write_episodes(agent: str, clears: int, deaths: list[int]) -> Path:
+def write_episodes(
+    agent: str,
+    successes: int,
+    failures: Sequence[int],
+    task: str = "1-1",
+    noise: str = "default",
+    env: str = "mario",
+    **changes: Any,
+) -> Path:
     """Write a table of episodes that clear the level, and of deaths in pits."""
+    columns = columns_of(env_class(env))
+    no_op_max, sticky_probability = CONDITIONS[noise]
     rows = [
         {
-            **dict.fromkeys(COLUMNS, 0),
+            **dict.fromkeys(columns, 0),
             "agent": agent,
-            "level": "1-1",
+            "task": task,
+            "noise": noise,
+            "level": task,
             "seed": seed,
-            "no_op_max": 30,
-            "sticky_probability": 0.25,
-            "cleared": seed < clears,
-            "x_pos_max": 3161 if seed < clears else deaths[seed - clears],
-            "death_x": None if seed < clears else deaths[seed - clears],
-            "cause": "clear" if seed < clears else "pit",
+            "no_op_max": no_op_max,
+            "sticky_probability": sticky_probability,
+            "success": seed < successes,
+            "progress": 3161 if seed < successes else failures[seed - successes],
+            "place": None if seed < successes else failures[seed - successes],
+            "cause": "clear" if seed < successes else "pit",
+            **{name: change(seed) for name, change in changes.items()},
         }
-        for seed in range(clears + len(deaths))
+        for seed in range(successes + len(failures))
     ]
-    path = Path("data/episodes") / f"{agent}.csv"
-    write_csv(path, pd.DataFrame(rows).astype(COLUMNS))
+    path = Path("data/episodes", env, task, agent, f"{noise}.csv")
+    write_csv(path, pd.DataFrame(rows).astype(columns))
     return path
 
 
-def write_curve(agent: str) -> None:
-    curve = {"agent_steps": [0, 10], "x_pos_max": [None, 300.0]}
-    curve["selection_clear_rate"] = [0.5, 0.75]
-    write_csv(Path("plots/train_rl") / f"{agent}.csv", pd.DataFrame(curve))
+def write_curve(agent: str, task: str = "1-1", env: str = "mario") -> Path:
+    rows = {"agent_steps": [0, 10, 20], "eval_progress": [100.0, None, 300.0]}
+    rows["eval_success_rate"] = [0.5, None, 0.75]
+    path = Path("plots/train_rl", env, task, f"{agent}.csv")
+    write_csv(path, pd.DataFrame(rows))
+    return path
+
+
+def write_task(task: str) -> None:
+    """Write the episodes of four agents under two noises, and two learning curves."""
+    for agent in AGENTS[2:]:
+        write_curve(agent, task)
+    write_episodes("random", 0, [1120, 1110, 300, 300], task)
+    write_episodes("bc", 1, [1120, 1110, 300], task)
+    write_episodes("bc-ppo-1", 4, [], task)
+    write_episodes("ppo-1", 0, [1120, 1110, 1150, 1000], task)
+    for agent in AGENTS:
+        write_episodes(agent, 2, [640, 640], task, "none")
 
 
 @pytest.fixture
 def four_agents(small_workspace: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["compare.py"])
-    for agent in ("bc-seed1", "scratch-seed1"):
-        write_curve(agent)
-    write_episodes("random", 0, [1120, 1110, 300, 300])
-    write_episodes("bc", 1, [1120, 1110, 300])
-    write_episodes("bc-seed1", 4, [])
-    write_episodes("scratch-seed1", 0, [1120, 1110, 1150, 1000])
+    write_task("1-1")
     # A run that params.yaml no longer names.
-    write_episodes("bc-seed9", 4, [])
+    write_episodes("bc-ppo-9", 4, [])
 
 
-@pytest.mark.usefixtures("four_agents")
+@pytest.fixture(scope="module")
+def written() -> dict[Path, bytes]:
+    """What comparing four agents writes, as soon as a test has done it."""
+    return {}
+
+
+@pytest.fixture
+def compared(four_agents: None, written: dict[Path, bytes]) -> None:
+    """Four agents have been compared."""
+    if not written:
+        compare.main()
+        written |= {path: path.read_bytes() for path in OUTPUTS}
+    for path, content in written.items():
+        write_bytes(path, content)
+
+
+@pytest.fixture
+def two_tasks(
+    small_workspace: Params, four_agents: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = small_workspace.model_dump(mode="json")
+    document["run"]["tasks"] = ["1-1", "1-2"]
+    Path("params.yaml").write_text(json.dumps(document))
+    write_task("1-2")
+    write_episodes("bc", 4, [], "1-2")
+
+
+@pytest.mark.usefixtures("compared")
 def test_every_named_agent_and_no_other_is_compared() -> None:
-    compare.main()
-    metrics = json.loads(OUTPUTS[0].read_text())
+    [(task, metrics)] = json.loads(METRICS.read_text()).items()
+    assert task == "1-1"
     assert sorted(metrics) == [
         "bc",
-        "bc-seed1",
-        "bc-seed1_minus_bc",
-        "bc-seed1_minus_scratch-seed1",
+        "bc-ppo-1",
+        "bc-ppo-1_minus_bc",
+        "bc-ppo-1_minus_ppo-1",
         "bc_minus_random",
+        "ppo-1",
+        "ppo-1_minus_bc",
         "random",
-        "scratch-seed1",
-        "scratch-seed1_minus_bc",
     ]
-    assert metrics["bc"]["clear_rate"] == 0.25
-    assert metrics["bc"]["x_pos_max_mean"] == (3161 + 1120 + 1110 + 300) / 4
-    assert metrics["bc-seed1_minus_bc"]["clear_rate"] == 0.75
+    assert metrics["bc"]["success_rate"] == 0.25
+    assert metrics["bc"]["progress_mean"] == (3161 + 1120 + 1110 + 300) / 4
+    assert metrics["bc-ppo-1_minus_bc"]["success_rate"] == 0.75
     # (3161 - 300) / 4: only one episode differs.
-    assert metrics["bc_minus_random"]["x_pos_max_mean"] == 715.25
-    agents = pd.read_csv(OUTPUTS[1])
-    assert agents["agent"].tolist() == ["random", "bc", "bc-seed1", "scratch-seed1"]
+    assert metrics["bc_minus_random"]["progress_mean"] == 715.25
+    agents = pd.read_csv(PLOTS / "agents.csv")
+    assert agents["agent"].tolist() == agents["name"].tolist() == AGENTS
+    assert set(agents["noise"]) == {"default"}
 
 
-@pytest.mark.usefixtures("four_agents")
-def test_the_report_tells_rates_noise_and_places_of_death() -> None:
-    compare.main()
-    report = OUTPUTS[-1].read_text()
-    assert "# Agents on level 1-1" in report
-    assert "0 to 30 idle frames" in report
-    assert "0.25" in report
+@pytest.mark.usefixtures("compared")
+def test_every_agent_is_measured_under_every_noise() -> None:
+    rows = pd.read_csv(PLOTS / "noise.csv").set_index(["noise", "agent"])
+    assert rows.index.tolist() == [(n, a) for n in CONDITIONS for a in AGENTS]
+    assert set(rows["task"]) == {"1-1"}
+    rates = rows["success_rate"]
+    assert rates["default"].tolist() == [0, 0.25, 1, 0]
+    assert rates["none"].tolist() == [0.5] * 4
+
+
+@pytest.mark.usefixtures("compared")
+def test_the_report_tells_rates_noise_and_places_of_failures() -> None:
+    report = REPORT.read_text()
+    assert report.startswith("# Agents of mario: 1-1\n")
+    words = " ".join(report.split())
+    assert "Every agent plays the same 3 episodes of each task" in words
+    assert "0 to 30 idle frames" in words
+    assert "the previous action is held with probability 0.25." in words
+    assert "Under the noise default the env has emulator nes-py." in words
     # Wilson's intervals of 1 and of 4 in 4.
-    assert "| bc | 4 | 25% (5% to 70%) | 1,423 (" in report
-    assert "| bc-seed1 | 4 | 100% (51% to 100%) | 3,161 (3,161 to 3,161) |" in report
-    assert "| bc minus random | +25% (" in report
+    assert "| 1-1 | bc | 4 | 25% (5% to 70%) | 1,423 (" in report
+    assert (
+        "| 1-1 | bc-ppo-1 | 4 | 100% (51% to 100%) | 3,161 (3,161 to 3,161) |" in report
+    )
+    # Newcombe's interval of 1 in 4 minus 0 in 4, of Wilson's 5 % to 70 % and 0 % to
+    # 49 %: 0.25 - sqrt(0.204**2 + 0.490**2) to 0.25 + 0.449.
+    assert "| 1-1 | bc minus random | +25% (-28% to +70%) | +715 (" in report
     # 1110 and 1120 lie in the stretch of 64 pixels from 1088, 300 in the one from 256.
-    ends = "| random | 0 | 4 | 0 | 0 | 0 | 0 | pit at 256 to 319 (2), "
+    ends = "| 1-1 | random | 0 | 4 | 0 | 0 | 0 | 0 | pit at 256 to 319 (2), "
     assert ends + "pit at 1,088 to 1,151 (2) |" in report
-    assert "| bc-seed1 | 4 | 0 | 0 | 0 | 0 | 0 | none |" in report
+    assert "| 1-1 | bc-ppo-1 | 4 | 0 | 0 | 0 | 0 | 0 | none |" in report
+    # Wilson's interval of 2 in 4.
+    half = "50% (15% to 85%)"
+    assert f"| 1-1 | none | 0 to 0 | 0.25 | 4 | {' | '.join([half] * 4)} |" in report
 
 
-@pytest.mark.usefixtures("four_agents")
-def test_the_report_links_only_files_that_exist() -> None:
+@pytest.mark.usefixtures("compared")
+def test_the_report_is_markdown_that_renders() -> None:
+    lines = REPORT.read_text().splitlines()
+    # All rows of a table have as many cells as its head.
+    for line, head in zip(lines[1:], lines, strict=False):
+        if line.startswith("|") and head.startswith("|"):
+            assert line.count("|") == head.count("|")
+    paragraphs = [line for line in lines if not line.startswith(("|", "!", "#"))]
+    assert max(map(len, paragraphs)) <= 88
+    assert not any(line.endswith(" ") for line in lines)
+
+
+@pytest.mark.usefixtures("two_tasks")
+def test_several_tasks_stand_side_by_side() -> None:
     compare.main()
-    links = [part.split(")")[0] for part in OUTPUTS[-1].read_text().split("](")[1:]]
-    assert len(links) == 4
+    metrics = json.loads(METRICS.read_text())
+    assert list(metrics) == ["1-1", "1-2"]
+    assert metrics["1-1"]["bc"]["success_rate"] == 0.25
+    assert metrics["1-2"]["bc"]["success_rate"] == 1
+    assert metrics["1-1"]["bc-ppo-1_minus_bc"]["success_rate"] == 0.75
+    assert metrics["1-2"]["bc-ppo-1_minus_bc"]["success_rate"] == 0
+    report = REPORT.read_text()
+    assert report.startswith("# Agents of mario: 1-1, 1-2\n")
+    assert "| 1-1 | bc | 4 | 25% (" in report
+    assert "| 1-2 | bc | 4 | 100% (" in report
+    # DVC's bars pile up what has one name.
+    names = pd.read_csv(PLOTS / "agents.csv")["name"]
+    assert names.tolist() == [f"{task} {a}" for task in ("1-1", "1-2") for a in AGENTS]
+    curves = pd.read_csv(PLOTS / "survival.csv")
+    assert curves.groupby(["task", "agent"]).ngroups == 8
+
+
+@pytest.mark.usefixtures("compared")
+def test_the_report_links_only_files_that_exist() -> None:
+    links = [part.split(")")[0] for part in REPORT.read_text().split("](")[1:]]
+    assert len(links) == 5
     assert all(Path(link).is_file() for link in links)
 
 
-@pytest.mark.usefixtures("four_agents")
+@pytest.mark.usefixtures("compared")
 def test_survival_falls_from_one_to_zero_for_every_agent() -> None:
-    compare.main()
-    curves = pd.read_csv("plots/compare/distance.csv")
-    assert list(curves) == ["agent", "x_pos", "share"]
+    curves = pd.read_csv(PLOTS / "survival.csv")
+    assert list(curves) == ["task", "agent", "progress", "share"]
     for _, curve in curves.groupby("agent"):
         share = curve["share"].tolist()
         assert (share[0], share[-1]) == (1, 0)
         assert share == sorted(share, reverse=True)
-    at_1120 = curves[curves["x_pos"] == 1120].set_index("agent")["share"]
-    assert at_1120.to_dict() == {
-        "random": 0.25,
-        "bc": 0.5,
-        "bc-seed1": 1,
-        "scratch-seed1": 0.5,
-    }
+    at_1120 = curves[curves["progress"] == 1120].set_index("agent")["share"]
+    assert at_1120.to_dict() == {"random": 0.25, "bc": 0.5, "bc-ppo-1": 1, "ppo-1": 0.5}
 
 
-@pytest.mark.usefixtures("four_agents")
+@pytest.mark.usefixtures("compared")
 def test_equal_tables_give_equal_bytes() -> None:
-    compare.main()
     first = [path.read_bytes() for path in OUTPUTS]
     compare.main()
     assert [path.read_bytes() for path in OUTPUTS] == first
 
 
+def test_what_is_said_of_an_agent_does_not_depend_on_the_others(
+    small_workspace: Params, compared: None
+) -> None:
+    four = json.loads(METRICS.read_text())["1-1"]
+    document = small_workspace.model_dump(mode="json")
+    document["run"]["recipes"] = ["ppo"]
+    document["record_video"]["agents"] = ["ppo-1"]
+    Path("params.yaml").write_text(json.dumps(document))
+    compare.main()
+    three = json.loads(METRICS.read_text())["1-1"]
+    assert three.items() < four.items()
+    assert sorted(three) == [
+        "bc",
+        "bc_minus_random",
+        "ppo-1",
+        "ppo-1_minus_bc",
+        "random",
+    ]
+
+
 @pytest.mark.usefixtures("four_agents")
-def test_a_missing_table_is_named_and_nothing_is_written() -> None:
-    Path("data/episodes/scratch-seed1.csv").unlink()
-    with pytest.raises(
-        InputError, match=r"episodes/scratch-seed1\.csv: .*No such file"
-    ):
+@pytest.mark.parametrize("noise", CONDITIONS)
+def test_a_missing_table_is_named_and_nothing_is_written(noise: str) -> None:
+    Path(f"data/episodes/mario/1-1/ppo-1/{noise}.csv").unlink()
+    with pytest.raises(InputError, match=rf"ppo-1/{noise}\.csv: .*No such file"):
         compare.main()
     assert not any(path.exists() for path in OUTPUTS)
 
 
-def test_each_step_of_the_pipeline_is_held_against_the_one_before() -> None:
-    assert compare.pairs(RunsParams(init=("bc", "scratch"), seed=(1, 2))) == [
+@pytest.mark.usefixtures("four_agents")
+def test_agents_that_played_other_episodes_are_told() -> None:
+    write_episodes("ppo-1", 1, [300, 300])
+    with pytest.raises(InputError, match="episodes of ppo-1 and random differ in"):
+        compare.main()
+    assert not any(path.exists() for path in OUTPUTS)
+
+
+@pytest.mark.usefixtures("four_agents")
+def test_a_table_in_the_place_of_another_agents_is_refused() -> None:
+    folder = Path("data/episodes/mario/1-1")
+    (folder / "ppo-1/default.csv").write_bytes(
+        (folder / "bc-ppo-1/default.csv").read_bytes()
+    )
+    with pytest.raises(InputError, match="agent cannot be 'bc-ppo-1' in an episode of"):
+        compare.main()
+
+
+def params_of(document: dict[str, Any], recipes: list[str], seeds: list[int]) -> Params:
+    document["run"] |= {"recipes": recipes, "seeds": seeds}
+    document["record_video"]["agents"] = ["random"]
+    return parse_params(document, "params.yaml")
+
+
+def test_each_step_of_the_pipeline_is_held_against_the_one_before(
+    document: dict[str, Any],
+) -> None:
+    assert compare.pairs(params_of(document, ["bc-ppo", "ppo"], [1, 2])) == [
         ("bc", "random"),
-        ("bc-seed1", "bc"),
-        ("bc-seed2", "bc"),
-        ("scratch-seed1", "bc"),
-        ("scratch-seed2", "bc"),
-        ("bc-seed1", "scratch-seed1"),
-        ("bc-seed2", "scratch-seed2"),
+        ("bc-ppo-1", "bc"),
+        ("bc-ppo-2", "bc"),
+        ("ppo-1", "bc"),
+        ("ppo-2", "bc"),
+        ("bc-ppo-1", "ppo-1"),
+        ("bc-ppo-2", "ppo-2"),
     ]
-    assert compare.pairs(RunsParams(init=("bc",), seed=(3,))) == [
+    assert compare.pairs(params_of(document, ["bc-ppo"], [3])) == [
         ("bc", "random"),
-        ("bc-seed3", "bc"),
+        ("bc-ppo-3", "bc"),
+    ]
+
+
+def test_every_two_recipes_are_held_against_each_other(
+    document: dict[str, Any],
+) -> None:
+    document["recipes"]["other"] = document["recipes"]["ppo"]
+    three = params_of(document, ["other", "bc-ppo", "ppo"], [1])
+    assert compare.pairs(three)[-3:] == [
+        ("other-1", "bc-ppo-1"),
+        ("other-1", "ppo-1"),
+        ("bc-ppo-1", "ppo-1"),
     ]
 
 
 @pytest.mark.usefixtures("four_agents")
 def test_a_damaged_curve_is_named() -> None:
-    path = Path("plots/train_rl/bc-seed1.csv")
+    path = Path("plots/train_rl/mario/1-1/bc-ppo-1.csv")
     path.write_text("agent_steps\n1\n")
-    with pytest.raises(InputError, match=r"bc-seed1\.csv: is not a learning curve"):
+    with pytest.raises(InputError, match=r"bc-ppo-1\.csv: is not a learning curve"):
         compare.main()
     path.unlink()
-    with pytest.raises(InputError, match=r"bc-seed1\.csv: is not a learning curve"):
+    with pytest.raises(InputError, match=r"bc-ppo-1\.csv: is not a learning curve"):
         compare.main()
+    assert not any(path.exists() for path in OUTPUTS)
+
+
+def test_agents_of_another_world_are_compared_in_its_words(
+    small_workspace: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["compare.py"])
+    document = small_workspace.model_dump(mode="json")
+    document["env"] = "cartpole"
+    document["run"] |= {"tasks": ["default"], "recipes": ["ppo"]}
+    document["record_video"]["agents"] = ["random"]
+    Path("params.yaml").write_text(json.dumps(document))
+    write_curve("ppo-1", "default", "cartpole")
+    for agent, stood in (
+        ("random", [20, 30, 40]),
+        ("bc", [200, 70, 500]),
+        ("ppo-1", [500] * 3),
+    ):
+        for noise in CONDITIONS:
+            write_episodes(
+                agent,
+                0,
+                stood,
+                "default",
+                noise,
+                "cartpole",
+                success=lambda seed, stood=stood: stood[seed] == 500,
+                cause=lambda seed, stood=stood: (
+                    "balanced" if stood[seed] == 500 else "fell"
+                ),
+                place=lambda _: None,
+            )
+    compare.main()
+    metrics = json.loads(Path("metrics/compare/cartpole.json").read_text())
+    assert metrics["default"]["bc"]["progress_mean"] == pytest.approx(770 / 3, abs=1e-4)
+    assert metrics["default"]["bc"]["ended_by_fell"] == 2
+    report = REPORT.read_text()
+    assert "# Agents of cartpole: default\n" in report
+    assert "| mean time balanced (agent steps) | median |" in report
+    assert "| task | agent | balanced | fell | left | stuck | time limit |" in report
+    # Poles have no place, so the time counts: 20, 30 and 40, then 70 and 200.
+    assert "| default | random | 0 | 3 | 0 | 0 | 0 | fell at 0 to 63 (3) |" in report
+    assert "| fell at 64 to 127 (1), fell at 192 to 255 (1) |" in report
+    # It has no reference, and the report speaks of none.
+    assert "Under the noise" not in report

@@ -1,8 +1,9 @@
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import batched
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
@@ -12,20 +13,14 @@ import pytest
 from stages import record_video
 from warpzone.core.errors import InputError
 from warpzone.core.files import write_csv, write_lines
-from warpzone.core.params import Params
-from warpzone.episodes.agent import RandomAgent
-from warpzone.episodes.evaluation import play_episodes
+from warpzone.core.params import Params, parse_params
+from warpzone.envs.registry import make_env
+from warpzone.episodes.agent import Observations, RandomAgent
+from warpzone.episodes.play import play_episodes
 from warpzone.episodes.recording import read_recordings
 from warpzone.report.video import write_gif, write_mp4
 
 HEIGHT, WIDTH = 48, 64
-
-TABLE = Path("data/episodes/bc-seed1.csv")
-RECORDINGS = Path("data/episodes/bc-seed1.jsonl")
-BEST = Path("data/videos/bc-seed1-best.mp4")
-MEDIAN = Path("data/videos/bc-seed1-median.mp4")
-GIF = Path("plots/record_video/bc-seed1.gif")
-METRICS = Path("metrics/record_video.json")
 
 
 def moving_square(frames: int) -> Iterator[np.ndarray]:
@@ -142,35 +137,98 @@ def test_no_frames_and_frames_of_two_sizes_are_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+class Balance:
+    """Pushes a cart to where its pole falls: the pole's angle and speed decide."""
+
+    keys = ("state",)
+
+    def act(
+        self, observations: Observations, rngs: Sequence[np.random.Generator]
+    ) -> np.ndarray:
+        _, _, angle, turn = observations["state"].T
+        return (angle + 0.5 * turn > 0).astype(np.int64)
+
+
+type Change = Callable[[dict[str, Any]], object]
+
+
+class Filmed:
+    """Where an agent's evaluated episodes and its films lie."""
+
+    def __init__(self, env: str, task: str, agent: str) -> None:
+        self.env, self.task, self.agent = env, task, agent
+        self.table = Path("data/episodes", env, task, agent, "default.csv")
+        self.recordings = self.table.with_suffix(".jsonl")
+        self.films = Path("data/videos", env, task, agent)
+        self.gif = Path("plots/record_video", env, task, f"{agent}.gif")
+        self.metrics = Path("metrics/record_video", env, task, f"{agent}.json")
+
+    def evaluate(
+        self, params: Params, agent: Any, seeds: Sequence[int]
+    ) -> pd.DataFrame:
+        """Play episodes and write what the evaluation would."""
+        table, recordings = play_episodes(
+            agent,
+            lambda level: make_env(
+                self.env, params.world.kwargs, level, params.noise, ("state",)
+            ),
+            params.levels(self.task),
+            seeds,
+            n_envs=3,
+        )
+        for place, (column, value) in enumerate(
+            (("agent", self.agent), ("task", self.task), ("noise", "default"))
+        ):
+            table.insert(place, column, value)
+        write_csv(self.table, table)
+        write_lines(self.recordings, [recording.to_json() for recording in recordings])
+        return table
+
+    def record(self) -> dict[str, Any]:
+        """Run the stage and return its metrics."""
+        record_video.main()
+        return json.loads(self.metrics.read_text())
+
+
 @pytest.fixture
-def evaluated(small_workspace: Params, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
-    """Three short episodes of random play, under the name of a trained agent."""
-    monkeypatch.setattr(sys, "argv", ["record_video.py"])
-    table, recordings = play_episodes(
-        RandomAgent(7), small_workspace.game, small_workspace.noise, [1, 2, 3], envs=3
-    )
-    table.insert(0, "agent", "bc-seed1")
-    write_csv(TABLE, table)
-    write_lines(RECORDINGS, [recording.to_json() for recording in recordings])
-    return table
+def filmed(
+    small_workspace: Params, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[Params, Filmed]]:
+    """Make params.yaml play a world, and the stage film an agent of it."""
+
+    def filmed(env: str, task: str, agent: str, **video: Any) -> tuple[Params, Filmed]:
+        document = small_workspace.model_dump(mode="json")
+        document |= {"env": env, "record_video": document["record_video"] | video}
+        document["run"]["tasks"] = [task]
+        document["envs"]["cartpole"]["kwargs"]["time_limit"] = 40
+        params = parse_params(document, "params.yaml")
+        Path("params.yaml").write_text(params.model_dump_json())
+        arguments = ["record_video.py", "--task", task, "--agent", agent]
+        monkeypatch.setattr(sys, "argv", arguments)
+        return params, Filmed(env, task, agent)
+
+    return filmed
 
 
 def test_the_films_show_the_evaluated_episodes_frame_by_frame(
-    evaluated: pd.DataFrame,
+    filmed: Callable[..., tuple[Params, Filmed]],
 ) -> None:
-    record_video.main()
-    metrics = json.loads(METRICS.read_text())
-    assert metrics["best_x_pos_max"] == max(evaluated["x_pos_max"])
-    assert metrics["median_x_pos_max"] == sorted(evaluated["x_pos_max"])[1]
-    lengths = dict(zip(evaluated["seed"], evaluated["emulator_frames"], strict=True))
-    recordings = {log.seed: log for log in read_recordings(RECORDINGS)}
-    for kind, path in (("best", BEST), ("median", MEDIAN)):
+    """Three short episodes of random play, under the name of a trained agent."""
+    params, where = filmed("mario", "1-1", "bc-ppo-1", episodes=["median", "best"])
+    table = where.evaluate(params, RandomAgent(7), [1, 2, 3])
+    metrics = where.record()
+    assert metrics["best_progress"] == max(table["progress"])
+    assert metrics["median_progress"] == sorted(table["progress"])[1]
+    lengths = dict(zip(table["seed"], table["emulator_frames"], strict=True))
+    recordings = {log.seed: log for log in read_recordings(where.recordings)}
+    for kind in ("best", "median"):
         seed = metrics[f"{kind}_seed"]
-        meta, frames = decode(path)
+        meta, frames = decode(where.films / f"{kind}.mp4")
         assert (meta["codec"], meta["fps"]) == ("h264", 60)
         assert len(frames) == lengths[seed] == metrics[f"{kind}_frames"]
         assert meta["duration"] == pytest.approx(len(frames) / 60, abs=0.01)
-        screens = np.stack(list(record_video.film(recordings[seed], "bc-seed1")))
+        played = record_video.film(recordings[seed], params, where.table)
+        screens = np.stack(list(played))
         assert frames.shape == (len(screens), 480, 512, 3)
         # Mario moves in most frames; in some the screen really stands still.
         changes = np.any(screens[1:] != screens[:-1], axis=(1, 2, 3))
@@ -180,59 +238,172 @@ def test_the_films_show_the_evaluated_episodes_frame_by_frame(
         assert np.any(frames[1:] != frames[:-1], axis=(1, 2, 3))[changes].all()
 
 
-def test_the_gif_shows_the_end_of_the_best_episode(
-    evaluated: pd.DataFrame, small_workspace: Params
+@pytest.mark.parametrize("agent", ["random", "bc", "ppo-1"])
+def test_any_evaluated_agent_can_be_filmed(
+    filmed: Callable[..., tuple[Params, Filmed]], agent: str
 ) -> None:
-    params = small_workspace.record_video.model_copy(
-        update={"gif_seconds": 1.0, "gif_fps": 15, "gif_width": 256}
+    params, where = filmed("cartpole", "default", agent, episodes=["worst"])
+    table = where.evaluate(params, RandomAgent(2), [1, 2, 3])
+    metrics = where.record()
+    assert metrics["worst_progress"] == min(table["progress"])
+    assert [path.name for path in where.films.iterdir()] == ["worst.mp4"]
+    assert where.gif.is_file()
+
+
+def test_a_film_of_another_world_shows_its_pole_at_its_own_rate(
+    filmed: Callable[..., tuple[Params, Filmed]],
+) -> None:
+    params, where = filmed("cartpole", "default", "bc", episodes=["0"])
+    table = where.evaluate(params, Balance(), [1])
+    assert table["cause"].tolist() == ["balanced"]
+    metrics = where.record()
+    assert metrics == {
+        "0_seed": 1,
+        "0_progress": 40,
+        "0_cause": "balanced",
+        "0_frames": table["emulator_frames"][0],
+    }
+    meta, frames = decode(where.films / "0.mp4")
+    # Gymnasium's CartPole plays 50 steps a second.
+    assert meta["fps"] == 50
+    assert frames.shape == (metrics["0_frames"], 800, 1200, 3)
+    # A black cart at the middle of a track at three quarters of the height, a brown
+    # pole that stands on it, and white.
+    first = frames[0].astype(int).sum(axis=-1)
+    assert first[600, 560] < 60
+    assert first[600, 100] < 200
+    assert first[450, 600] == pytest.approx(202 + 152 + 101, abs=40)
+    assert first[500, 100] > 700
+
+
+@pytest.mark.parametrize(
+    ("episodes", "names"),
+    [
+        (["median", "best", "worst", "2"], {"median", "best", "worst", "2"}),
+        (["1"], {"1"}),
+    ],
+)
+def test_each_wanted_episode_is_a_film(
+    filmed: Callable[..., tuple[Params, Filmed]], episodes: list[str], names: set[str]
+) -> None:
+    params, where = filmed("cartpole", "default", "random", episodes=episodes)
+    table = where.evaluate(params, RandomAgent(2), [5, 6, 7])
+    metrics = where.record()
+    assert {path.stem for path in where.films.iterdir()} == names
+    for name in names & {"0", "1", "2"}:
+        assert metrics[f"{name}_seed"] == 5 + int(name)
+    for name in names:
+        row = table[table["seed"] == metrics[f"{name}_seed"]].iloc[0]
+        assert metrics[f"{name}_frames"] == row["emulator_frames"]
+        assert metrics[f"{name}_cause"] == row["cause"]
+        assert metrics[f"{name}_progress"] == row["progress"]
+
+
+def test_an_episode_that_there_is_not_is_told_with_their_number(
+    filmed: Callable[..., tuple[Params, Filmed]],
+) -> None:
+    params, where = filmed("cartpole", "default", "random", episodes=["3"])
+    where.evaluate(params, RandomAgent(2), [5, 6, 7])
+    with pytest.raises(InputError, match="has 3, but there are 3, from 0"):
+        record_video.main()
+
+
+def test_an_agent_that_was_not_evaluated_is_told(
+    filmed: Callable[..., tuple[Params, Filmed]],
+) -> None:
+    filmed("cartpole", "default", "ppo-7")
+    with pytest.raises(InputError, match=r"ppo-7/default\.csv: .*No such file"):
+        record_video.main()
+
+
+def test_the_gif_shows_the_end_of_the_last_wanted_episode(
+    filmed: Callable[..., tuple[Params, Filmed]],
+) -> None:
+    params, where = filmed(
+        "mario",
+        "1-1",
+        "random",
+        episodes=["median", "best"],
+        gif_seconds=1.0,
+        gif_fps=15,
+        gif_width=256,
     )
-    changed = small_workspace.model_copy(update={"record_video": params})
-    Path("params.yaml").write_text(changed.model_dump_json())
-    record_video.main()
-    _, pictures = decode(GIF)
+    where.evaluate(params, RandomAgent(7), [1, 2, 3])
+    seed = where.record()["best_seed"]
+    _, pictures = decode(where.gif)
     assert pictures.shape == (15, 240, 256, 3)
-    seed = json.loads(METRICS.read_text())["best_seed"]
-    [best] = [log for log in read_recordings(RECORDINGS) if log.seed == seed]
-    screens = list(record_video.film(best, "bc-seed1"))[-60:]
+    [best] = [log for log in read_recordings(where.recordings) if log.seed == seed]
+    screens = list(record_video.film(best, params, where.table))[-60:]
     # A picture stands for four frames, and shows one of them as it is.
     for picture, four in zip(pictures, batched(screens, 4, strict=True), strict=True):
         assert any(np.array_equal(picture, screen) for screen in four)
 
 
-def test_a_recording_of_another_play_is_refused_and_not_filmed(
-    evaluated: pd.DataFrame,
+def test_equal_episodes_give_equal_films(
+    filmed: Callable[..., tuple[Params, Filmed]],
 ) -> None:
-    lines = [json.loads(line) for line in RECORDINGS.read_text().splitlines()]
+    params, where = filmed("cartpole", "default", "random", episodes=["0"])
+    where.evaluate(params, RandomAgent(2), [5])
+    contents = []
+    for _ in range(2):
+        where.record()
+        paths = (where.films / "0.mp4", where.gif, where.metrics)
+        contents.append([path.read_bytes() for path in paths])
+    assert contents[0] == contents[1]
+
+
+def test_a_recording_of_another_play_is_refused_and_not_filmed(
+    filmed: Callable[..., tuple[Params, Filmed]],
+) -> None:
+    params, where = filmed("cartpole", "default", "bc")
+    where.evaluate(params, RandomAgent(2), [1, 2, 3])
+    lines = [json.loads(line) for line in where.recordings.read_text().splitlines()]
     for line in lines:
-        line["ram_sha256"] = "0" * 64
-    write_lines(RECORDINGS, map(json.dumps, lines))
-    with pytest.raises(InputError, match=r"bc-seed1\.jsonl, seed \d: .* another state"):
+        line["state_sha256"] = "0" * 64
+    write_lines(where.recordings, map(json.dumps, lines))
+    with pytest.raises(
+        InputError, match=r"bc/default\.jsonl, seed \d: .* another state"
+    ):
         record_video.main()
-    assert not list(MEDIAN.parent.iterdir())
+    assert not list(where.films.iterdir())
 
 
 def test_a_table_and_recordings_of_different_episodes_are_refused(
-    evaluated: pd.DataFrame,
+    filmed: Callable[..., tuple[Params, Filmed]],
 ) -> None:
-    lines = RECORDINGS.read_text().splitlines()
-    write_lines(RECORDINGS, lines[1:])
+    params, where = filmed("cartpole", "default", "bc")
+    where.evaluate(params, RandomAgent(2), [1, 2, 3])
+    lines = where.recordings.read_text().splitlines()
+    write_lines(where.recordings, lines[1:])
     with pytest.raises(InputError, match=r"3 episodes from seed 1, .* 2 from seed 2"):
         record_video.main()
 
 
-def chosen(rows: list[tuple[bool, int, int]]) -> tuple[int, int]:
-    columns = ["cleared", "x_pos_max", "agent_steps"]
+def chosen(kind: str, rows: list[tuple[bool, int, int]]) -> int:
+    columns = ["success", "progress", "agent_steps"]
     table = pd.DataFrame(rows, columns=columns).assign(seed=range(len(rows)))
-    return record_video.median_episode(table), record_video.best_episode(table)
+    return record_video.choose(table, kind)
 
 
 def test_the_median_is_the_middle_one_and_the_lower_of_two() -> None:
     deaths = [(False, 900, 50), (False, 100, 50), (False, 500, 50), (False, 300, 50)]
-    assert chosen(deaths)[0] == 3
-    assert chosen(deaths[:3])[0] == 2
+    assert chosen("median", deaths) == 3
+    assert chosen("median", deaths[:3]) == 2
 
 
-def test_the_best_is_the_fastest_clear_or_else_the_furthest_death() -> None:
+def test_the_best_is_the_fastest_success_or_else_the_furthest_failure() -> None:
     deaths = [(False, 900, 70), (False, 950, 90), (False, 950, 80), (False, 950, 80)]
-    assert chosen(deaths)[1] == 2
-    assert chosen([*deaths, (True, 940, 95), (True, 930, 85)])[1] == 5
+    assert chosen("best", deaths) == 2
+    assert chosen("best", [*deaths, (True, 940, 95), (True, 930, 85)]) == 5
+
+
+def test_the_worst_gets_least_far_and_among_successes_is_the_slowest() -> None:
+    successes = [(True, 940, 95), (True, 930, 85)]
+    assert chosen("worst", [*successes, (False, 960, 70), (False, 955, 90)]) == 3
+    assert chosen("worst", successes) == 0
+    # Ties go to fewer agent steps, then to the smaller seed.
+    assert chosen("worst", [(False, 9, 80), (False, 9, 70), (False, 9, 70)]) == 1
+
+
+def test_a_number_names_an_episode() -> None:
+    assert chosen("1", [(False, 900, 70), (False, 950, 90)]) == 1

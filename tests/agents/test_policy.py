@@ -1,51 +1,69 @@
-import hashlib
-import json
+"""Networks, and agents that play by them."""
 
+from contextlib import closing
+
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from warpzone.agents import policy as policies
+from warpzone.agents.networks import FEATURES, PixelNetwork, StateNetwork
 from warpzone.agents.policy import (
     PolicyAgent,
     action_logits,
     build_policy,
-    describe_origin,
+    copy_critic,
     find_device,
-    load_policy,
+    log_probs_of,
     make_deterministic,
-    save_policy,
+    set_weights,
+    stands_still,
+    to_tensor,
+    weights_of,
 )
 from warpzone.core.errors import InputError
-from warpzone.envs.mario.observation import ObsType
+from warpzone.envs.cartpole import CartPoleEnv
 from warpzone.episodes.agent import RandomAgent
 
+ACTIONS = 7
 
-@pytest.fixture(scope="module")
-def game(game):
-    """Small pictures, for speed."""
-    return game.model_copy(update={"height": 36, "width": 36})
+
+def spaces_of(height=36, width=36, frame_stack=4):
+    return gym.spaces.Dict(
+        {
+            "pixels": gym.spaces.Box(0, 255, (frame_stack, height, width), np.uint8),
+            "state": gym.spaces.Box(0, 255, (2048,), np.uint8),
+        }
+    )
+
+
+def new_policy(key="pixels", seed=3, **shape):
+    make_deterministic(seed)
+    return build_policy("mario", spaces_of(**shape), ACTIONS, key)
 
 
 @pytest.fixture
-def policy(game):
-    make_deterministic(seed=3)
-    return build_policy(game)
+def policy():
+    return new_policy()
 
 
-@pytest.fixture
-def folder(policy, game, tmp_path):
-    save_policy(policy, tmp_path / "model", game, {"stage": "test"})
-    return tmp_path / "model"
-
-
-def pictures(rows, game):
-    shape = (rows, game.frame_stack, game.height, game.width)
+def frames(rows, height=36, width=36, frame_stack=4):
+    shape = (rows, frame_stack, height, width)
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def states(rows):
+    return np.random.default_rng(0).integers(0, 256, (rows, 2048), np.uint8)
 
 
 def generators(rows):
     return [np.random.default_rng(row) for row in range(rows)]
+
+
+def agent_of(policy, temperature, idle_temperature=None):
+    return PolicyAgent(policy, "pixels", temperature, idle_temperature)
 
 
 def fix_probabilities(policy, probabilities):
@@ -55,256 +73,218 @@ def fix_probabilities(policy, probabilities):
         policy.action_net.bias.copy_(torch.tensor(probabilities).log())
 
 
-def content(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+@pytest.mark.parametrize("key", ["pixels", "state"])
+def test_equal_seeds_build_equal_policies(key):
+    first, second, other = (weights_of(new_policy(key, seed)) for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
-def rewrite_weights(folder, change):
-    """Change the tensors and keep the checksum right, as another program might."""
-    path = folder / "policy.safetensors"
-    tensors = load_file(path)
-    change(tensors)
-    save_file(tensors, path)
-    spec = json.loads((folder / "policy.json").read_text())
-    spec["weights_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    (folder / "policy.json").write_text(json.dumps(spec))
-
-
-def test_equal_seeds_build_equal_policies(game, tmp_path):
-    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        make_deterministic(seed)
-        save_policy(build_policy(game), tmp_path / name, game, {})
-    assert content(tmp_path / "a") == content(tmp_path / "b")
-    assert content(tmp_path / "a") != content(tmp_path / "c")
-
-
-@pytest.mark.parametrize("height", [37, 38, 39, 60, 240])
-def test_a_policy_reads_pictures_of_any_size(game, height):
-    game = game.model_copy(update={"height": height, "width": 84, "frame_stack": 3})
-    logits = action_logits(build_policy(game), pictures(2, game))
-    assert logits.shape == (2, 7)
+@pytest.mark.parametrize("height", [36, 37, 38, 39, 60, 240])
+def test_a_policy_reads_frames_of_any_size(height):
+    shape = {"height": height, "width": 84, "frame_stack": 3}
+    logits = action_logits(new_policy(**shape), "pixels", frames(2, **shape))
+    assert logits.shape == (2, ACTIONS)
     assert np.isfinite(logits).all()
 
 
+def test_the_actor_reads_its_key_and_the_critic_the_state():
+    for key, network in (("pixels", PixelNetwork), ("state", StateNetwork)):
+        policy = new_policy(key)
+        assert type(policy.pi_features_extractor.network) is network
+        assert type(policy.vf_features_extractor.network) is StateNetwork
+        # They share nothing.
+        ours = set(map(id, policy.pi_features_extractor.parameters()))
+        theirs = set(map(id, policy.vf_features_extractor.parameters()))
+        assert not ours & theirs
+
+
+def test_what_the_actor_does_not_see_changes_nothing_for_it(policy):
+    seen = {"pixels": torch.from_numpy(frames(3))}
+    seen["state"] = torch.from_numpy(states(3))
+    # A new critic hardly tells states apart.
+    with torch.no_grad():
+        policy.value_net.weight.mul_(100)
+    for key, stay in (("pixels", (False, True)), ("state", (True, False))):
+        other = seen | {key: seen[key].flip(0)}
+        logits = [policy.get_distribution(o).distribution.logits for o in (seen, other)]
+        values = [policy.predict_values(one) for one in (seen, other)]
+        assert (torch.equal(*logits), torch.equal(*values)) == stay
+
+
+def test_states_are_read_as_the_world_describes_them():
+    with closing(CartPoleEnv()) as env:
+        space = env.observation_space
+    assert isinstance(space, gym.spaces.Box)
+    network = StateNetwork(space, "cartpole")
+    rows = np.array([[2.4, 2.0, 0.2095, 2.0], [0, 0, 0, -4.0]], np.float32)
+    expected = network.layers(torch.tensor([[1.0, 1, 1, 1], [0, 0, 0, -2]]))
+    found = network(torch.from_numpy(rows))
+    assert found.shape == (2, FEATURES)
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
 def test_a_new_policy_has_channels_last_weights(policy):
-    first = policy.features_extractor.layers[0].weight
+    first = policy.pi_features_extractor.network.layers[0].weight
     assert first.is_contiguous(memory_format=torch.channels_last)
     assert not first.is_contiguous()
 
 
-def test_a_loaded_policy_is_the_saved_one_to_the_bit(policy, folder, game, tmp_path):
-    loaded = load_policy(folder, game)
-    seen = pictures(3, game)
-    assert np.array_equal(action_logits(loaded, seen), action_logits(policy, seen))
-    assert not loaded.training
-    save_policy(loaded, tmp_path / "again", game, {"stage": "test"})
-    assert content(tmp_path / "again") == content(folder)
+def test_each_weight_is_named_once_and_can_be_set(policy):
+    weights = weights_of(policy)
+    assert list(weights) == sorted(weights)
+    pointers = [weight.data_ptr() for weight in weights.values()]
+    assert len(set(pointers)) == len(pointers)
+    other = new_policy(seed=4)
+    set_weights(other, weights)
+    seen = frames(3)
+    ours, theirs = (action_logits(one, "pixels", seen) for one in (policy, other))
+    assert np.array_equal(ours, theirs)
 
 
-def test_saving_again_leaves_other_files_alone(policy, folder, game):
-    save_policy(policy, folder / "final", game, {})
-    save_policy(policy, folder, game, {})
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "final",
-        "policy.json",
-        "policy.safetensors",
-    ]
+def test_a_critic_is_handed_on_and_the_actor_stays(policy):
+    teacher = new_policy("state", seed=4)
+    before = action_logits(policy, "pixels", frames(3))
+    seen = {"state": torch.from_numpy(states(3)), "pixels": torch.from_numpy(frames(3))}
+    with torch.no_grad():
+        teacher.value_net.bias.fill_(2.0)
+        assert not torch.equal(
+            policy.predict_values(seen), teacher.predict_values(seen)
+        )
+        copy_critic(policy, teacher)
+        assert torch.equal(policy.predict_values(seen), teacher.predict_values(seen))
+    assert np.array_equal(action_logits(policy, "pixels", frames(3)), before)
 
 
-def test_a_policy_may_play_another_level_for_another_reward(folder, game):
-    reward = game.reward.model_copy(update={"death": -9.0})
-    load_policy(folder, game.model_copy(update={"level": "1-2", "reward": reward}))
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("height", 96),
-        ("width", 96),
-        ("frame_stack", 3),
-        ("crop_hud", False),
-        ("action_set", "complex"),
-        ("frame_skip", 5),
-    ],
-)
-def test_a_policy_for_another_interface_is_refused(folder, game, name, value):
-    message = f"made for {name} {getattr(game, name)!r}, params.yaml has {value!r}"
-    with pytest.raises(InputError, match=message):
-        load_policy(folder, game.model_copy(update={name: value}))
-
-
-def test_a_missing_folder_is_named(game, tmp_path):
-    with pytest.raises(
-        InputError, match=r"nowhere/policy.json: cannot be read: No such"
-    ):
-        load_policy(tmp_path / "nowhere", game)
-
-
-def test_missing_weights_are_named(folder, game):
-    (folder / "policy.safetensors").unlink()
-    with pytest.raises(InputError, match=r"policy\.safetensors: cannot be read"):
-        load_policy(folder, game)
-
-
-def test_truncated_weights_are_refused(folder, game):
-    weights = folder / "policy.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1])
-    with pytest.raises(InputError, match="is damaged"):
-        load_policy(folder, game)
-
-
-def test_a_changed_byte_in_the_weights_is_refused(folder, game):
-    weights = bytearray((folder / "policy.safetensors").read_bytes())
-    weights[-1] ^= 1
-    (folder / "policy.safetensors").write_bytes(weights)
-    with pytest.raises(InputError, match="is damaged"):
-        load_policy(folder, game)
-
-
-def test_weights_that_are_not_safetensors_are_refused(folder, game):
-    garbage = b"not safetensors"
-    (folder / "policy.safetensors").write_bytes(garbage)
-    spec = json.loads((folder / "policy.json").read_text())
-    spec["weights_sha256"] = hashlib.sha256(garbage).hexdigest()
-    (folder / "policy.json").write_text(json.dumps(spec))
-    with pytest.raises(InputError, match="not in the safetensors format"):
-        load_policy(folder, game)
-
-
-def test_missing_and_unknown_tensors_are_both_named(folder, game):
-    def rename(tensors):
-        tensors["value.bias"] = tensors.pop("value_net.bias")
-
-    rewrite_weights(folder, rename)
-    message = r"lacks \['value_net.bias'\] and has unknown \['value.bias'\]"
-    with pytest.raises(InputError, match=message):
-        load_policy(folder, game)
-
-
-def test_a_tensor_of_another_shape_is_refused(folder, game):
-    rewrite_weights(folder, lambda t: t.update({"value_net.bias": torch.zeros(2)}))
-    message = r"value_net.bias is torch.float32 \(2,\), the network needs .* \(1,\)"
-    with pytest.raises(InputError, match=message):
-        load_policy(folder, game)
-
-
-def test_a_tensor_of_another_type_is_refused(folder, game):
-    double = torch.zeros(1, dtype=torch.float64)
-    rewrite_weights(folder, lambda t: t.update({"value_net.bias": double}))
-    with pytest.raises(InputError, match=r"value_net.bias is torch.float64"):
-        load_policy(folder, game)
-
-
-def test_a_description_that_is_not_json_is_refused(folder, game):
-    (folder / "policy.json").write_text("{")
-    with pytest.raises(InputError, match=r"policy\.json: the file: Invalid JSON"):
-        load_policy(folder, game)
-
-
-def test_a_description_without_its_game_is_refused(folder, game):
-    spec = json.loads((folder / "policy.json").read_text())
-    del spec["game"]
-    (folder / "policy.json").write_text(json.dumps(spec))
-    with pytest.raises(InputError, match=r"policy\.json: game: Field required"):
-        load_policy(folder, game)
-
-
-def test_another_architecture_is_refused_with_both(folder, game):
-    spec = json.loads((folder / "policy.json").read_text())
-    spec["architecture"]["features_dim"] = 512
-    (folder / "policy.json").write_text(json.dumps(spec))
-    with pytest.raises(InputError, match=r"'features_dim': 512.*'features_dim': 256"):
-        load_policy(folder, game)
-
-
-@pytest.mark.parametrize("obs_type", ["pictures", "ram"])
-def test_logits_do_not_depend_on_what_else_is_in_the_batch(game, obs_type: ObsType):
-    make_deterministic(seed=3)
-    policy = build_policy(game, obs_type)
+@pytest.mark.parametrize("key", ["pixels", "state"])
+def test_logits_do_not_depend_on_what_else_is_in_the_batch(key):
+    policy = new_policy(key)
     # Without padding, batches of 1, 2 and 3 are rounded differently.
     with torch.no_grad():
         policy.get_parameter("action_net.weight").mul_(100)
-    ram = np.random.default_rng(0).integers(0, 256, (20, 2048), np.uint8)
-    seen = {"pictures": pictures(20, game), "ram": ram}[obs_type]
-    together = action_logits(policy, seen)
+    seen = {"pixels": frames(20), "state": states(20)}[key]
+    together = action_logits(policy, key, seen)
     for row in range(20):
-        assert np.array_equal(action_logits(policy, seen[[row]])[0], together[row])
-    assert np.array_equal(action_logits(policy, seen[::-1]), together[::-1])
+        alone = action_logits(policy, key, seen[[row]])[0]
+        assert np.array_equal(alone, together[row])
+    assert np.array_equal(action_logits(policy, key, seen[::-1]), together[::-1])
 
 
-def test_a_policy_that_sees_ram_survives_its_folder(game, tmp_path):
-    make_deterministic(seed=3)
-    policy = build_policy(game, "ram")
-    save_policy(policy, tmp_path, game, {})
-    ram = np.random.default_rng(0).integers(0, 256, (5, 2048), np.uint8)
-    loaded = load_policy(tmp_path, game, "ram")
-    assert np.array_equal(action_logits(loaded, ram), action_logits(policy, ram))
-    values = [one.predict_values(torch.from_numpy(ram)) for one in (policy, loaded)]
-    assert torch.equal(*values)
-    # The game is the same, the network is not.
-    with pytest.raises(InputError, match=r"Surroundings.*this version builds"):
-        load_policy(tmp_path, game)
-
-
-def test_a_greedy_agent_takes_the_likeliest_action(policy, game):
+def test_a_greedy_agent_takes_the_likeliest_action(policy):
     fix_probabilities(policy, [0.1, 0.1, 0.1, 0.1, 0.1, 0.4, 0.1])
-    actions = PolicyAgent(policy, temperature=0).act(pictures(3, game), generators(3))
+    agent = agent_of(policy, temperature=0)
+    assert agent.keys == ("pixels",)
+    actions = agent.act({"pixels": frames(3)}, generators(3))
     assert actions.dtype == np.int64
     assert actions.tolist() == [5, 5, 5]
 
 
-def test_a_sampling_agent_draws_as_the_policy_says(policy, game):
+def test_a_sampling_agent_draws_as_the_policy_says(policy):
     probabilities = [0.5, 0.25, 0.125, 0.0625, 0.03125, 0.03125, 0.0]
     fix_probabilities(policy, probabilities)
     rows = 640
-    agent = PolicyAgent(policy, temperature=1)
-    seen = np.zeros((rows, *pictures(1, game).shape[1:]), np.uint8)
-    actions = agent.act(seen, generators(rows))
+    seen = np.zeros((rows, 4, 36, 36), np.uint8)
+    actions = agent_of(policy, 1).act({"pixels": seen}, generators(rows))
     shares = np.bincount(actions, minlength=7) / rows
     # Five standard errors of a share of one half.
     assert shares == pytest.approx(probabilities, abs=0.1)
     assert shares[6] == 0
 
 
-def test_a_low_temperature_makes_the_likely_likelier(policy, game):
+def test_a_low_temperature_makes_the_likely_likelier(policy):
     fix_probabilities(policy, [0.2, 0.1, 0.0, 0.0, 0.0, 0.0, 0.7])
-    rows = 640
-    seen = np.zeros((rows, *pictures(1, game).shape[1:]), np.uint8)
-    actions = PolicyAgent(policy, temperature=0.5).act(seen, generators(rows))
-    shares = np.bincount(actions, minlength=7) / rows
-    # Squares over their sum: 4, 1 and 49 of 54. Five standard errors at most.
-    assert shares[[0, 1, 6]] == pytest.approx([4 / 54, 1 / 54, 49 / 54], abs=0.06)
+    weights = agent_of(policy, 0.5).action_weights(frames(2))
+    # Squares, the likeliest one's being 1.
+    expected = [4 / 49, 1 / 49, 0, 0, 0, 0, 1]
+    assert weights.dtype == np.float64
+    assert weights == pytest.approx(np.array([expected, expected]), abs=1e-6)
 
 
-def test_an_agent_draws_where_the_picture_stands_still(policy, game):
+def test_an_agent_draws_where_the_screen_stands_still(policy):
     fix_probabilities(policy, [0.0, 0.5, 0.0, 0.0, 0.3, 0.2, 0.0])
     rows = 640
-    seen = np.zeros((rows, *pictures(1, game).shape[1:]), np.uint8)
+    seen = np.zeros((rows, 4, 36, 36), np.uint8)
     # Every other screen scrolls.
-    seen[1::2, -1] = pictures(1, game)[0, -1]
-    agent = PolicyAgent(policy, temperature=0, idle_temperature=1)
-    actions = agent.act(seen, generators(rows))
+    seen[1::2, -1] = frames(1)[0, -1]
+    agent = agent_of(policy, temperature=0, idle_temperature=1)
+    actions = agent.act({"pixels": seen}, generators(rows))
     assert set(actions[1::2]) == {1}
     shares = np.bincount(actions[::2], minlength=7) / (rows // 2)
     assert shares[[1, 4, 5]] == pytest.approx([0.5, 0.3, 0.2], abs=0.14)
-    unaware = PolicyAgent(policy, temperature=0).act(seen, generators(rows))
+    unaware = agent_of(policy, temperature=0).act({"pixels": seen}, generators(rows))
     assert set(unaware) == {1}
 
 
-def test_a_sampled_action_depends_on_its_own_generator_only(policy, game):
-    seen = pictures(4, game)
-    agent = PolicyAgent(policy, temperature=1)
-    actions = agent.act(seen, generators(4))
-    alone = [agent.act(seen[[i]], generators(4)[i : i + 1])[0] for i in range(4)]
+def test_a_screen_stands_still_where_less_than_a_twentieth_of_it_changes():
+    stacks = np.full((5, 3, 10, 10), 100, np.uint8)
+    # 4 and 5 of 100 pixels change by 17.
+    stacks[1, -1].flat[:4] = stacks[2, -1].flat[:5] = 117
+    # All of them by 16.
+    stacks[3, -1] = 84
+    # What is between the oldest and the newest frame does not count.
+    stacks[4, 1] = 255
+    assert stands_still(stacks).tolist() == [True, True, False, True, True]
+    # Darker counts like brighter: no number wraps around.
+    stacks[0, -1] = 0
+    assert not stands_still(stacks)[0]
+
+
+def test_of_a_single_frame_nobody_can_tell_whether_it_stands_still():
+    assert stands_still(frames(3, frame_stack=1)).tolist() == [False] * 3
+    policy = new_policy(frame_stack=1)
+    fix_probabilities(policy, [0.4, 0.6, 0.0, 0.0, 0.0, 0.0, 0.0])
+    agent = agent_of(policy, 0, idle_temperature=1)
+    seen = np.zeros((40, 1, 36, 36), np.uint8)
+    assert set(agent.act({"pixels": seen}, generators(40))) == {1}
+
+
+def test_an_agent_that_sees_states_is_never_idle():
+    policy = new_policy("state")
+    fix_probabilities(policy, [0.4, 0.6, 0.0, 0.0, 0.0, 0.0, 0.0])
+    agent = PolicyAgent(policy, "state", 0, idle_temperature=1)
+    seen = np.zeros((40, 2048), np.uint8)
+    assert set(agent.act({"state": seen}, generators(40))) == {1}
+
+
+def test_a_sampled_action_depends_on_its_own_generator_only(policy):
+    seen = frames(4)
+    agent = agent_of(policy, temperature=1)
+    actions = agent.act({"pixels": seen}, generators(4))
+    alone = [
+        agent.act({"pixels": seen[[i]]}, generators(4)[i : i + 1])[0] for i in range(4)
+    ]
     assert actions.tolist() == alone
     assert len(set(actions.tolist())) > 1
 
 
-def test_a_random_agent_presses_everything_equally_often(game):
-    actions = RandomAgent(7).act(np.zeros((1400, 1, 1, 1), np.uint8), generators(1400))
+def test_another_policy_plays_in_the_same_way(policy):
+    other = new_policy(seed=4)
+    agent = agent_of(policy, 0.25, 2.0).playing(other)
+    assert agent.policy is other
+    assert (agent.key, agent.temperature, agent.idle_temperature) == ("pixels", 0.25, 2)
+
+
+def test_a_random_agent_does_everything_equally_often():
+    seen = {"state": np.zeros((1400, 1), np.uint8)}
+    actions = RandomAgent(7).act(seen, generators(1400))
     assert actions.dtype == np.int64
     # Five standard deviations of a count around 200.
     assert np.bincount(actions, minlength=7) == pytest.approx([200] * 7, abs=66)
+
+
+def test_a_policy_on_a_gpu_mixes_no_devices(monkeypatch):
+    # Fake tensors know their device and refuse to meet those of another one. They
+    # cannot be laid out anew, and have no values to check.
+    monkeypatch.setattr(policies, "fast_on_cpu", lambda policy: policy)
+    monkeypatch.setattr(torch.distributions.Distribution, "_validate_args", False)
+    with FakeTensorMode():
+        gpu = torch.device("cuda")
+        with gpu:
+            policy = build_policy("mario", spaces_of(), ACTIONS, "pixels")
+        seen = to_tensor(np.ones((6, 4, 36, 36), np.uint8), gpu)
+        log_probs = log_probs_of(policy, "pixels", seen)
+        assert log_probs.device.type == "cuda"
+        assert log_probs.shape == (6, ACTIONS)
 
 
 def test_the_device_is_a_gpu_only_where_one_is_wanted_and_there(monkeypatch):
@@ -319,12 +299,3 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match=r"device = 'cuda'.*use cpu or auto"):
         find_device("cuda")
-
-
-def test_the_origin_names_the_values_and_the_versions(game):
-    origin = describe_origin("pretrain_bc", game.reward, seed=5)
-    assert origin["stage"] == "pretrain_bc"
-    assert origin["seed"] == 5
-    assert origin["params"]["death"] == game.reward.death
-    assert origin["versions"]["nes-py"] == "9.0.1"
-    assert len(origin["rom_sha256"]) == 64

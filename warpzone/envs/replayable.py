@@ -260,8 +260,8 @@ class ReplayableEnv(gym.Env):
             wanted: The code that was asked for.
             held: What the world reads, one code a frame.
         """
-        self.decisions.append(wanted)
         ground = self.ground
+        self.decisions.append(wanted)
         self.play_frames(held)
         reward = self._reward()
         self._episode_return += reward

@@ -93,6 +93,21 @@ def test_a_value_of_the_reference_is_checked_too(document: dict[str, Any]) -> No
         check(document, "mario")
 
 
+def test_a_level_that_there_is_not_is_refused_in_every_task(
+    document: dict[str, Any],
+) -> None:
+    document["envs"]["mario"]["tasks"] |= {"mine": ["1-2", "9-1", "1-5"]}
+    with pytest.raises(
+        InputError,
+        match=r"envs.mario.tasks.mine has unknown levels \['1-5', '9-1'\]: mario has "
+        r"1-1 to 8-4$",
+    ):
+        check(document, "mario")
+    document["envs"]["cartpole"]["tasks"] = {"mine": ["hard"]}
+    with pytest.raises(InputError, match=r"\['hard'\]: cartpole has default$"):
+        check(document, "cartpole")
+
+
 def test_an_agent_sees_the_state_where_there_are_no_pixels() -> None:
     assert agent_key("mario", "pixels") == "pixels"
     assert agent_key("mario", "state") == "state"

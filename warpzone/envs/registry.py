@@ -147,6 +147,16 @@ def check_env(name: str, params: EnvParams, noise: NoiseParams) -> None:
         raise InputError(f"params.yaml: {said}")
     if unknown := sorted(params.reference.keys() - known):
         raise InputError(f"params.yaml: envs.{name}.reference has unknown {unknown}")
+    levels = env_class(name).LEVELS
+    for task, wanted in params.tasks.items():
+        if unknown := sorted(set(wanted) - set(levels)):
+            there_are = (
+                levels[0] if len(levels) == 1 else f"{levels[0]} to {levels[-1]}"
+            )
+            raise InputError(
+                f"params.yaml: envs.{name}.tasks.{task} has unknown levels {unknown}: "
+                f"{name} has {there_are}"
+            )
     for kwargs in (params.kwargs, params.kwargs | params.reference):
         make_env(
             name, kwargs, next(iter(params.tasks.values()))[0], noise, "state"

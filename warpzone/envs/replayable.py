@@ -61,6 +61,8 @@ class ReplayableEnv(gym.Env):
 
     WORLD: ClassVar[str]
     """Its name in params.yaml."""
+    LEVELS: ClassVar[tuple[str, ...]]
+    """Where it can be played."""
     FRAMES_PER_SECOND: ClassVar[int]
     PROGRESS: ClassVar[str]
     """What progress counts, for labels, for example ``distance (pixels)``."""

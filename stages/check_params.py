@@ -45,8 +45,10 @@ def check_params() -> Params:
     find_device(params.device)
     for name, recipe in params.recipes.items():
         check_recipe(name, recipe)
-    levels = [level for task in params.run.tasks for level in params.levels(task)]
-    check_env(params.env, params.world, params.noise, levels)
+    # A world may allow only so many idle frames, and each evaluation has its noise.
+    noises = (params.noise, *params.evaluate.noises.values())
+    most = max(noises, key=lambda noise: noise.no_op_max)
+    check_env(params.env, params.world, most)
     return params
 
 

@@ -127,6 +127,8 @@ def test_a_pole_that_stands_for_the_time_limit_is_a_success() -> None:
     assert (terminated, truncated, info["cause"]) == (True, False, "balanced")
     assert info["is_success"]
     assert env.outcome == "success"
+    # Every step is progress.
+    assert env.idle_steps == 0
     assert info["progress"] == info["reward"] == 20
     assert all(not step[2] for step in steps[:-1])
 

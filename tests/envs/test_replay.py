@@ -132,7 +132,7 @@ def test_cartpole_replays_after_any_number_of_steps() -> None:
         for n in range(200)
     ]
     assert {log.start for log in logs} == {None, 0, 1}
-    assert any(log.restores for log in logs)
+    assert max(len(log.restores) for log in logs) > 1
     assert max(log.marks for log in logs) > 2
     # Some were taken as soon as an episode or a second try had begun.
     assert any(not log.actions for log in logs)

@@ -207,6 +207,22 @@ def test_time_limit_truncated_means_truncated_and_not_terminated(
     envs.close()
 
 
+def test_a_mario_who_is_stuck_is_terminated_and_one_out_of_time_truncated() -> None:
+    # SB3 adds the value of the last observation where an episode is truncated, and
+    # where it is terminated nothing more can be earned.
+    limits = ({"stuck_limit": 4, "time_limit": 90}, {"stuck_limit": 0, "time_limit": 4})
+    envs = ThreadedVecEnv([short_mario(obs_type="state", **one) for one in limits])
+    envs.seed(0)
+    envs.reset()
+    for _ in range(3):
+        assert not envs.step(np.zeros(2, int))[2].any()
+    _, _, dones, infos = envs.step(np.zeros(2, int))
+    assert dones.all()
+    assert [info["cause"] for info in infos] == ["stuck", "time_limit"]
+    assert [info["TimeLimit.truncated"] for info in infos] == [False, True]
+    envs.close()
+
+
 def test_what_a_step_returned_is_not_overwritten_by_the_next() -> None:
     envs = countdowns(9, 9)
     kept = [envs.reset(), *(envs.step(np.zeros(2, int)) for _ in range(2))]

@@ -61,6 +61,7 @@ class CartPoleEnv(ReplayableEnv):
     """
 
     WORLD = "cartpole"
+    LEVELS = (_LEVEL,)
     FRAMES_PER_SECOND = 50
     PROGRESS = "time balanced (agent steps)"
     OBS_TYPES = ("state",)

@@ -5,7 +5,7 @@ imported, and no stage depends on its code.
 """
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
@@ -128,10 +128,8 @@ def agent_key(name: str, wanted: str) -> str:
     return wanted if wanted in env_class(name).OBS_TYPES else "state"
 
 
-def check_env(
-    name: str, params: EnvParams, noise: NoiseParams, levels: Iterable[str]
-) -> None:
-    """Check the section of an env, by making one as it says on each of some levels.
+def check_env(name: str, params: EnvParams, noise: NoiseParams) -> None:
+    """Check the section of an env, by making one as it says.
 
     Raises:
         InputError: In one line, with both halves of a misspelt key.
@@ -149,11 +147,17 @@ def check_env(
         raise InputError(f"params.yaml: {said}")
     if unknown := sorted(params.reference.keys() - known):
         raise InputError(f"params.yaml: envs.{name}.reference has unknown {unknown}")
-    levels = list(dict.fromkeys(levels))
-    for level in levels:
-        make_env(name, params.kwargs, level, noise, "state").close()
-    reference = params.kwargs | params.reference
-    make_env(name, reference, levels[0], noise, "state").close()
+    levels = env_class(name).LEVELS
+    for task, wanted in params.tasks.items():
+        if unknown := sorted(set(wanted) - set(levels)):
+            one = len(levels) == 1
+            there_are = levels[0] if one else f"{levels[0]} to {levels[-1]}"
+            raise InputError(
+                f"params.yaml: envs.{name}.tasks.{task} has unknown levels {unknown}: "
+                f"{name} has {there_are}"
+            )
+    for kwargs in (params.kwargs, params.kwargs | params.reference):
+        make_env(name, kwargs, levels[0], noise, "state").close()
 
 
 def _row(name: str) -> World:

@@ -61,6 +61,8 @@ class ReplayableEnv(gym.Env):
 
     WORLD: ClassVar[str]
     """Its name in params.yaml."""
+    LEVELS: ClassVar[tuple[str, ...]]
+    """Where it can be played."""
     FRAMES_PER_SECOND: ClassVar[int]
     PROGRESS: ClassVar[str]
     """What progress counts, for labels, for example ``distance (pixels)``."""
@@ -262,8 +264,8 @@ class ReplayableEnv(gym.Env):
             wanted: The code that was asked for.
             held: What the world reads, one code a frame.
         """
-        self.decisions.append(wanted)
         ground = self.ground
+        self.decisions.append(wanted)
         self.play_frames(held)
         reward = self._reward()
         self._episode_return += reward

@@ -9,7 +9,7 @@ import numpy as np
 
 from warpzone.envs.mario.actions import ACTION_SETS
 from warpzone.envs.mario.cartridge import make_console, rom_sha256
-from warpzone.envs.mario.level import LevelPlay
+from warpzone.envs.mario.level import LEVELS, LevelPlay
 from warpzone.envs.mario.observation import FrameStack
 from warpzone.envs.mario.rewards import Ledger, check_weights, reward
 from warpzone.envs.mario.state import (
@@ -100,6 +100,7 @@ class MarioEnv(ReplayableEnv):
     """  # noqa: E501
 
     WORLD = "mario"
+    LEVELS = LEVELS
     FRAMES_PER_SECOND = 60
     PROGRESS = "distance (pixels)"
     OBS_TYPES = ("pixels", "state")

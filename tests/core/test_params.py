@@ -34,8 +34,7 @@ def check(document: Any) -> Params:
     params = parse_params(document, "params.yaml")
     for name, recipe in params.recipes.items():
         check_recipe(name, recipe)
-    levels = [level for task in params.run.tasks for level in params.levels(task)]
-    check_env(params.env, params.world, params.noise, levels)
+    check_env(params.env, params.world, params.noise)
     return params
 
 

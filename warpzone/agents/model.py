@@ -180,7 +180,8 @@ def load_agent(folder: Path, env: ReplayableEnv | None = None) -> PolicyAgent:
 def _check_interface(spec: _Spec, folder: Path, env: ReplayableEnv) -> None:
     ours = {"env": env.WORLD, "actions": len(env.codes), **env.interface}
     theirs = {"env": spec.env, "actions": spec.actions, **spec.interface}
-    for name in sorted(ours | theirs):
+    # Between worlds everything differs, so that comes first.
+    for name in sorted(ours | theirs, key=lambda name: (name != "env", name)):
         if (found := theirs.get(name)) != (needed := ours.get(name)):
             raise InputError(
                 f"{folder}: the policy was made for {name} {found!r}, params.yaml has "

@@ -253,7 +253,7 @@ def test_all_that_is_wrong_is_said_at_once(document: dict[str, Any]) -> None:
         ({"run/tasks": ["9-1"]}, "run.tasks: envs.mario.tasks has no '9-1', it has "),
         (
             {"envs/mario/tasks/hard": ["1-1", "9-1"], "run/tasks": ["hard"]},
-            "envs.mario: no level '9-1': the game has 1-1 to 8-4",
+            "envs.mario.tasks.hard has unknown levels ['9-1']: mario has 1-1 to 8-4",
         ),
         (
             {"env": "cartpole"},

@@ -157,6 +157,7 @@ def test_a_failure_without_a_place_is_no_damage(tmp_path: Path) -> None:
         (lambda text: text.replace("pit", "fell"), "line 3: cause cannot be 'fell'"),
         (lambda text: text.replace("True", "False"), "line 2: success cannot be"),
         (lambda text: text.replace("stuck,", "stuck,3"), "line 5: place cannot be"),
+        (lambda text: text.replace("enemy,400", "enemy,"), "line 4: place cannot be"),
         (lambda text: text.replace("3000", "far"), "is not an episode table: .*far"),
     ],
 )

@@ -378,6 +378,7 @@ def _noise_lines(
             clip_on=False,
             zorder=3,
         )
+    axes.set_xticks(values, [f"{value:g}" for value in values])
     axes.set_xlim(min(values) - 0.06 * span, max(values) + 0.06 * span)
 
 

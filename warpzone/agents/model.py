@@ -10,12 +10,12 @@ import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import gymnasium as gym
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
@@ -27,8 +27,8 @@ from warpzone.agents.policy import (
     weights_of,
 )
 from warpzone.core.errors import InputError
-from warpzone.core.files import read_bytes, write_bytes, write_json
-from warpzone.core.params import Section
+from warpzone.core.files import one_line, read_bytes, write_bytes, write_json
+from warpzone.core.params import NonNegative, Section
 from warpzone.envs.registry import WORLDS, env_class
 from warpzone.envs.replayable import ReplayableEnv
 
@@ -56,6 +56,12 @@ _PACKAGES = (
 )
 
 
+# What a screen has at most; a damaged number shall not fill the memory.
+_Shape = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1, max_length=3)
+]
+
+
 class _Spec(BaseModel):
     """What policy.json holds."""
 
@@ -64,13 +70,13 @@ class _Spec(BaseModel):
     env: str
     interface: dict[str, Any]
     """What the observations and actions mean, see `ReplayableEnv.interface`."""
-    spaces: dict[str, tuple[str, tuple[int, ...]]]
+    spaces: dict[str, tuple[Literal["uint8", "float32"], _Shape]]
     """Of each observation the type of its numbers and its shape."""
-    actions: int
+    actions: Annotated[int, Field(ge=1, le=1000)]
     observation: str
     """What the actor sees."""
-    temperature: float
-    idle_temperature: float | None
+    temperature: NonNegative
+    idle_temperature: NonNegative | None
     architecture: dict[str, Any]
     origin: dict[str, Any]
     weights_sha256: str
@@ -125,7 +131,7 @@ def save_agent(
     spec = _Spec(
         env=env.WORLD,
         interface=env.interface,
-        spaces={k: (str(s.dtype), tuple(s.shape or ())) for k, s in spaces.items()},
+        spaces={k: (str(s.dtype), tuple(s.shape or ())) for k, s in spaces.items()},  # pyright: ignore[reportArgumentType]
         actions=len(env.codes),
         observation=agent.key,
         temperature=agent.temperature,
@@ -153,7 +159,13 @@ def load_agent(folder: Path, env: ReplayableEnv | None = None) -> PolicyAgent:
     spec = _read_spec(folder / SPEC)
     if env is not None:
         _check_interface(spec, folder, env)
-    policy = spec.build()
+    try:
+        policy = spec.build()
+    except (ArithmeticError, LookupError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"{folder / SPEC}: no network reads the spaces {spec.spaces}: "
+            f"{one_line(error)}: train it again"
+        ) from error
     if spec.architecture != (needed := _architecture(policy)):
         raise InputError(
             f"{folder / SPEC}: the policy's architecture is {spec.architecture}, "
@@ -179,9 +191,9 @@ def load_agent(folder: Path, env: ReplayableEnv | None = None) -> PolicyAgent:
 
 
 def _check_interface(spec: _Spec, folder: Path, env: ReplayableEnv) -> None:
-    ours = {"env": env.WORLD, "actions": len(env.codes), **env.interface}
-    theirs = {"env": spec.env, "actions": spec.actions, **spec.interface}
-    for name in sorted(ours | theirs):
+    ours = {"env": env.WORLD, **env.interface, "actions": len(env.codes)}
+    theirs = {"env": spec.env, **spec.interface, "actions": spec.actions}
+    for name in ours | theirs:
         if (found := theirs.get(name)) != (needed := ours.get(name)):
             raise InputError(
                 f"{folder}: the policy was made for {name} {found!r}, params.yaml has "
@@ -211,7 +223,7 @@ def _read_spec(path: Path) -> _Spec:
             f"{path}: {where}: {first['msg']}: it is damaged, or was made by an older "
             "version: train it again"
         ) from error
-    if spec.env not in WORLDS or spec.observation not in spec.spaces:
+    if spec.env not in WORLDS or not {spec.observation, "state"} <= spec.spaces.keys():
         raise InputError(
             f"{path}: an agent of {spec.env!r} that sees {spec.observation!r} of "
             f"{sorted(spec.spaces)} is none of this version: train it again"

@@ -3,8 +3,8 @@
 Reads what the recipe starts from: models/ENV/TASK/starts/RECIPE/, or for the teacher
 data/demos/ENV/TASK.jsonl. AGENT being RECIPE-SEED, it writes models/ENV/TASK/AGENT/
 (the policy that was chosen by episodes which are used for nothing else),
-metrics/train_rl/ENV/TASK/AGENT.json and plots/train_rl/ENV/TASK/AGENT.csv, the
-teacher's to train_teacher/. If it is interrupted, the next run resumes after the last
+metrics/train_rl/ENV/TASK/AGENT.json, its learning curve beside it, and the evaluations
+alone to plots/train_rl/ENV/TASK/AGENT.csv; the teacher's to train_teacher/. If it is interrupted, the next run resumes after the last
 row of the curve.
 """
 
@@ -41,6 +41,9 @@ from warpzone.training.checkpoint import Checkpoint, checkpointed
 from warpzone.training.train import make_score, train
 
 CHECKPOINTS = Path(".checkpoints")
+
+EVALUATION = ["eval_success_rate", "eval_progress", "eval_episodes"]
+"""Columns of the learning curve that say how well the agent plays."""
 
 
 def main() -> None:
@@ -115,10 +118,13 @@ def train_one(
         origin = describe_origin(stage_of(name), params.env, task, recipe, seed)
         folder = cell("models", params.env, task, agent)
         save_agent(start.playing(training.policy), folder, one, origin)
-    curve = cell(f"plots/{stage_of(name)}", params.env, task, f"{agent}.csv")
-    write_csv(curve, training.curve)
+    # DVC draws an empty cell as 0, so its chart gets the evaluations alone.
+    measured = training.curve.dropna(subset=["eval_progress"])
+    evaluations = cell(f"plots/{stage_of(name)}", params.env, task, f"{agent}.csv")
+    write_csv(evaluations, measured[["agent_steps", *EVALUATION]])
     metrics = cell(f"metrics/{stage_of(name)}", params.env, task, f"{agent}.json")
     write_json(metrics, training.summary())
+    write_csv(metrics.with_suffix(".csv"), training.curve)
 
 
 def stage_of(recipe: str) -> str:

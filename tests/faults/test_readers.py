@@ -274,7 +274,6 @@ def test_weights_of_any_bytes_with_a_right_checksum(
         {"spaces": {"state": ["float32", [10**400]]}},
         {"spaces": {"state": ["float32", [-1]]}},
         {"spaces": {"state": ["float32", []]}},
-        {"spaces": {"state": ["float32", [4, 4]]}},
         {"spaces": {"state": ["O", [4]]}},
         {"spaces": {"state": ["nothing", [4]]}},
         {"spaces": {}},

@@ -6,6 +6,7 @@ files, so what does not decide them stays out.
 """
 
 import hashlib
+import math
 import os
 import platform
 from importlib.metadata import version
@@ -15,7 +16,7 @@ from typing import Annotated, Any, Literal
 import gymnasium as gym
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
@@ -56,9 +57,17 @@ _PACKAGES = (
 )
 
 
+def _check_size(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if math.prod(shape) > 2**24:
+        raise ValueError(f"{shape} is more than an observation holds")
+    return shape
+
+
 # What a screen has at most; a damaged number shall not fill the memory.
 _Shape = Annotated[
-    tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1, max_length=3)
+    tuple[Annotated[int, Field(ge=1, le=4096)], ...],
+    Field(min_length=1, max_length=3),
+    AfterValidator(_check_size),
 ]
 
 

@@ -4,8 +4,8 @@ Reads what the recipe starts from: models/ENV/TASK/starts/RECIPE/, or for the te
 data/demos/ENV/TASK.jsonl. AGENT being RECIPE-SEED, it writes models/ENV/TASK/AGENT/
 (the policy that was chosen by episodes which are used for nothing else),
 metrics/train_rl/ENV/TASK/AGENT.json, its learning curve beside it, and the evaluations
-alone to plots/train_rl/ENV/TASK/AGENT.csv; the teacher's to train_teacher/. If it is interrupted, the next run resumes after the last
-row of the curve.
+alone to plots/train_rl/ENV/TASK/AGENT.csv; the teacher's to train_teacher/. If it is
+interrupted, the next run resumes after the last row of the curve.
 """
 
 import sys
@@ -121,7 +121,7 @@ def train_one(
     # DVC draws an empty cell as 0, so its chart gets the evaluations alone.
     measured = training.curve.dropna(subset=["eval_progress"])
     evaluations = cell(f"plots/{stage_of(name)}", params.env, task, f"{agent}.csv")
-    write_csv(evaluations, measured[["agent_steps", *EVALUATION]])
+    write_csv(evaluations, measured.filter(["agent_steps", *EVALUATION]))
     metrics = cell(f"metrics/{stage_of(name)}", params.env, task, f"{agent}.json")
     write_json(metrics, training.summary())
     write_csv(metrics.with_suffix(".csv"), training.curve)

@@ -358,12 +358,14 @@ def _model_state(model: BaseAlgorithm) -> dict[str, Any]:
     numpy_rng: Any = np.random.get_state(legacy=False)  # noqa: NPY002
     numpy_rng["state"]["key"] = numpy_rng["state"]["key"].tolist()
     replay = getattr(model, "replay_buffer", None)
+    is_on_cpu = model.device.type == "cpu"
     return {
         "parameters": model.get_parameters(),
         "numbers": _numbers(model),
         "last": {name: getattr(model, name) for name in _LAST},
         "replay": None if replay is None else _arrays(replay) | _numbers(replay),
         "torch_rng": torch.get_rng_state(),
+        "gpu_rngs": [] if is_on_cpu else torch.cuda.get_rng_state_all(),
         "numpy_rng": numpy_rng,
         "actions_rng": model.action_space.np_random.bit_generator.state,
     }
@@ -378,6 +380,7 @@ def _load_model_state(model: BaseAlgorithm, state: dict[str, Any]) -> None:
         for name, value in state["replay"].items():
             setattr(model.replay_buffer, name, value)  # pyright: ignore[reportAttributeAccessIssue]
     torch.set_rng_state(state["torch_rng"])
+    torch.cuda.set_rng_state_all(state["gpu_rngs"])
     numpy_rng = state["numpy_rng"]
     key = np.array(numpy_rng["state"]["key"], np.uint32)
     numpy_rng["state"]["key"] = key

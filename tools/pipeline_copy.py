@@ -116,7 +116,7 @@ def lay_over(
 ) -> dict[str, Any]:
     """Return ``params`` with the values of ``overlay``; lists are replaced whole.
 
-    In place of a section, null takes it out.
+    In place of a section, null takes it out, if it is there.
 
     Raises:
         InputError: ``overlay`` has a key that ``params`` lacks, or a section in place
@@ -125,6 +125,8 @@ def lay_over(
     merged = dict(params)
     for key, value in overlay.items():
         name = f"{section}{key}"
+        if value is None and key not in params:
+            continue
         if key not in params:
             raise InputError(f"overlay: {PARAMS} has no {name}, only {[*params]}")
         old = params[key]

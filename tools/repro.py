@@ -115,6 +115,8 @@ def check_lock() -> None:
 
 def tidy_lock() -> None:
     """Leave in dvc.lock the stages of dvc.yaml only, in its order, as in a clone."""
+    if not LOCK.exists():
+        return
     with Repo() as repo:
         names = [stage.addressing for stage in repo.index.stages]
     document = read_yaml(LOCK)

@@ -18,30 +18,52 @@ from conftest import (  # pyright: ignore[reportMissingImports]
     run_in,
 )
 
-from tools.pipeline_copy import copy_repository
+from tools.pipeline_copy import copy_repository, write_yaml
+from warpzone.core.yaml import read_yaml
 
 KILLS = 25
-LAST = "train_rl@bc-1"
+LAST = "train_rl@1-1-bc-ppo-1"
+CLONE = "pretrain_bc@1-1"
+CLONES = ".checkpoints/pretrain_bc-mario-1-1-*"
+
+TRAINING = {
+    "total_timesteps": 1024,
+    "n_envs": 2,
+    "n_steps": 64,
+    "batch_size": 64,
+    "n_epochs": 2,
+    "critic_warmup": 128,
+    "restart_probability": 0.5,
+    "log_freq": 128,
+    "eval_freq": 256,
+    "n_eval_episodes": 2,
+}
 
 SMALL = {
-    "game": {"height": 36, "width": 36, "frame_stack": 1},
-    "runs": {"init": ["bc"]},
+    "seed": 1,
+    "device": "cpu",
+    "env": "mario",
+    "run": {"tasks": ["1-1"], "recipes": ["bc-ppo"], "seeds": [1]},
+    "envs": {
+        "mario": {
+            "kwargs": {
+                "emulator": "fceumm",
+                "height": 36,
+                "width": 36,
+                "frame_stack": 1,
+                "time_limit": 1000,
+                "stuck_limit": 40,
+            }
+        }
+    },
     "collect_demos": {"episodes": 2, "max_tries": 8},
-    "train_teacher": {
-        "cloning": {"updates": 20},
-        "agent_steps": 1024,
-        "envs": 2,
-        "rollout_steps": 64,
-        "batch_size": 64,
-        "epochs": 2,
-        "critic_warmup": 1,
-        "retry_share": 0.5,
-        "selection_interval": 2,
-        "selection_episodes": 2,
+    "recipes": {
+        "teacher": {**TRAINING, "cloning": {"updates": 20}},
+        "bc-ppo": TRAINING,
     },
     "pretrain_bc": {
         "held_out_share": 0.5,
-        "envs": 2,
+        "n_envs": 2,
         "episodes": 2,
         "updates": 40,
         "rounds": 4,
@@ -49,15 +71,7 @@ SMALL = {
         "round_updates": 40,
         "final_updates": 40,
     },
-    "train_rl": {
-        "agent_steps": 1024,
-        "envs": 2,
-        "rollout_steps": 64,
-        "batch_size": 64,
-        "epochs": 2,
-        "selection_interval": 2,
-        "selection_episodes": 2,
-    },
+    "record_video": {"agents": ["bc-ppo-1"]},
 }
 
 
@@ -66,7 +80,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pipeline at small size, with its demonstrations. To be copied."""
     folder = tmp_path_factory.mktemp("prepared") / "repo"
     copy_repository(ROOT, folder, SMALL)
-    done = run_in(folder, *DVC, "repro", "collect_demos", timeout=300)
+    done = run_in(folder, *DVC, "repro", "collect_demos@1-1", timeout=600)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -106,11 +120,12 @@ def results(folder: Path) -> dict[str, bytes]:
 def whole(prepared: Path) -> dict[str, bytes]:
     """What a run that nobody ends leaves."""
     folder = copy_of(prepared, "whole")
-    done = run_in(folder, *DVC, "repro", LAST, timeout=300)
+    done = run_in(folder, *DVC, "repro", LAST, timeout=600)
     assert done.returncode == 0, done.stderr
-    assert "goes on" not in done.stderr
+    assert "resumes" not in done.stderr
     found = results(folder)
-    assert "models/rl/bc-seed1/policy.safetensors" in found
+    for agent in ("teacher-1", "bc", "bc-ppo-1"):
+        assert f"models/mario/1-1/{agent}/policy.safetensors" in found
     return found
 
 
@@ -133,7 +148,7 @@ def test_25_kills_change_no_byte(prepared: Path, whole: dict[str, bytes]) -> Non
             continue
         assert running.returncode == 0
         assert results(folder) == whole
-        # Nothing is left to go on from.
+        # Nothing is left to resume from.
         assert not list(folder.glob(".checkpoints/*/*"))
         ends += 1
         folder = copy_of(prepared, f"killed{ends}")
@@ -143,8 +158,8 @@ def test_25_kills_change_no_byte(prepared: Path, whole: dict[str, bytes]) -> Non
 def ended(prepared: Path, tmp_path: Path) -> Path:
     """A pipeline that was killed after the first round of the clone."""
     folder = copy_of(prepared, tmp_path.name)
-    running = begin(folder, *DVC, "repro", "pretrain_bc")
-    while not list(folder.glob(".checkpoints/pretrain_bc-*/state.checkpoint")):
+    running = begin(folder, *DVC, "repro", CLONE)
+    while not list(folder.glob(f"{CLONES}/state.checkpoint")):
         assert running.poll() is None
         time.sleep(0.05)
     kill(running)
@@ -153,12 +168,12 @@ def ended(prepared: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_only_what_was_lost_is_done_again(ended: Path, whole: dict[str, bytes]) -> None:
-    done = run_in(ended, *DVC, "repro", "pretrain_bc", timeout=300)
+    done = run_in(ended, *DVC, "repro", CLONE, timeout=600)
     assert done.returncode == 0, done.stderr
-    assert "pretrain_bc: goes on where it was ended" in done.stderr
+    assert "pretrain_bc: resumes" in done.stderr
     assert "playing, round 0" not in done.stderr
     assert "playing, round 4" in done.stderr
-    model = "models/bc/policy.safetensors"
+    model = "models/mario/1-1/bc/policy.safetensors"
     assert (ended / model).read_bytes() == whole[model]
 
 
@@ -168,34 +183,37 @@ def test_other_params_begin_anew(ended: Path) -> None:
     text = params.read_text()
     params.write_text(text.replace("final_updates: 40", "final_updates: 41"))
     assert params.read_text() != text
-    done = run_in(ended, *DVC, "repro", "pretrain_bc", timeout=300)
+    done = run_in(ended, *DVC, "repro", CLONE, timeout=600)
     assert done.returncode == 0, done.stderr
-    assert "goes on" not in done.stderr
+    assert "resumes" not in done.stderr
     # That of the old values is still there for whoever goes back to them.
-    assert len(list(ended.glob(".checkpoints/pretrain_bc-*"))) == 1
+    assert len(list(ended.glob(CLONES))) == 1
 
 
 @pytest.mark.slow
 def test_a_damaged_checkpoint_is_told_and_not_used(ended: Path) -> None:
-    [path] = ended.glob(".checkpoints/pretrain_bc-*/state.checkpoint")
+    [path] = ended.glob(f"{CLONES}/state.checkpoint")
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 4
     path.write_bytes(content)
-    done = run_in(ended, "python", "stages/pretrain_bc.py")
-    assert "state.checkpoint: is missing or damaged: delete" in error_line(done)
+    done = run_in(ended, "python", "stages/pretrain_bc.py", "--task", "1-1")
+    assert done.returncode != 0
+    resumes, error = done.stderr.splitlines()
+    assert resumes == "pretrain_bc: resumes"
+    assert "state.checkpoint: is missing or damaged: delete" in error
 
 
 @pytest.mark.slow
 def test_a_second_trainer_is_refused_and_told_the_first(prepared: Path) -> None:
     folder = copy_of(prepared, "twice")
     # The first one must still be at work when the second one has started.
-    params = folder / "params.yaml"
-    text = params.read_text()
-    params.write_text(text.replace("    updates: 20\n", "    updates: 100000\n"))
-    assert params.read_text() != text
-    stage = ("python", "stages/train_teacher.py")
+    params = read_yaml(folder / "params.yaml")
+    params["recipes"]["teacher"]["cloning"]["updates"] = 100_000
+    write_yaml(folder / "params.yaml", params)
+    cell = ("--task", "1-1", "--recipe", "teacher", "--seed", "1")
+    stage = ("python", "stages/train_rl.py", *cell)
     first = begin(folder, *stage)
-    lock = folder / ".checkpoints/train_teacher.lock"
+    lock = folder / ".checkpoints/train_rl-mario-1-1-teacher-1.lock"
     while not (lock.exists() and lock.read_text()):
         assert first.poll() is None
         time.sleep(0.05)

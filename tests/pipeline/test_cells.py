@@ -101,7 +101,7 @@ def resolved(params: dict[str, Any], folder: Path) -> dict[str, list[str]]:
     Repo.init(str(folder), no_scm=True, force=True).close()
     with Repo(str(folder)) as repo:
         return {
-            stage.name: sorted(out.def_path for out in stage.outs)
+            stage.name: sorted(out.def_path for out in stage.outs)  # pyright: ignore[reportAttributeAccessIssue]
             for stage in repo.index.stages
         }
 
@@ -178,7 +178,7 @@ def test_a_cell_has_no_params_but_its_own(wide: dict[str, Any], tmp_path: Path) 
     resolved(wide, tmp_path)
     with Repo(str(tmp_path)) as repo:
         params = {
-            stage.name: {
+            stage.name: {  # pyright: ignore[reportAttributeAccessIssue]
                 key for dep in stage.deps for key in getattr(dep, "params", None) or ()
             }
             for stage in repo.index.stages

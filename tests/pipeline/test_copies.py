@@ -36,6 +36,13 @@ def test_the_overlay_replaces_values_deep_inside_sections() -> None:
     assert params == {"a": {"b": {"c": 1, "d": 2}}, "e": [1, 2, 3]}
 
 
+def test_null_takes_a_section_out_if_it_is_there() -> None:
+    params = {"a": {"b": {"c": 1}, "d": 2}}
+    assert lay_over(params, {"a": {"b": None}}) == {"a": {"d": 2}}
+    assert lay_over(params, {"a": {"e": None}}) == params
+    assert lay_over(params, {"a": {"d": None}}) == {"a": {"b": {"c": 1}, "d": None}}
+
+
 def test_an_overlay_key_that_params_lack_is_named() -> None:
     with pytest.raises(InputError, match=r"no a\.epocs, only \['epochs'\]"):
         lay_over({"a": {"epochs": 3}}, {"a": {"epocs": 1}})

@@ -316,6 +316,7 @@ def test_a_description_that_lacks_something_is_refused(folder, key):
         {"spaces": {"pixels": ["uint8", [4, -36, 36]], "state": ["uint8", [2048]]}},
         {"spaces": {"pixels": ["uint8", [4, 36, 36]]}},
         {"spaces": {"pixels": ["uint8", [4, 36, 36]], "state": ["uint8", [7]]}},
+        {"spaces": {"pixels": ["uint8", [4, 4096, 4096]], "state": ["uint8", [2048]]}},
         {"temperature": -1.0},
         {"idle_temperature": -1.0},
     ],

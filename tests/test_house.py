@@ -165,3 +165,9 @@ def test_only_a_world_knows_itself(part: str) -> None:
     for path in (ROOT / "warpzone" / part).rglob("*.py"):
         for name in imported_names(path):
             assert not name.startswith(("warpzone.envs.mario", "warpzone.envs.nes"))
+
+
+def test_dvc_yaml_says_what_each_stage_does_and_stays_short() -> None:
+    for name, stage in pipeline_stages().items():
+        assert stage["desc"].endswith("."), name
+    assert len((ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()) <= 170

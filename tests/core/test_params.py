@@ -272,7 +272,7 @@ def test_all_that_is_wrong_is_said_at_once(document: dict[str, Any]) -> None:
 def test_values_that_do_not_fit_each_other_are_refused(
     document: dict[str, Any], changes: dict[str, Any], message: str
 ) -> None:
-    put(document, "collect_demos/episodes", 24)
+    put(document, "collect_demos", {"episodes": 24, "max_tries": 40})
     put(document, f"{RECIPE}/n_envs", 32)
     put(document, f"{RECIPE}/n_steps", 128)
     put(document, "envs/cartpole/tasks", {"default": ["default"]})

@@ -1,6 +1,7 @@
 """The worlds as users of Gymnasium and Stable-Baselines3 meet them."""
 
 import inspect
+import subprocess
 import warnings
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,13 @@ PARAMS = Path(__file__).parents[2] / "params.yaml"
 
 
 @pytest.fixture(scope="module")
-def params() -> Params:
-    return load_params(PARAMS)
+def params(tmp_path_factory: pytest.TempPathFactory) -> Params:
+    """params.yaml as it was committed: whoever tries a variant changes the file."""
+    command = ["git", "show", f"HEAD:{PARAMS.name}"]
+    done = subprocess.run(command, cwd=PARAMS.parent, capture_output=True)
+    path = tmp_path_factory.mktemp("committed") / PARAMS.name
+    path.write_bytes(PARAMS.read_bytes() if done.returncode else done.stdout)
+    return load_params(path)
 
 
 def defaults_of(world: type[ReplayableEnv]) -> dict[str, Any]:

@@ -166,14 +166,25 @@ def is_same(one: Any, other: Any) -> bool:
 
 @pytest.mark.parametrize("name", ["params.yaml", "dvc.yaml", "dvc.lock"])
 def test_it_reads_the_files_of_this_repository_as_dvc_does(name: str) -> None:
+    if not (ROOT / name).exists():
+        pytest.skip("the pipeline has not been run")
     text = (ROOT / name).read_text(encoding="utf-8")
     as_dvc = YAML(typ="safe", pure=True).load(text)
     assert is_same(read_yaml(ROOT / name), as_dvc)
 
 
 def test_it_is_fast_enough_for_dvc_lock(path: Path) -> None:
+    outs = "".join(
+        f"    - path: data/{n}.csv\n      hash: md5\n      md5: {n:032x}\n"
+        f"      size: {n}\n"
+        for n in range(10)
+    )
+    stages = "".join(
+        f"  s{n}:\n    cmd: python {n}\n    outs:\n{outs}" for n in range(30)
+    )
+    path.write_text(f"schema: '2.0'\nstages:\n{stages}")
     began = time.process_time()
-    read_yaml(ROOT / "dvc.lock")
+    assert len(read_yaml(path)["stages"]) == 30
     assert time.process_time() - began < 1
 
 

@@ -52,8 +52,10 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
     """Variables for a command in ``folder``: our tools, none of the user's secrets."""
+    # A copy of the repository has tools and a library of its own.
+    path = "" if (folder / "warpzone").is_dir() else str(ROOT)
     return pipeline_copy.environment(folder) | {
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": path,
         "TMPDIR": gettempdir(),
         "HOME": str(folder.parent / "home"),
         "AWS_EC2_METADATA_DISABLED": "true",

@@ -219,6 +219,7 @@ def test_a_missing_input_is_named_in_one_line(
     assert names - {".checkpoints"} == {"params.yaml"}
 
 
+@pytest.mark.slow
 def test_a_stage_that_dvc_runs_notes_its_cost(workspace: Path) -> None:
     path = workspace / "metrics/costs/check_params.json"
     path.unlink(missing_ok=True)

@@ -120,6 +120,7 @@ def test_dvc_yaml_names_cells_as_the_library_does(
     def trained(stage: str, task: str, agent: str) -> list[str]:
         return outs(
             cell("models", env, task, agent),
+            cell(f"metrics/{stage}", env, task, f"{agent}.csv"),
             cell(f"metrics/{stage}", env, task, f"{agent}.json"),
             cell(f"plots/{stage}", env, task, f"{agent}.csv"),
         )

@@ -172,7 +172,10 @@ def test_an_agent_with_a_damaged_folder_is_refused(evaluated: Evaluate) -> None:
     ("cell", "message"),
     [
         ({"noise": "loud"}, "no noise 'loud': params.yaml knows default, none"),
-        ({"task": "1-1"}, "run.tasks: envs.cartpole.tasks has no '1-1', it has default"),
+        (
+            {"task": "1-1"},
+            "run.tasks: envs.cartpole.tasks has no '1-1', it has default",
+        ),
     ],
 )
 def test_an_unknown_cell_is_told_with_those_that_there_are(

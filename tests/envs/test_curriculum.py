@@ -62,6 +62,7 @@ def some_starts(env: ReplayableEnv) -> tuple[list[Snapshot], list[np.ndarray]]:
     return starts, seen
 
 
+@pytest.mark.slow
 def test_what_failed_begins_again_shortly_before_its_end() -> None:
     env, world = practice(lambda: MarioEnv(obs_type="state"))
     rng = np.random.default_rng(0)

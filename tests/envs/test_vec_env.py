@@ -81,6 +81,7 @@ def without_episodes(seen: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return seen
 
 
+@pytest.mark.slow
 def test_equals_the_vector_environment_of_sb3_whatever_the_number_of_threads() -> None:
     make_mario = short_mario()
     expected = played(DummyVecEnv([make_mario] * ENVS), STEPS)

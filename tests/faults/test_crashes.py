@@ -69,6 +69,7 @@ def test_a_stage_on_a_full_disk_keeps_the_old_file(small_disk: Path) -> None:
     assert sorted(path.name for path in small_disk.iterdir()) == ["filler", "model"]
 
 
+@pytest.mark.slow
 def test_a_kill_while_dvc_noted_a_run_stops_no_later_one(checked: Path) -> None:
     done = run_in(checked, *REPRO)
     assert done.returncode == 0, done.stderr
@@ -84,6 +85,7 @@ def test_a_kill_while_dvc_noted_a_run_stops_no_later_one(checked: Path) -> None:
     assert (checked / "dvc.lock").exists()
 
 
+@pytest.mark.slow
 def test_a_cache_on_a_full_disk_is_no_success(checked: Path, small_disk: Path) -> None:
     must(checked, *DVC, "cache", "dir", "-q", "--local", str(small_disk))
     must(checked, *DVC, "config", "-q", "--local", "cache.type", "copy")
@@ -193,6 +195,7 @@ def test_a_damaged_dvc_lock_ends_in_one_line(checked: Path, kind: str) -> None:
     assert (checked / "dvc.lock").read_text() == damaged_locks()[kind]
 
 
+@pytest.mark.slow
 def test_a_dvc_lock_half_written_by_a_killed_run_is_taken_back(checked: Path) -> None:
     (checked / "word.txt").write_text("another")
     make = (checked / "make.py").read_text()
@@ -271,6 +274,7 @@ def test_a_second_make_repro_is_refused_in_one_line(checked: Path) -> None:
         first.wait()
 
 
+@pytest.mark.slow
 def test_arguments_are_those_of_dvc_repro(checked: Path) -> None:
     (checked / "word.txt").write_text("another")
     before = outputs(checked)
@@ -285,6 +289,7 @@ def test_arguments_are_those_of_dvc_repro(checked: Path) -> None:
     assert "dvc repro --help" in must(checked, *REPRO, "--help")
 
 
+@pytest.mark.slow
 def test_a_run_of_one_stage_does_not_ask_for_the_outputs_of_others(
     checked: Path,
 ) -> None:

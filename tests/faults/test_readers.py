@@ -137,6 +137,7 @@ def test_params_of_any_document(tmp_path: Path, document: Any) -> None:
 
 @fuzz
 @given(recipe=mutations(PARAMS["recipes"]["ppo"]))
+@pytest.mark.slow
 def test_a_recipe_with_any_values(tmp_path: Path, recipe: Any) -> None:
     def reader(path: Path) -> None:
         check_recipe("ppo", load_params(path).recipes["ppo"])
@@ -256,6 +257,7 @@ def test_models_of_any_description(
 
 @fuzz
 @given(content=st.binary(max_size=300), header=st.integers(0, 2**64 - 1))
+@pytest.mark.slow
 def test_weights_of_any_bytes_with_a_right_checksum(
     model: Path, spec: dict[str, Any], content: bytes, header: int
 ) -> None:

@@ -253,6 +253,7 @@ def test_a_secret_in_a_tracked_file_is_refused(name: str, tmp_path: Path) -> Non
     assert name in done.stdout
 
 
+@pytest.mark.slow
 def test_no_tracked_file_holds_a_secret() -> None:
     tracked = must(ROOT, "git", "ls-files", "-z").strip("\0").split("\0")
     done = scan(ROOT, *tracked)

@@ -150,6 +150,7 @@ def test_a_second_push_sends_nothing(repo: Path, pushed: Path) -> None:
     assert "pushed 0 of 15" in said(repo, "push")
 
 
+@pytest.mark.slow
 def test_experiments_travel_with_their_data(
     repo: Path, remote: Path, fresh: Callable
 ) -> None:
@@ -171,6 +172,7 @@ def test_experiments_travel_with_their_data(
     assert outputs(clone) == wanted
 
 
+@pytest.mark.slow
 def test_refs_of_experiments_wait_for_their_data(repo: Path, remote: Path) -> None:
     must(repo, "git", "init", "-q", "--bare", str(repo.parent / "bare"))
     must(repo, "git", "remote", "add", "origin", str(repo.parent / "bare"))
@@ -560,6 +562,7 @@ def test_a_server_that_is_gone_is_given_up(repo: Path, command: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["push", "pull"])
+@pytest.mark.slow
 def test_a_server_that_stalls_is_given_up(repo: Path, command: str) -> None:
     with serve(repo.parent / "s3") as server:
         use_server(repo, server)
@@ -612,6 +615,7 @@ class Proxy:
 
 @pytest.mark.parametrize("then", ["cut", "stall"])
 @pytest.mark.parametrize("command", ["push", "pull"])
+@pytest.mark.slow
 def test_a_server_that_fails_half_way_is_given_up_and_the_rest_follows(
     repo: Path, server: Server, fresh: Callable, command: str, then: str
 ) -> None:

@@ -232,6 +232,7 @@ def test_survival_falls_from_one_to_zero_for_every_agent() -> None:
 
 
 @pytest.mark.usefixtures("compared")
+@pytest.mark.slow
 def test_equal_tables_give_equal_bytes() -> None:
     first = [path.read_bytes() for path in OUTPUTS]
     compare.main()

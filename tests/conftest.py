@@ -1,15 +1,17 @@
 """What several test modules share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from warpzone.core.params import NoiseParams, Params, parse_params
 from warpzone.core.yaml import read_yaml
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.nes.buttons import DOWN, NO_BUTTONS, RIGHT, A
+from warpzone.episodes.agent import Agent, Observations
 
 ROOT = Path(__file__).parents[1]
 
@@ -22,6 +24,24 @@ MARIO: dict[str, Any] = {
     "sticky_probability": 0.0,
 }
 """1-1 without noise, on the reference emulator."""
+
+
+class Balance:
+    """Pushes a cart to where its pole falls: the pole's angle and speed decide."""
+
+    keys = ("state",)
+
+    def act(
+        self, observations: Observations, rngs: Sequence[np.random.Generator]
+    ) -> np.ndarray:
+        _, _, angle, turn = observations["state"].T
+        return (angle + 0.5 * turn > 0).astype(np.int64)
+
+
+@pytest.fixture
+def balance() -> Agent:
+    """Who balances CartPole's pole without noise."""
+    return Balance()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.mario.state import Address
 from warpzone.envs.registry import env_class, make_env
 from warpzone.envs.replayable import ReplayableEnv
-from warpzone.episodes.agent import Observations, RandomAgent
+from warpzone.episodes.agent import Agent, Observations, RandomAgent
 from warpzone.episodes.play import play_episodes
 from warpzone.episodes.recording import Recording, replay
 from warpzone.episodes.table import columns_of
@@ -41,18 +41,6 @@ class Repeat:
         action = self.actions[self.steps % len(self.actions)]
         self.steps += 1
         return np.full(len(rngs), action)
-
-
-class Balance:
-    """Pushes a cart to where its pole falls: the pole's angle and speed decide."""
-
-    keys = ("state",)
-
-    def act(
-        self, observations: Observations, rngs: Sequence[np.random.Generator]
-    ) -> np.ndarray:
-        _, _, angle, turn = observations["state"].T
-        return (angle + 0.5 * turn > 0).astype(np.int64)
 
 
 def mario(level: str, noise: NoiseParams = NOISE, **kwargs: Any) -> ReplayableEnv:
@@ -105,9 +93,9 @@ def test_rows_and_recordings_of_another_world_agree_too() -> None:
         assert env.outcome == recording.outcome == "failure"
 
 
-def test_a_balanced_pole_is_a_success() -> None:
+def test_a_balanced_pole_is_a_success(balance: Agent) -> None:
     table, recordings = play_episodes(
-        Balance(), partial(cartpole, noise=QUIET), ["default"], [1], n_envs=1
+        balance, partial(cartpole, noise=QUIET), ["default"], [1], n_envs=1
     )
     [row] = table.to_dict("records")
     assert (row["cause"], row["success"], row["progress"]) == ("balanced", True, 100)
@@ -161,14 +149,14 @@ def test_episodes_take_the_levels_in_turns() -> None:
         assert recordings == alone
 
 
-def test_more_levels_than_episodes_leave_the_last_ones_out() -> None:
+def test_more_levels_than_episodes_leave_the_last_ones_out(balance: Agent) -> None:
     made: list[str] = []
 
     def make(level: str) -> ReplayableEnv:
         made.append(level)
         return cartpole("default", time_limit=5)
 
-    table, _ = play_episodes(Balance(), make, ["default", "no such"], [1], n_envs=4)
+    table, _ = play_episodes(balance, make, ["default", "no such"], [1], n_envs=4)
     assert made == ["default"]
     assert len(table) == 1
 

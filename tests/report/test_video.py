@@ -15,7 +15,7 @@ from warpzone.core.errors import InputError
 from warpzone.core.files import write_csv, write_lines
 from warpzone.core.params import Params, parse_params
 from warpzone.envs.registry import make_env
-from warpzone.episodes.agent import Observations, RandomAgent
+from warpzone.episodes.agent import Agent, RandomAgent
 from warpzone.episodes.play import play_episodes
 from warpzone.episodes.recording import read_recordings
 from warpzone.report.video import write_gif, write_mp4
@@ -137,18 +137,6 @@ def test_no_frames_and_frames_of_two_sizes_are_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-class Balance:
-    """Pushes a cart to where its pole falls: the pole's angle and speed decide."""
-
-    keys = ("state",)
-
-    def act(
-        self, observations: Observations, rngs: Sequence[np.random.Generator]
-    ) -> np.ndarray:
-        _, _, angle, turn = observations["state"].T
-        return (angle + 0.5 * turn > 0).astype(np.int64)
-
-
 type Change = Callable[[dict[str, Any]], object]
 
 
@@ -249,10 +237,11 @@ def test_any_evaluated_agent_can_be_filmed(
 
 
 def test_a_film_of_another_world_shows_its_pole_at_its_own_rate(
+    balance: Agent,
     filmed: Callable[..., tuple[Params, Filmed]],
 ) -> None:
     params, where = filmed("cartpole", "default", "bc", episodes=["0"])
-    table = where.evaluate(params, Balance(), [1])
+    table = where.evaluate(params, balance, [1])
     assert table["cause"].tolist() == ["balanced"]
     metrics = where.record()
     assert metrics == {

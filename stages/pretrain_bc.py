@@ -24,71 +24,49 @@ from warpzone.agents.policy import (
 )
 from warpzone.core.files import write_csv, write_json
 from warpzone.core.names import agent_name, cell
-from warpzone.core.params import Params
 from warpzone.core.stage import read_arguments, run_stage
 from warpzone.envs.registry import agent_key, make_env
-from warpzone.training.checkpoint import Checkpoint, checkpointed
+from warpzone.training.checkpoint import checkpointed
 from warpzone.training.dagger import DAgger
-
-CHECKPOINTS = Path(".checkpoints")
 
 
 def main() -> None:
     params, arguments = read_arguments(__doc__, "task")
-    task = arguments.task
-    teacher = cell("models", params.env, task, agent_name("teacher", params.seed))
-    facts = [params.model_dump(mode="json"), task]
-    stage = f"pretrain_bc-{params.env}-{task}"
-    inputs = [teacher, Path(__file__)]
-    with checkpointed(CHECKPOINTS, stage, facts, inputs) as checkpoint:
-        pretrain(params, task, teacher, checkpoint)
-
-
-def pretrain(params: Params, task: str, folder: Path, checkpoint: Checkpoint) -> None:
-    """Train the clone and write it with its metrics."""
-    bc, levels = params.pretrain_bc, params.levels(task)
-    make_deterministic(params.seed)
+    task, bc, seed = arguments.task, params.pretrain_bc, params.seed
+    kwargs, levels = params.world.kwargs, params.levels(task)
+    source = cell("models", params.env, task, agent_name("teacher", seed))
+    origin = describe_origin("pretrain_bc", params.env, task, bc, seed)
     device = find_device(params.device)
     key = agent_key(params.env, bc.observation)
     obs_type = tuple(dict.fromkeys((key, "state")))
-    make = partial(
-        make_env,
-        params.env,
-        params.world.kwargs,
-        noise=params.noise,
-        obs_type=obs_type,
-    )
-    if checkpoint.has("state"):
-        print("pretrain_bc: resumes", file=sys.stderr)
-    with closing(make(level=levels[0])) as env:
-        teacher = load_agent(folder, env)
+    make = partial(make_env, params.env, kwargs, noise=params.noise, obs_type=obs_type)
+    facts = [origin, device.type, kwargs, levels, params.noise.model_dump()]
+    inputs = [source, Path(__file__)]
+    make_deterministic(seed)
+    with (
+        checkpointed(f"pretrain_bc-{params.env}-{task}", facts, inputs) as checkpoint,
+        closing(make(levels[0])) as env,
+    ):
+        if checkpoint.state is not None:
+            print("pretrain_bc: resumes", file=sys.stderr)
+        teacher = load_agent(source, env)
         policy = build_policy(params.env, env.observation_space, len(env.codes), key)  # pyright: ignore[reportArgumentType]
         copy_critic(policy, teacher.policy)
         teacher.policy.to(device)
         pupil = PolicyAgent(policy.to(device), key, bc.temperature, bc.idle_temperature)
         dagger = DAgger(
-            teacher,
-            pupil,
-            lambda level: make(level=level),
-            levels,
-            bc,
-            params.seed,
-            checkpoint,
+            teacher, pupil, make, levels, env.stuck_limit, bc, seed, checkpoint
         )
         dagger.run()
-        origin = describe_origin("pretrain_bc", params.env, task, bc, params.seed)
         save_agent(dagger.pupil, cell("models", params.env, task, "bc"), env, origin)
-        names = np.array([env.code_name(code) for code in env.codes])
-    measured, pairs, predictions = dagger.measure()
-    trained = np.concatenate([episode.actions for episode in dagger.train])
-    majority = np.bincount(trained).argmax()
-    write_json(
-        cell("metrics/pretrain_bc", params.env, f"{task}.json"),
-        {
+        measured, pairs, predictions = dagger.measure()
+        trained = np.concatenate([episode.actions for episode in dagger.train])
+        majority = np.bincount(trained).argmax()
+        metrics = {
             "teacher_episodes": bc.episodes,
             "dagger_episodes": bc.rounds * bc.round_episodes,
-            "agent_steps": dagger.log.agent_steps,
-            "emulator_frames": dagger.log.emulator_frames,
+            "agent_steps": len(trained) + len(pairs),
+            "emulator_frames": dagger.emulator_frames,
             "pairs": len(trained) + len(pairs),
             "held_out_pairs": len(pairs),
             "held_out_loss": round(measured.loss, 4),
@@ -96,12 +74,13 @@ def pretrain(params: Params, task: str, folder: Path, checkpoint: Checkpoint) ->
             "majority_action_accuracy": round(
                 float((pairs.actions == majority).mean()), 4
             ),
-        },
-    )
-    plots = cell("plots/pretrain_bc", params.env, task)
-    write_csv(plots / "rounds.csv", pd.DataFrame(dagger.log.rounds))
-    confusion = {"actual": names[pairs.actions], "predicted": names[predictions]}
-    write_csv(plots / "confusion.csv", pd.DataFrame(confusion))
+        }
+        write_json(cell("metrics/pretrain_bc", params.env, f"{task}.json"), metrics)
+        plots = cell("plots/pretrain_bc", params.env, task)
+        write_csv(plots / "rounds.csv", pd.DataFrame(dagger.rounds))
+        names = np.array([env.code_name(code) for code in env.codes])
+        confusion = {"actual": names[pairs.actions], "predicted": names[predictions]}
+        write_csv(plots / "confusion.csv", pd.DataFrame(confusion))
 
 
 if __name__ == "__main__":

@@ -140,10 +140,11 @@ def test_a_checkpoint_runs_no_code(
 ) -> None:
     content = payload(sings)
     digest = hashlib.sha256(content).digest() if has_digest else bytes(32)
-    (tmp_path / "state.checkpoint").write_bytes(digest + content)
+    path = tmp_path / "stage.checkpoint"
+    path.write_bytes(digest + content)
     # The second where whoever put it there has made the checksum right, too.
-    with pytest.raises(InputError, match="is missing or damaged: delete"):
-        Checkpoint(tmp_path).load("state")
+    with pytest.raises(InputError, match="is damaged: delete it"):
+        Checkpoint(path)
     assert not sings.exists()
 
 

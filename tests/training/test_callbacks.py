@@ -1,7 +1,7 @@
 """What callbacks do, for algorithms of each kind that SB3 has."""
 
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
 from warpzone.agents.networks import AsymmetricPolicy, KeyFeatures
-from warpzone.agents.policy import policy_kwargs
+from warpzone.agents.policy import MovingAverage, weights_of
 from warpzone.core.errors import InputError
 from warpzone.episodes.table import Score
 from warpzone.training.algorithms import make_model
@@ -22,27 +22,24 @@ from warpzone.training.callbacks import (
     LearningCurve,
     Periodic,
     Progress,
-    StopAtCollapse,
-    StopAtGoal,
+    StopEarly,
     UpdateAverage,
-    best_policy,
 )
 from warpzone.training.checkpoint import Checkpoint
-from warpzone.training.ema import MovingAverage
 
 CPU = torch.device("cpu")
+POLICY: dict[str, Any] = {"world": "cartpole", "actor_key": "state"}
 
 
 def ppo(envs):
     kwargs = {"n_steps": 10, "batch_size": 20, "n_epochs": 2, "learning_rate": 1e-3}
-    kwargs["policy_kwargs"] = policy_kwargs("cartpole", "state")
+    kwargs["policy_kwargs"] = POLICY
     return PPO(AsymmetricPolicy, envs, **kwargs, seed=3, device="cpu")
 
 
 def a2c(envs):
-    kwargs = policy_kwargs("cartpole", "state")
     return A2C(
-        AsymmetricPolicy, envs, n_steps=4, policy_kwargs=kwargs, seed=3, device="cpu"
+        AsymmetricPolicy, envs, n_steps=4, policy_kwargs=POLICY, seed=3, device="cpu"
     )
 
 
@@ -102,18 +99,17 @@ def learn(world, make, total=240, checkpoint=None, kill_at=None, score=None):
     with closing(world.envs(2)) as envs:
         model = make(envs)
         average = MovingAverage(model.policy, 0.5)
-        curve = LearningCurve(40, total)
-        update = UpdateAverage(average, 40, total)
-        evaluate = Evaluate(average, score or first_weight, curve, 80, total)
+        curve = LearningCurve(40)
+        update = UpdateAverage(40, average)
+        evaluate = Evaluate(80, average, score or first_weight, curve)
         callbacks: list[BaseCallback] = [Progress(count), update, curve, evaluate]
         if checkpoint is not None:
-            parts = {"average": update, "curve": curve, "evaluate": evaluate}
-            keep = KeepCheckpoint(checkpoint, parts, 40, total)
+            parts = {"average": average, "update": update}
+            parts |= {"curve": curve, "evaluate": evaluate}
+            keep = KeepCheckpoint(40, checkpoint, parts)
             callbacks.append(keep)
-            if checkpoint.has("state"):
+            if checkpoint.state is not None:
                 keep.restore(model)
-                curve.model = model
-                curve.count_on()
         model.learn(
             total - model.num_timesteps,
             CallbackList(callbacks),
@@ -172,7 +168,7 @@ def test_a_training_by_any_algorithm_resumes_to_the_same_bytes(
     # As in a new process, where these may be anything.
     torch.manual_seed(99)
     np.random.seed(99)  # noqa: NPY002
-    resumed = learn(world, make, checkpoint=checkpoint)
+    resumed = learn(world, make, checkpoint=Checkpoint(tmp_path / "kept"))
     assert sum(resumed.agent_steps) == 240 - row * 40
     assert_same(resumed.parameters, whole.parameters)
     assert_same(resumed.curve.rows, whole.curve.rows)
@@ -201,14 +197,7 @@ def test_a_resumed_dqn_has_its_memories_and_its_curiosity_back(cartpole, tmp_pat
         learn(cartpole, dqn, checkpoint=checkpoint, kill_at=90)
     with closing(cartpole.envs(2)) as envs:
         model: Any = dqn(envs)
-        parts = {
-            "average": UpdateAverage(MovingAverage(model.policy, 0.5), 40, 240),
-            "curve": (curve := LearningCurve(40, 240)),
-            "evaluate": Evaluate(
-                MovingAverage(model.policy, 0.5), first_weight, curve, 80, 240
-            ),
-        }
-        KeepCheckpoint(checkpoint, parts, 40, 240).restore(model)
+        KeepCheckpoint(40, Checkpoint(tmp_path / "kept"), {}).restore(model)
         assert model.num_timesteps == 80
         assert model._n_calls == 40
         # From 1 to 0.05 over 168 agent steps.
@@ -250,21 +239,17 @@ def test_the_average_of_any_algorithm_s_policy_is_scored(cartpole, make):
     pairs = zip(policy.parameters(), average.parameters(), strict=True)
     assert any(not torch.equal(ours, theirs) for ours, theirs in pairs)
     # Without a success the first one is kept.
-    kept = best_policy(learned.evaluate, learned.average)
     assert learned.evaluate.best_row == 0
-    start = dqn if make is dqn else a2c
     with closing(cartpole.envs(2)) as envs:
-        for ours, theirs in zip(
-            kept.parameters(), start(envs).policy.parameters(), strict=True
-        ):
-            assert torch.equal(ours, theirs)
+        start = weights_of(make(envs).policy)
+    assert_same(learned.evaluate.best_weights, start)
 
 
 class Dates(Periodic):
     """Notes when it is due."""
 
-    def __init__(self, freq, total):
-        super().__init__(freq, total)
+    def __init__(self, freq):
+        super().__init__(freq)
         self.dates: list[int] = []
 
     def on_due(self):
@@ -287,7 +272,7 @@ class Dates(Periodic):
 def test_what_is_periodic_is_done_at_the_start_then_when_due_and_at_the_end(
     cartpole, freq, total, dates
 ):
-    noted = Dates(freq, total)
+    noted = Dates(freq)
     with closing(cartpole.envs(2)) as envs:
         ppo(envs).learn(total, noted)
     assert noted.dates == dates
@@ -341,11 +326,20 @@ def test_the_last_policy_that_is_not_significantly_worse_than_the_best_is_kept(
 
 
 def evaluated(world, rates, episodes=100):
-    """Return an `Evaluate` that has seen such success rates."""
-    average = MovingAverage(world.policy(), 0.5)
-    evaluate = Evaluate(average, first_weight, LearningCurve(40, 240), 40, 240)
-    evaluate.scores = [Score(rate, 0.0, episodes) for rate in rates]
-    return evaluate
+    """Return an `Evaluate` that has seen such success rates, after every second row."""
+    curve = LearningCurve(40)
+    for rate in rates:
+        score = asdict(Score(rate, 0.0, episodes))
+        curve.rows.append({f"eval_{name}": value for name, value in score.items()})
+        curve.rows.append(dict.fromkeys(curve.rows[-1]))
+    return Evaluate(80, MovingAverage(world.policy(), 0.5), first_weight, curve)
+
+
+def reason_to_stop(evaluate, recipe):
+    stop = StopEarly(evaluate, recipe)
+    stop._on_rollout_start()
+    assert stop._on_step() == (stop.reason is None)
+    return stop.reason
 
 
 @pytest.mark.parametrize(
@@ -353,10 +347,13 @@ def evaluated(world, rates, episodes=100):
     # Of 48 of 48 the interval's lower end is 0.926, of 47 of 48 it is 0.891.
     [([], False), ([1.0], True), ([1.0, 47 / 48], False), ([0.0, 1.0], True)],
 )
-def test_the_goal_is_reached_by_the_last_evaluation(cartpole, rates, is_reached):
-    stop = StopAtGoal(evaluated(cartpole, rates, 48), 0.92)
-    assert stop.is_reached == is_reached
-    assert stop._on_step() == (not is_reached)
+def test_the_goal_is_reached_by_the_last_evaluation(
+    cartpole, recipe, rates, is_reached
+):
+    reason = reason_to_stop(
+        evaluated(cartpole, rates, 48), recipe(goal_success_rate=0.92)
+    )
+    assert reason == ("goal" if is_reached else None)
 
 
 @pytest.mark.parametrize(
@@ -376,11 +373,11 @@ def test_the_goal_is_reached_by_the_last_evaluation(cartpole, rates, is_reached)
     ],
 )
 def test_a_collapse_is_so_many_bad_evaluations_in_a_row(
-    cartpole, rates, patience, is_reached
+    cartpole, recipe, rates, patience, is_reached
 ):
-    stop = StopAtCollapse(evaluated(cartpole, rates), 0.5, patience)
-    assert stop.is_reached == is_reached
-    assert stop._on_step() == (not is_reached)
+    rl = recipe(collapse_share=0.5, patience=patience)
+    reason = reason_to_stop(evaluated(cartpole, rates), rl)
+    assert reason == ("collapse" if is_reached else None)
 
 
 @dataclass
@@ -498,7 +495,7 @@ def test_a_pole_that_falls_has_no_future(cartpole, recipe):
 def test_a_damaged_checkpoint_of_a_training_is_told(cartpole, recipe, tmp_path):
     checkpoint = Checkpoint(tmp_path / "kept")
     cartpole.train(recipe(), checkpoint=checkpoint)
-    [path] = checkpoint.folder.iterdir()
+    path = checkpoint.path
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(InputError, match=r"state\.checkpoint: is missing or damaged"):
-        cartpole.train(recipe(), checkpoint=checkpoint)
+    with pytest.raises(InputError, match="kept: is damaged: delete it to begin anew"):
+        Checkpoint(path)

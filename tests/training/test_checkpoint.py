@@ -27,14 +27,18 @@ TREE = STATE | {
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Checkpoint:
-    return Checkpoint(tmp_path / "kept")
+    return Checkpoint(tmp_path / "one.checkpoint")
+
+
+def kept(checkpoint: Checkpoint, tree: Any) -> Any:
+    """Save a tree and return what another process finds."""
+    checkpoint.save(tree)
+    return Checkpoint(checkpoint.path).state
 
 
 def test_what_is_loaded_is_what_was_saved(checkpoint: Checkpoint) -> None:
-    assert not checkpoint.has("one")
-    checkpoint.save("one", TREE)
-    assert checkpoint.has("one")
-    loaded = checkpoint.load("one")
+    assert checkpoint.state is None
+    loaded = kept(checkpoint, TREE)
     assert loaded.keys() == TREE.keys()
     assert torch.equal(loaded["b"], TREE["b"])
     assert torch.equal(loaded["more"]["a"], torch.tensor(7))
@@ -57,8 +61,7 @@ def test_what_is_loaded_is_what_was_saved(checkpoint: Checkpoint) -> None:
 def test_an_array_keeps_its_numbers_type_and_shape(
     checkpoint: Checkpoint, array: np.ndarray
 ) -> None:
-    checkpoint.save("one", {"array": array})
-    loaded = checkpoint.load("one")["array"]
+    loaded = kept(checkpoint, {"array": array})["array"]
     assert isinstance(loaded, np.ndarray)
     assert (loaded.dtype, loaded.shape) == (array.dtype, array.shape)
     assert loaded.tobytes() == array.tobytes()
@@ -79,8 +82,7 @@ def test_an_array_keeps_its_numbers_type_and_shape(
 def test_a_tensor_keeps_its_numbers_type_and_shape(
     checkpoint: Checkpoint, tensor: torch.Tensor
 ) -> None:
-    checkpoint.save("one", [tensor])
-    [loaded] = checkpoint.load("one")
+    [loaded] = kept(checkpoint, [tensor])
     assert (loaded.dtype, loaded.shape) == (tensor.dtype, tensor.shape)
     assert torch.equal(loaded, tensor)
     assert not loaded.requires_grad
@@ -88,8 +90,8 @@ def test_a_tensor_keeps_its_numbers_type_and_shape(
 
 def test_numbers_of_numpy_become_python_s(checkpoint: Checkpoint) -> None:
     # A third is no float32; what is kept is the float32 to the bit.
-    checkpoint.save("one", [np.float64(0.1), np.float32(1 / 3), np.int64(2), np.True_])
-    loaded = checkpoint.load("one")
+    numbers = [np.float64(0.1), np.float32(1 / 3), np.int64(2), np.True_]
+    loaded = kept(checkpoint, numbers)
     assert loaded == [0.1, 0.3333333432674408, 2, True]
 
 
@@ -97,85 +99,95 @@ def test_weights_that_two_names_share_are_kept_under_both(
     checkpoint: Checkpoint,
 ) -> None:
     shared = torch.arange(3.0)
-    checkpoint.save("one", {"a": shared, "b": shared, "c": shared[1:]})
-    loaded = checkpoint.load("one")
+    loaded = kept(checkpoint, {"a": shared, "b": shared, "c": shared[1:]})
     assert [loaded[name].tolist() for name in "abc"] == [[0, 1, 2], [0, 1, 2], [1, 2]]
 
 
-def test_the_last_save_of_a_name_counts(checkpoint: Checkpoint) -> None:
-    checkpoint.save("one", 1)
-    checkpoint.save("one", 2)
-    checkpoint.save("other", 3)
-    assert checkpoint.load("one") == 2
+def test_the_last_save_counts_and_leaves_nothing_beside(checkpoint: Checkpoint) -> None:
+    checkpoint.save(1)
+    assert kept(checkpoint, 2) == 2
+    assert list(checkpoint.path.parent.iterdir()) == [checkpoint.path]
 
 
 @pytest.mark.parametrize("place", [0, 40, 200, -1])
 def test_a_flipped_byte_is_told(checkpoint: Checkpoint, place: int) -> None:
-    checkpoint.save("one", TREE)
-    [path] = checkpoint.folder.iterdir()
+    checkpoint.save(TREE)
+    path = checkpoint.path
     content = bytearray(path.read_bytes())
     content[place] ^= 1
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"one.checkpoint: is missing or damaged"):
-        checkpoint.load("one")
+    with pytest.raises(InputError, match=r"one.checkpoint: is damaged: delete it"):
+        Checkpoint(path)
 
 
-@pytest.mark.parametrize("kept", [0, 10, 100])
-def test_a_cut_file_is_told(checkpoint: Checkpoint, kept: int) -> None:
-    checkpoint.save("one", TREE)
-    [path] = checkpoint.folder.iterdir()
-    path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(InputError, match="is missing or damaged"):
-        checkpoint.load("one")
+@pytest.mark.parametrize("length", [0, 10, 100])
+def test_a_cut_file_is_told(checkpoint: Checkpoint, length: int) -> None:
+    checkpoint.save(TREE)
+    path = checkpoint.path
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(InputError, match="is damaged"):
+        Checkpoint(path)
 
 
-def test_a_missing_part_is_told(checkpoint: Checkpoint) -> None:
-    with pytest.raises(InputError, match="is missing or damaged: delete"):
-        checkpoint.load("one")
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "repo"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
 
 
-def folder_of(root: Path, facts: object, *inputs: Path, stage: str = "s") -> Path:
-    with checkpointed(root, stage, facts, inputs) as checkpoint:
-        return checkpoint.folder
+def path_of(facts: object, *inputs: Path, stage: str = "s") -> Path:
+    with checkpointed(stage, facts, inputs) as checkpoint:
+        return checkpoint.path
 
 
-def test_all_that_decides_a_result_names_the_folder(tmp_path: Path) -> None:
-    demos, model = tmp_path / "demos", tmp_path / "model"
+@pytest.mark.usefixtures("workspace")
+def test_all_that_decides_a_result_names_the_file() -> None:
+    demos, model = Path("demos"), Path("model")
     model.mkdir()
     for path in (demos, model / "weights"):
         path.write_text("1")
-    usual = folder_of(tmp_path, {"seed": 1}, demos, model)
-    assert folder_of(tmp_path, {"seed": 1}, demos, model) == usual
-    assert folder_of(tmp_path, {"seed": 2}, demos, model) != usual
-    assert folder_of(tmp_path, {"seed": 1}, demos, model, stage="t") != usual
+    usual = path_of({"seed": 1}, demos, model)
+    assert path_of({"seed": 1}, demos, model) == usual
+    assert path_of({"seed": 2}, demos, model) != usual
+    assert path_of({"seed": 1}, demos, model, stage="t") != usual
     for path in (demos, model / "weights"):
         path.write_text("2")
-        assert folder_of(tmp_path, {"seed": 1}, demos, model) != usual
+        assert path_of({"seed": 1}, demos, model) != usual
         path.write_text("1")
     (model / "more").write_text("1")
-    assert folder_of(tmp_path, {"seed": 1}, demos, model) != usual
+    assert path_of({"seed": 1}, demos, model) != usual
 
 
-def test_success_removes_the_folder_and_failure_keeps_it(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("workspace")
+def test_an_input_that_is_missing_is_named() -> None:
+    with pytest.raises(InputError, match=r"^models/bc: cannot be read: No such file"):
+        path_of(1, Path("models/bc"))
+
+
+@pytest.mark.usefixtures("workspace")
+def test_success_removes_the_file_and_failure_keeps_it() -> None:
     def fail(checkpoint: Checkpoint) -> None:
-        checkpoint.save("one", TREE)
+        checkpoint.save(TREE)
         raise InputError("no")
 
-    with pytest.raises(InputError), checkpointed(tmp_path, "s", 1, []) as checkpoint:
+    with pytest.raises(InputError), checkpointed("s", 1, []) as checkpoint:
         fail(checkpoint)
-    assert checkpoint.has("one")
-    with checkpointed(tmp_path, "s", 2, []) as other:
-        assert not other.has("one")
-    with checkpointed(tmp_path, "s", 1, []) as again:
-        assert again.has("one")
-    assert not checkpoint.folder.exists()
+    assert checkpoint.path.exists()
+    with checkpointed("s", 2, []) as other:
+        assert other.state is None
+    with checkpointed("s", 1, []) as again:
+        assert again.state is not None
+    assert not checkpoint.path.exists()
 
 
-def test_a_second_run_of_a_stage_is_refused_and_names_the_first(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("workspace")
+def test_a_second_run_of_a_stage_is_refused_and_names_the_first() -> None:
     with (
-        checkpointed(tmp_path, "s", 1, []),
+        checkpointed("s", 1, []),
         pytest.raises(InputError, match=f"process {os.getpid()} is at work here"),
-        checkpointed(tmp_path, "s", 2, []),
+        checkpointed("s", 2, []),
     ):
         pass
 
@@ -198,8 +210,7 @@ def test_an_optimizer_resumes_where_it_was(kind: type, checkpoint: Checkpoint) -
     net, optimizer = build()
     learn(net, optimizer)
     stored: Any = {"net": dict(net.state_dict()), "optimizer": optimizer.state_dict()}
-    checkpoint.save("one", stored)
-    stored = checkpoint.load("one")
+    stored = kept(checkpoint, stored)
     other, restored = build()
     other.load_state_dict(stored["net"])
     restored.load_state_dict(stored["optimizer"])

@@ -187,8 +187,8 @@ class DiesAfter(Checkpoint):
 
     saves = 1
 
-    def save(self, name, tree):
-        super().save(name, tree)
+    def save(self, state):
+        super().save(state)
         self.saves -= 1
         if self.saves == 0:
             raise Killed
@@ -225,6 +225,7 @@ def dagger_of(world, checkpoint, seed=9, teacher_does=None, **changes):
         PolicyAgent(world.policy(seed), world.key, 0.0, 1.0),
         world.make,
         [world.level],
+        world.kwargs.get("stuck_limit", 0),
         params(**changes),
         4,
         checkpoint,
@@ -232,26 +233,23 @@ def dagger_of(world, checkpoint, seed=9, teacher_does=None, **changes):
 
 
 def test_the_pupil_plays_all_rounds_but_the_first(cartpole, tmp_path):
-    dagger = dagger_of(cartpole, Checkpoint(tmp_path))
+    dagger = dagger_of(cartpole, Checkpoint(tmp_path / "kept"))
     dagger.run()
-    rounds = dagger.log.rounds
+    rounds = dagger.rounds
     assert [row["round"] for row in rounds] == [0, 1, 2]
-    assert [len(episodes) for episodes in dagger.log.episodes] == [3, 3, 3]
+    assert [len(episodes) for episodes in dagger.episodes] == [3, 3, 3]
     # One of three episodes of each round is held out.
     assert (len(dagger.train), len(dagger.held_out)) == (6, 3)
-    steps = [
-        sum(len(Recording.parse(line, "here").decided) for line in episodes)
-        for episodes in dagger.log.episodes
+    played = [
+        [Recording.parse(line, "here") for line in episodes]
+        for episodes in dagger.episodes
     ]
+    steps = [sum(len(one.decided) for one in episodes) for episodes in played]
     assert [row["pairs"] for row in rounds] == np.cumsum(steps).tolist()
-    assert dagger.log.agent_steps == sum(steps)
+    frames = [len(one.held) for episodes in played for one in episodes]
+    assert dagger.emulator_frames == sum(frames)
     # No episode is played twice.
-    seeds = [
-        Recording.parse(line, "here").seed
-        for episodes in dagger.log.episodes
-        for line in episodes
-    ]
-    assert len(set(seeds)) == 9
+    assert len({one.seed for episodes in played for one in episodes}) == 9
     metrics, pairs, predictions = dagger.measure()
     assert len(pairs) == len(predictions) == sum(map(len, dagger.held_out))
     assert rounds[-1]["held_out_loss"] == metrics.loss
@@ -262,7 +260,7 @@ def test_pairs_without_an_answer_are_trained_on_and_not_measured(tiny_mario, tmp
     # frame might still show Mario move.
     dagger = dagger_of(
         tiny_mario.but(time_limit=60, stuck_limit=6),
-        Checkpoint(tmp_path),
+        Checkpoint(tmp_path / "kept"),
         teacher_does=0,
         rounds=0,
     )
@@ -273,7 +271,7 @@ def test_pairs_without_an_answer_are_trained_on_and_not_measured(tiny_mario, tmp
         assert np.array_equal(episode.probabilities, np.full((5, 7), np.float32(1 / 7)))
     for episode in (*dagger.train[:2], *dagger.held_out):
         assert np.allclose(episode.probabilities, np.eye(7)[[0]])
-    assert dagger.log.rounds[0]["pairs"] == 18
+    assert dagger.rounds[0]["pairs"] == 18
 
 
 @pytest.mark.parametrize(
@@ -301,7 +299,9 @@ def test_dagger_resumes_after_a_round_to_the_same_bytes(
     resumed = dagger_of(world, Checkpoint(tmp_path / "killed"), seed=77)
     resumed.run()
     assert are_equal(weights(resumed.pupil.policy), weights(whole.pupil.policy))
-    assert resumed.log == whole.log
+    assert resumed.rounds == whole.rounds
+    assert resumed.episodes == whole.episodes
+    assert resumed.emulator_frames == whole.emulator_frames
     for ours, theirs in (
         (resumed.train, whole.train),
         (resumed.held_out, whole.held_out),

@@ -324,27 +324,27 @@ def test_a_training_that_was_killed_resumes_to_the_same_end(
         rl,
         start=world.policy(seed=77),
         score=score,
-        checkpoint=checkpoint,
+        checkpoint=Checkpoint(tmp_path / "kept"),
         on_agent_steps=said.append,
     )
     assert are_equal(weights(resumed.policy), weights(whole.policy))
     assert resumed.best_row == whole.best_row
     assert resumed.curve.to_csv() == whole.curve.to_csv()
     # Only what came after the last row is played again.
-    assert said[0] == row * 24
-    assert sum(said) == 96
+    assert sum(said) == 96 - row * 24
 
 
 def test_a_training_that_was_killed_once_it_had_ended_ends_at_once(
     cartpole, recipe, weights, are_equal, tmp_path
 ):
-    checkpoint = Checkpoint(tmp_path / "kept")
-    whole = cartpole.train(recipe(), checkpoint=checkpoint)
+    whole = cartpole.train(recipe(), checkpoint=Checkpoint(tmp_path / "kept"))
     said = []
     resumed = cartpole.train(
-        recipe(), checkpoint=checkpoint, on_agent_steps=said.append
+        recipe(),
+        checkpoint=Checkpoint(tmp_path / "kept"),
+        on_agent_steps=said.append,
     )
-    assert said == [96]
+    assert said == []
     assert are_equal(weights(resumed.policy), weights(whole.policy))
     assert resumed.curve.to_csv() == whole.curve.to_csv()
 
@@ -365,7 +365,7 @@ def test_a_training_that_was_killed_at_its_goal_ends_there(cartpole, recipe, tmp
             checkpoint=checkpoint,
             on_agent_steps=kill,
         )
-    resumed = cartpole.train(rl, checkpoint=checkpoint)
+    resumed = cartpole.train(rl, checkpoint=Checkpoint(tmp_path / "kept"))
     assert resumed.ended_by == "goal"
     assert resumed.curve["agent_steps"].tolist() == [0, 32]
 

@@ -9,14 +9,15 @@ import hashlib
 import math
 import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import gymnasium as gym
 import numpy as np
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
@@ -36,7 +37,8 @@ from warpzone.envs.replayable import ReplayableEnv
 WEIGHTS = "policy.safetensors"
 SPEC = "policy.json"
 
-PINNED = (
+# Variables that decide how sums are rounded, see `warpzone/__init__.py`.
+_PINNED = (
     "ATEN_CPU_CAPABILITY",
     "MKL_CBWR",
     "MKL_ENABLE_INSTRUCTIONS",
@@ -44,7 +46,6 @@ PINNED = (
     "ONEDNN_MAX_CPU_ISA",
     "OPENBLAS_CORETYPE",
 )
-"""Variables that decide how sums are rounded, see `warpzone/__init__.py`."""
 
 _PACKAGES = (
     "torch",
@@ -57,18 +58,9 @@ _PACKAGES = (
 )
 
 
-def _check_size(shape: tuple[int, ...]) -> tuple[int, ...]:
-    if math.prod(shape) > 2**24:
-        raise ValueError(f"{shape} is more than an observation holds")
-    return shape
-
-
 # What a screen has at most; a damaged number shall not fill the memory.
-_Shape = Annotated[
-    tuple[Annotated[int, Field(ge=1, le=4096)], ...],
-    Field(min_length=1, max_length=3),
-    AfterValidator(_check_size),
-]
+_Length = Annotated[int, Field(ge=1, le=4096)]
+_Shape = Annotated[tuple[_Length, ...], Field(min_length=1, max_length=3)]
 
 
 class _Spec(BaseModel):
@@ -76,8 +68,8 @@ class _Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    env: str
-    interface: dict[str, Any]
+    env: Literal[*WORLDS]  # pyright: ignore[reportInvalidTypeForm]
+    interface: dict[Annotated[str, Field(pattern="^[a-z_]+$")], Any]
     """What the observations and actions mean, see `ReplayableEnv.interface`."""
     spaces: dict[str, tuple[Literal["uint8", "float32"], _Shape]]
     """Of each observation the type of its numbers and its shape."""
@@ -90,11 +82,17 @@ class _Spec(BaseModel):
     origin: dict[str, Any]
     weights_sha256: str
 
+    @model_validator(mode="after")
+    def _fits_the_memory(self) -> Self:
+        if sum(math.prod(shape) for _, shape in self.spaces.values()) > 2**24:
+            raise ValueError("spaces are more than an observation holds")
+        return self
+
     def build(self) -> Policy:
         """Return a new policy of this kind."""
         spaces = {}
         for key, (kind, shape) in self.spaces.items():
-            low, high = (0, 255) if kind == "uint8" else (float("-inf"), float("inf"))
+            low, high = (0, 255) if kind == "uint8" else (-np.inf, np.inf)
             spaces[key] = gym.spaces.Box(low, high, shape, np.dtype(kind).type)
         return build_policy(
             self.env, gym.spaces.Dict(spaces), self.actions, self.observation
@@ -116,7 +114,7 @@ def describe_origin(
         "seed": seed,
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "instruction_set": {name: os.environ.get(name, "") for name in PINNED},
+        "instruction_set": {name: os.environ.get(name, "") for name in _PINNED},
         "versions": {package: version(package) for package in _PACKAGES},
         "rom_sha256": env_class(env).rom_sha256(),
     }
@@ -127,20 +125,16 @@ def save_agent(
 ) -> None:
     """Write an agent: equal bytes for equal arguments.
 
-    Args:
-        agent: Its policy and how it plays.
-        folder: Is created if need be.
-        env: One like those that it was trained in; all keys that its networks see.
-        origin: How it was made, for people to read.
+    The env is one like those that it was trained in, with all keys that its networks
+    see; the origin says how it was made, for people to read.
     """
     tensors = weights_of(agent.policy)
     weights = save({name: t.cpu().contiguous() for name, t in tensors.items()})
-    spaces = env.observation_space
-    assert isinstance(spaces, gym.spaces.Dict)
+    spaces: Any = env.observation_space
     spec = _Spec(
         env=env.WORLD,
         interface=env.interface,
-        spaces={k: (str(s.dtype), tuple(s.shape or ())) for k, s in spaces.items()},  # pyright: ignore[reportArgumentType]
+        spaces={key: (str(one.dtype), one.shape) for key, one in spaces.items()},  # pyright: ignore[reportArgumentType]
         actions=len(env.codes),
         observation=agent.key,
         temperature=agent.temperature,
@@ -155,11 +149,7 @@ def save_agent(
 
 
 def load_agent(folder: Path, env: ReplayableEnv | None = None) -> PolicyAgent:
-    """Read an agent, ready to play.
-
-    Args:
-        folder: Where it lies.
-        env: Where it shall play, to check that it can; any if not given.
+    """Read an agent, ready to play, and check that it can play in an env, if given.
 
     Raises:
         InputError: In one line, if the folder is missing or damaged, or if the agent
@@ -181,18 +171,12 @@ def load_agent(folder: Path, env: ReplayableEnv | None = None) -> PolicyAgent:
             f"this version builds {needed}: train it again"
         )
     tensors = _read_weights(folder / WEIGHTS, spec.weights_sha256)
-    parameters = weights_of(policy)
-    if tensors.keys() != parameters.keys():
+    found, needed = _forms(tensors), _forms(weights_of(policy))
+    if differ := {name for name, _ in found.items() ^ needed.items()}:
         raise InputError(
-            f"{folder / WEIGHTS}: lacks {sorted(parameters.keys() - tensors.keys())} "
-            f"and has unknown {sorted(tensors.keys() - parameters.keys())}"
+            f"{folder / WEIGHTS}: holds {_only(differ, found)}, the network needs "
+            f"{_only(differ, needed)}: train it again"
         )
-    for name, parameter in parameters.items():
-        found, wanted = _form(tensors[name]), _form(parameter)
-        if found != wanted:
-            raise InputError(
-                f"{folder / WEIGHTS}: {name} is {found}, the network needs {wanted}"
-            )
     set_weights(policy, tensors)
     return PolicyAgent(
         policy, spec.observation, spec.temperature, spec.idle_temperature
@@ -212,18 +196,19 @@ def _check_interface(spec: _Spec, folder: Path, env: ReplayableEnv) -> None:
 
 def _architecture(policy: Policy) -> dict[str, Any]:
     """Return the layers of the actor and of the critic, by their classes."""
+    networks = {
+        "actor": policy.pi_features_extractor.network,
+        "critic": policy.vf_features_extractor.network,
+    }
     return {
-        name: [type(layer).__name__ for layer in extractor.network.layers]  # pyright: ignore[reportAttributeAccessIssue, reportGeneralTypeIssues]
-        for name, extractor in (
-            ("actor", policy.pi_features_extractor),
-            ("critic", policy.vf_features_extractor),
-        )
+        name: [type(layer).__name__ for layer in network.layers]  # pyright: ignore[reportAttributeAccessIssue, reportGeneralTypeIssues]
+        for name, network in networks.items()
     }
 
 
 def _read_spec(path: Path) -> _Spec:
     try:
-        spec = _Spec.model_validate_json(read_bytes(path))
+        return _Spec.model_validate_json(read_bytes(path))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -232,12 +217,6 @@ def _read_spec(path: Path) -> _Spec:
             f"{path}: {where}: {first['msg']}: it is damaged, or was made by an older "
             "version: train it again"
         ) from error
-    if spec.env not in WORLDS or not {spec.observation, "state"} <= spec.spaces.keys():
-        raise InputError(
-            f"{path}: an agent of {spec.env!r} that sees {spec.observation!r} of "
-            f"{sorted(spec.spaces)} is none of this version: train it again"
-        )
-    return spec
 
 
 def _read_weights(path: Path, sha256: str) -> dict[str, torch.Tensor]:
@@ -245,15 +224,19 @@ def _read_weights(path: Path, sha256: str) -> dict[str, torch.Tensor]:
     if (found := hashlib.sha256(content).hexdigest()) != sha256:
         raise InputError(
             f"{path}: is damaged or not the one that {SPEC} describes: its SHA-256 is "
-            f"{found}, {SPEC} says {sha256}"
+            f"{found}, {SPEC} says {sha256!r}"
         )
     try:
         return load(content)
     except SafetensorError as error:
         raise InputError(
-            f"{path}: is not in the safetensors format: {error}"
+            f"{path}: is not in the safetensors format: {str(error)!r}"
         ) from error
 
 
-def _form(tensor: torch.Tensor) -> str:
-    return f"{tensor.dtype} {tuple(tensor.shape)}"
+def _forms(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    return {name: f"{t.dtype} {tuple(t.shape)}" for name, t in tensors.items()}
+
+
+def _only(names: set[str], forms: dict[str, str]) -> dict[str, str]:
+    return {name: forms[name] for name in sorted(names & forms.keys())}

@@ -1,11 +1,13 @@
 """Policies, and agents that play as they say."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from warpzone.agents.networks import AsymmetricPolicy
 from warpzone.core.errors import InputError
@@ -27,30 +29,19 @@ _CHANGE = 16
 _MOVING_SHARE = 0.05
 
 
+@dataclass(frozen=True)
 class PolicyAgent:
-    """Plays as a policy says.
+    """Plays as a policy says."""
 
-    Args:
-        policy: The network.
-        key: What its actor sees.
-        temperature: Divides the logits before an action is drawn; 0 takes the likeliest
-            action.
-        idle_temperature: The same where the screen stands still; ``temperature`` if
-            None, or where the agent sees no frames. Where an action changes nothing,
-            whoever always takes the likeliest one takes it for ever.
-    """
-
-    def __init__(
-        self,
-        policy: Policy,
-        key: str,
-        temperature: float,
-        idle_temperature: float | None = None,
-    ) -> None:
-        self.policy = policy
-        self.key = key
-        self.temperature = temperature
-        self.idle_temperature = idle_temperature
+    policy: Policy
+    key: str
+    """What its actor sees."""
+    temperature: float
+    """Divides the logits before an action is drawn; 0 takes the likeliest action."""
+    idle_temperature: float | None = None
+    """The same where the screen stands still; ``temperature`` if None, or where the
+    agent sees no frames. Where an action changes nothing, whoever always takes the
+    likeliest one takes it for ever."""
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -58,7 +49,7 @@ class PolicyAgent:
 
     def playing(self, policy: Policy) -> "PolicyAgent":
         """Return who plays in the same way as another policy says."""
-        return PolicyAgent(policy, self.key, self.temperature, self.idle_temperature)
+        return replace(self, policy=policy)
 
     def act(
         self, observations: Observations, rngs: Sequence[np.random.Generator]
@@ -71,11 +62,7 @@ class PolicyAgent:
     def action_weights(self, seen: np.ndarray) -> np.ndarray:
         """Return how likely each action is, the likeliest one being 1.
 
-        Args:
-            seen: Shape ``(N, ...)``.
-
-        Returns:
-            Unnormalised, shape ``(N, actions)``, float64.
+        For observations of shape ``(N, ...)``; unnormalised, ``(N, actions)``, float64.
         """
         temperature: float | np.ndarray = self.temperature
         if self.idle_temperature is not None and seen.ndim == 4:
@@ -90,28 +77,44 @@ class PolicyAgent:
         return np.where(is_greedy, best, weights)
 
 
+class MovingAverage(AveragedModel):
+    """A moving average of a policy's weights. `update_parameters` takes in a new one.
+
+    Single steps of training push the weights to and fro, and a level full of obstacles
+    shows it: their average plays better than any of them. Hilton et al. 2022,
+    https://arxiv.org/abs/2110.00641.
+
+    Args:
+        policy: What counts until the first update, which replaces it.
+        decay: Weight of the old average at a later update, in [0, 1].
+    """
+
+    def __init__(self, policy: Policy, decay: float) -> None:
+        ema = get_ema_multi_avg_fn(decay)
+        super().__init__(policy, multi_avg_fn=ema, use_buffers=False)
+
+    @property
+    def policy(self) -> Policy:
+        """The one with the averaged weights."""
+        return cast(Policy, self.module)
+
+
 def stands_still(frames: np.ndarray) -> np.ndarray:
     """Return where the screen does not scroll. Of a single frame nobody can tell.
 
-    Args:
-        frames: Stacks, shape ``(N, frame_stack, height, width)``, uint8.
-
-    Returns:
-        Shape ``(N,)``, bool.
+    For stacks of shape ``(N, frame_stack, height, width)``, uint8; ``(N,)``, bool.
     """
-    if frames.shape[1] == 1:
-        return np.zeros(len(frames), bool)
     oldest, newest = frames[:, 0].astype(np.int16), frames[:, -1]
     changed = np.abs(newest - oldest) > _CHANGE
-    return changed.mean(axis=(1, 2)) < _MOVING_SHARE
+    is_still = changed.mean(axis=(1, 2)) < _MOVING_SHARE
+    return is_still & (frames.shape[1] > 1)
 
 
 def make_deterministic(seed: int) -> None:
     """Seed torch and make equal runs end in equal bytes."""
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
-    # It would fill all new memory first, an eighth of the time, in case somebody reads
-    # what nobody wrote.
+    # It would fill all new memory first, an eighth of the time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     torch.set_num_threads(_TORCH_THREADS)
 
@@ -130,27 +133,13 @@ def find_device(name: DeviceName) -> torch.device:
     return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
 
 
-def policy_kwargs(world: str, actor_key: str) -> dict[str, Any]:
-    """Return what SB3's algorithms build an `AsymmetricPolicy` with."""
-    return {"world": world, "actor_key": actor_key}
-
-
 def build_policy(
     world: str, spaces: gym.spaces.Dict, actions: int, actor_key: str
 ) -> Policy:
-    """Return a new policy, whose weights are drawn from torch's generator.
-
-    Args:
-        world: Whose observations it sees.
-        spaces: Of the observations.
-        actions: How many there are.
-        actor_key: What the actor sees.
-    """
+    """Return a new policy, whose weights are drawn from torch's generator."""
+    choices = gym.spaces.Discrete(actions)
     policy = AsymmetricPolicy(
-        spaces,
-        gym.spaces.Discrete(actions),
-        lambda _: 0.0,
-        **policy_kwargs(world, actor_key),
+        spaces, choices, lambda _: 0.0, actor_key=actor_key, world=world
     )
     policy.set_training_mode(False)
     return fast_on_cpu(policy)
@@ -181,11 +170,8 @@ def set_weights(policy: torch.nn.Module, weights: Mapping[str, torch.Tensor]) ->
 
 def copy_critic(policy: Policy, teacher: Policy) -> None:
     """Give a policy the critic of another one: both read the state."""
-    for ours, theirs in (
-        (policy.vf_features_extractor, teacher.vf_features_extractor),
-        (policy.value_net, teacher.value_net),
-    ):
-        set_weights(ours, weights_of(theirs))
+    for part in ("vf_features_extractor", "value_net"):
+        set_weights(getattr(policy, part), weights_of(getattr(teacher, part)))
 
 
 def to_tensor(observations: np.ndarray, device: torch.device) -> torch.Tensor:

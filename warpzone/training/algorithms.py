@@ -1,19 +1,21 @@
 """The algorithms that recipes name: a row each, all of Stable-Baselines3."""
 
 import inspect
-from typing import Any
+from typing import Annotated, Any
 
 import stable_baselines3
 import torch
+from pydantic import Field, TypeAdapter, ValidationError, create_model
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from warpzone.agents.networks import AsymmetricPolicy
-from warpzone.agents.policy import fast_on_cpu, policy_kwargs
+from warpzone.agents.policy import fast_on_cpu
 from warpzone.core.errors import InputError
-from warpzone.core.params import RecipeParams, both_halves
+from warpzone.core.params import RecipeParams, Section, describe
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     "ppo": stable_baselines3.PPO,
@@ -22,23 +24,13 @@ ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
 
 # What is decided here, or has no place in params.yaml.
 _OURS = {
-    "self",
-    "policy",
-    "env",
-    "seed",
-    "device",
-    "verbose",
-    "tensorboard_log",
-    "policy_kwargs",
+    *inspect.signature(BaseAlgorithm).parameters,
     "rollout_buffer_class",
     "rollout_buffer_kwargs",
     "replay_buffer_class",
     "replay_buffer_kwargs",
-    "stats_window_size",
-    "sde_sample_freq",
-    "use_sde",
     "_init_setup_model",
-}
+} - {"learning_rate"}
 
 # Lowest and highest value that can work, by name; the others take 0 to a billion.
 _LIMITS = {
@@ -64,36 +56,49 @@ def check_recipe(name: str, recipe: RecipeParams) -> None:
     Raises:
         InputError: In one line, with both halves of a misspelt key.
     """
-    where = f"recipes.{name}"
+    where, given = f"recipes.{name}", recipe.algorithm_kwargs
     if recipe.algorithm not in ALGORITHMS:
         raise InputError(
             f"params.yaml: {where}.algorithm = {recipe.algorithm!r}: it is one of "
             f"{', '.join(ALGORITHMS)}"
         )
-    parameters = inspect.signature(ALGORITHMS[recipe.algorithm]).parameters
+    algorithm = ALGORITHMS[recipe.algorithm]
+    parameters = inspect.signature(algorithm).parameters
     known = {key: p.default for key, p in parameters.items() if key not in _OURS}
-    given = recipe.algorithm_kwargs
-    needed = {key for key, default in known.items() if _is_number(default)}
-    missing, unknown = (
-        sorted(needed - given.keys()),
-        sorted(given.keys() - known.keys()),
+    section = create_model(
+        "Kwargs",
+        __base__=Section,
+        __cls_kwargs__={"allow_inf_nan": False},
+        **{key: _field(key, default) for key, default in known.items()},
     )
-    if missing or unknown:
-        [said] = both_halves(
-            {where: missing} if missing else {}, {where: unknown} if unknown else {}
-        )
-        raise InputError(f"params.yaml: {said}")
-    for key, value in given.items():
-        _check_value(f"{where}.{key}", key, value, known[key])
+    try:
+        sections: Any = dict[str, dict[str, section]]
+        TypeAdapter(sections).validate_python({"recipes": {name: given}})
+    except ValidationError as error:
+        raise InputError(f"params.yaml: {describe(error)}") from error
     if ("ent_coef" in known) != (recipe.final_ent_coef is not None):
         verb = "lacks" if "ent_coef" in known else "has, without an ent_coef,"
         raise InputError(f"params.yaml: {where} {verb} final_ent_coef")
-    rollout = recipe.n_envs * given.get("n_steps", 0)
-    if "batch_size" in given and rollout % given["batch_size"]:
-        raise InputError(
-            f"params.yaml: {where}: batch_size {given['batch_size']} does not divide "
-            f"the rollout of n_envs x n_steps = {rollout}"
-        )
+    if issubclass(algorithm, OnPolicyAlgorithm) and "batch_size" in given:
+        rollout = recipe.n_envs * given["n_steps"]
+        if rollout % given["batch_size"]:
+            raise InputError(
+                f"params.yaml: {where}: batch_size {given['batch_size']} does not "
+                f"divide the rollout of n_envs x n_steps = {rollout}"
+            )
+
+
+def _field(key: str, default: Any) -> Any:
+    """Return the type of a keyword argument and what it is if it is not given."""
+    if isinstance(default, bool):
+        return bool, default
+    low, high = _LIMITS.get(key, (0, 10**9))
+    is_whole = isinstance(default, int) and isinstance(low, int)
+    kind = int if is_whole else float
+    number: Any = Annotated[kind, Field(ge=low, le=high)]
+    if isinstance(default, int | float):
+        return number, ...
+    return number | None, default
 
 
 def make_model(
@@ -107,15 +112,8 @@ def make_model(
 ) -> BaseAlgorithm:
     """Return an algorithm as a recipe says, with random weights.
 
-    Args:
-        recipe: As params.yaml has it.
-        envs: ``recipe.n_envs`` environments.
-        world: Whose they are.
-        actor_key: What the actor sees of them.
-        seed: Seeds torch, NumPy's global generator, which SB3 shuffles with, and the
-            environments: ``seed``, ``seed + 1``, ...
-        device: Where the policy is trained.
-        writers: Take what SB3's logger dumps.
+    The arguments are those of `warpzone.training.train.train`; the actor sees one key
+    of the observations.
     """
     kwargs = recipe.algorithm_kwargs
     kwargs["learning_rate"] = LinearSchedule(
@@ -126,34 +124,10 @@ def make_model(
         envs,
         seed=seed,
         device=device,
-        policy_kwargs=policy_kwargs(world, actor_key),
+        policy_kwargs={"world": world, "actor_key": actor_key},
         **kwargs,
     )
     fast_on_cpu(model.policy)
     # SB3's own logger would leave an empty folder in the temporary one.
     model.set_logger(Logger(folder=None, output_formats=writers))
     return model
-
-
-def _check_value(where: str, key: str, value: Any, default: Any) -> None:
-    if isinstance(default, bool):
-        if not isinstance(value, bool):
-            raise InputError(f"params.yaml: {where} = {value!r}: write true or false")
-        return
-    if value is None and default is None:
-        return
-    is_whole = isinstance(default, int)
-    if not _is_number(value) or (is_whole and not isinstance(value, int)):
-        kind = "a whole number" if is_whole else "a number"
-        if isinstance(value, float) and value.is_integer():
-            kind = str(int(value))
-        raise InputError(f"params.yaml: {where} = {value!r:.80}: write {kind}")
-    low, high = _LIMITS.get(key, (0, 10**9))
-    if not low <= value <= high:
-        raise InputError(
-            f"params.yaml: {where} = {value!r}: it should be from {low:g} to {high:g}"
-        )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

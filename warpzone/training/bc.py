@@ -1,8 +1,7 @@
 """Behavioural cloning: the policy learns to do what the demonstrations do."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,40 +10,31 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from warpzone.agents.policy import (
+    MovingAverage,
     Policy,
     PolicyAgent,
     action_logits,
     log_probs_of,
     to_tensor,
 )
-from warpzone.core.errors import InputError
 from warpzone.core.params import CloningParams
+from warpzone.envs.threads import Threads
 from warpzone.episodes.recording import Recording, watch
 from warpzone.training.checkpoint import like_parameters
-from warpzone.training.ema import MovingAverage
+
+# Of the moving average, per update.
+_DECAY = 0.99
 
 
 @dataclass(frozen=True)
 class Transitions:
-    """One or more episodes as the actor would have seen them.
-
-    Raises:
-        ValueError: If the two do not have a row for each agent step.
-    """
+    """One or more episodes as the actor would have seen them."""
 
     observations: np.ndarray
     """Shape ``(T, ...)``; row t precedes action t."""
     probabilities: np.ndarray
     """Of each action, shape ``(T, actions)``, float32; 0 and 1 where somebody was
     watched."""
-
-    def __post_init__(self) -> None:
-        steps, rows = len(self.observations), len(self.probabilities)
-        if steps != rows or self.probabilities.ndim != 2:
-            raise ValueError(
-                f"transitions need probabilities (T, actions) for each observation, "
-                f"got {steps} observations and the shape {self.probabilities.shape}"
-            )
 
     def __len__(self) -> int:
         return len(self.observations)
@@ -55,18 +45,11 @@ class Transitions:
         return self.probabilities.argmax(axis=1)
 
 
-# Of the moving average, per update.
-_DECAY = 0.99
-
-
 class Metrics(NamedTuple):
-    """How well the actor did: while it was fitted, or on pairs that it is measured on.
-
-    A mean over those pairs, or over all batches that it was fitted to.
-    """
+    """How well the actor did, as a mean over pairs or over all batches of a fit."""
 
     loss: float
-    """Mean cross-entropy, in nats."""
+    """Cross-entropy, in nats."""
     accuracy: float
     """Share of the actions that were the likeliest one."""
 
@@ -75,21 +58,14 @@ class Cloner:
     """Fits a policy's actor to demonstrations by cross-entropy. The critic stays.
 
     Frames are never shifted or flipped: where things are on the screen is when to jump.
-
-    Args:
-        agent: Its policy is trained in place, on the device that it is on.
-        params: How to train.
-        rng: Draws the batches.
-
-    Attributes:
-        average: Of the policy's weights, over some hundred updates. It is what plays.
+    The agent's policy is trained in place, on the device that it is on. What plays is
+    `average`, that of its weights over some hundred updates.
     """
 
     def __init__(
         self, agent: PolicyAgent, params: CloningParams, rng: np.random.Generator
     ) -> None:
-        self._policy = agent.policy
-        self._key = agent.key
+        self._policy, self._key = agent.policy, agent.key
         self._params = params
         self._rng = rng
         self.average = MovingAverage(agent.policy, _DECAY)
@@ -100,16 +76,14 @@ class Cloner:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that training has changed so far."""
         return {
-            "policy": dict(self._policy.state_dict()),
+            "policy": self._policy.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "rng": self._rng.bit_generator.state,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to what `state_dict` returned."""
         self._policy.load_state_dict(state["policy"])
         self.average.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
@@ -123,13 +97,9 @@ class Cloner:
         anneal: bool = False,
         on_update: Callable[[], object] = lambda: None,
     ) -> Metrics:
-        """Train on.
+        """Train on batches that are drawn with replacement, each step as often as any.
 
-        Args:
-            episodes: What to learn from, each of their steps as often as any other.
-            updates: Batches to draw, with replacement.
-            anneal: Let the learning rate fall to nothing, in a straight line.
-            on_update: Called after each update.
+        ``anneal`` lets the learning rate fall to nothing, in a straight line.
         """
         rate, size = self._params.learning_rate, self._params.batch_size
         ends = np.cumsum([len(episode) for episode in episodes])
@@ -155,7 +125,7 @@ class Cloner:
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()
-            self.average.update()
+            self.average.update_parameters(self._policy)
             loss_sum += loss.item()
             right += int((logits.argmax(dim=1) == wanted.argmax(dim=1)).sum())
             on_update()
@@ -170,7 +140,7 @@ def watch_all(
     source: str,
     on_episode: Callable[[], object] = lambda: None,
 ) -> list[Transitions]:
-    """Replay recordings side by side, each one checked, and see what was seen.
+    """Replay recordings side by side, and see one key of what was seen.
 
     Args:
         recordings: What to play.
@@ -178,25 +148,23 @@ def watch_all(
         key: What to see.
         actions: How many there are.
         source: The file that the recordings come from, for messages.
-        on_episode: Called after each recording.
+        on_episode: Called after each recording, on any thread.
 
     Raises:
         InputError: If a replay fails or does not fit the env.
     """
     certain = np.eye(actions, dtype=np.float32)
+    episodes: dict[int, Transitions] = {}
 
-    def watch_line(line: int) -> Transitions:
-        observations, chosen = watch(
-            recordings[line], kwargs, (key,), f"{source}, line {line + 1}"
-        )
-        return Transitions(observations[key], certain[chosen])
+    def watch_line(line: int) -> None:
+        where = f"{source}, line {line + 1}"
+        observations, chosen = watch(recordings[line], kwargs, (key,), where)
+        episodes[line] = Transitions(observations[key], certain[chosen])
+        on_episode()
 
-    episodes = []
-    with ThreadPoolExecutor(os.process_cpu_count()) as pool:
-        for episode in pool.map(watch_line, range(len(recordings))):
-            episodes.append(episode)
-            on_episode()
-    return episodes
+    with closing(Threads()) as threads:
+        threads.run(watch_line, range(len(recordings)))
+    return [episodes[line] for line in sorted(episodes)]
 
 
 def split_episodes(
@@ -204,16 +172,9 @@ def split_episodes(
 ) -> tuple[Sequence[Transitions], Sequence[Transitions]]:
     """Divide whole episodes into those to train on and, the last ones, to hold out.
 
-    Neighbouring frames are near-copies, so a split by transition would leak.
-
-    Raises:
-        InputError: If there are fewer than two episodes.
+    There are two episodes or more. Neighbouring frames are near-copies, so a split by
+    transition would leak.
     """
-    if len(episodes) < 2:
-        raise InputError(
-            f"cloning needs two episodes or more, one of them to hold out, "
-            f"got {len(episodes)}"
-        )
     held_out = min(max(round(held_out_share * len(episodes)), 1), len(episodes) - 1)
     return episodes[:-held_out], episodes[-held_out:]
 

@@ -1,12 +1,11 @@
 """Checkpoints: an interrupted stage resumes bit for bit.
 
-They are no outputs. A stage keeps them in a folder that is named after all that decides
-its result, so a run with other parameters, inputs or code never finds them.
+They are no outputs. Their names hold a hash of all that decides a stage's result, so a
+run with other parameters, inputs or code never finds them.
 """
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,67 +19,63 @@ from safetensors.torch import load, save
 from warpzone.core.errors import InputError
 from warpzone.core.files import locked, read_bytes, write_bytes
 
+CHECKPOINTS = Path(".checkpoints")
+
 _LIBRARY = Path(__file__).parents[1]
 
 
 class Checkpoint:
-    """A folder of named parts, each of them whole or absent.
+    """A file that is whole or absent, to resume from.
 
-    A part is a tree of dictionaries, lists, tensors, NumPy arrays, and what JSON can
+    It holds a tree of dictionaries, lists, tensors, NumPy arrays, and what JSON can
     say, to the bit: floats keep all their digits.
 
     Args:
-        folder: Is created when something is saved.
+        path: The file.
+
+    Attributes:
+        state: What it held at first; None where it was absent.
+
+    Raises:
+        InputError: If it is damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.state: Any = self._load(read_bytes(path)) if path.exists() else None
 
-    def save(self, name: str, tree: Any) -> None:
-        """Store a part in place of the one of that name."""
+    def save(self, state: Any) -> None:
+        """Replace what it holds."""
         tensors: dict[str, torch.Tensor] = {}
-        state = json.dumps(_flatten(tree, tensors)).encode()
-        tensors["state"] = torch.frombuffer(bytearray(state), dtype=torch.uint8)
+        text = json.dumps(_flatten(state, tensors)).encode()
+        tensors["state"] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
         content = save(tensors)
-        write_bytes(self._path(name), hashlib.sha256(content).digest() + content)
+        # Copies of the repository that do the same share it.
+        mine = self.path.with_suffix(f".{Path.cwd().name}")
+        write_bytes(mine, hashlib.sha256(content).digest() + content)
+        mine.replace(self.path)
 
-    def has(self, name: str) -> bool:
-        """Return whether a part was saved."""
-        return self._path(name).exists()
-
-    def load(self, name: str) -> Any:
-        """Return a part.
-
-        Raises:
-            InputError: If the file is missing or damaged.
-        """
-        path = self._path(name)
-        stored = path.read_bytes() if path.exists() else b""
+    def _load(self, stored: bytes) -> Any:
         digest, content = stored[:32], stored[32:]
-        damaged = InputError(
-            f"{path}: is missing or damaged: delete {self.folder} to begin anew"
-        )
-        if hashlib.sha256(content).digest() != digest:
-            raise damaged
         try:
+            if hashlib.sha256(content).digest() != digest:
+                raise ValueError("another SHA-256")
             tensors = load(content)
             state = json.loads(tensors["state"].numpy().tobytes())
         except (SafetensorError, ValueError, KeyError) as error:
-            raise damaged from error
+            raise InputError(
+                f"{self.path}: is damaged: delete it to begin anew"
+            ) from error
         return _restore(state, tensors)
-
-    def _path(self, name: str) -> Path:
-        return self.folder / f"{name}.checkpoint"
 
 
 @contextmanager
 def checkpointed(
-    root: Path, stage: str, facts: Any, inputs: Iterable[Path]
+    stage: str, facts: Any, inputs: Iterable[Path]
 ) -> Iterator[Checkpoint]:
-    """Keep a stage's checkpoints until it has succeeded.
+    """Keep a stage's checkpoint until it has succeeded.
 
     Args:
-        root: Where the checkpoints of all stages lie.
         stage: Its name, with what tells its cells apart.
         facts: Parameters and whatever else decides the result; JSON can say it.
         inputs: Files and folders that decide it too. The library's own code is added.
@@ -89,15 +84,22 @@ def checkpointed(
         InputError: If an input cannot be read, or if the stage is running already; the
             message names the process.
     """
+    here = Path.cwd()
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for path in sorted(_files_in([*inputs, _LIBRARY])):
-        name = path.relative_to(_LIBRARY) if path.is_relative_to(_LIBRARY) else path
-        content = hashlib.sha256(read_bytes(path)).hexdigest()
-        digest.update(f"{name.as_posix()} {content}\n".encode())
-    with locked(root / f"{stage}.lock"):
-        checkpoint = Checkpoint(root / f"{stage}-{digest.hexdigest()[:16]}")
+    given = (*inputs, _LIBRARY)
+    for path in sorted({path for one in given for path in (one, *one.rglob("*"))}):
+        if not path.is_dir() and path.suffix != ".pyc":
+            name = path.absolute().relative_to(here, walk_up=True)
+            content = hashlib.sha256(read_bytes(path)).hexdigest()
+            digest.update(f"{name.as_posix()} {content}\n".encode())
+    # DVC runs queued experiments in copies of the repository, each of which is new.
+    is_copy = here.parent.parts[-3:] == (".dvc", "tmp", "exps")
+    root = here.parents[3] if is_copy else Path()
+    name = f"{stage}-{digest.hexdigest()[:16]}.checkpoint"
+    with locked(CHECKPOINTS / f"{stage}.lock"):
+        checkpoint = Checkpoint(root / CHECKPOINTS / name)
         yield checkpoint
-        shutil.rmtree(checkpoint.folder, ignore_errors=True)
+        checkpoint.path.unlink(missing_ok=True)
 
 
 def like_parameters(optimizer: torch.optim.Optimizer) -> None:
@@ -113,13 +115,12 @@ def like_parameters(optimizer: torch.optim.Optimizer) -> None:
 
 def _flatten(tree: Any, tensors: dict[str, torch.Tensor]) -> Any:
     """Return a tree that JSON can say, with the names of tensors that are put aside."""
+    name = str(len(tensors))
     match tree:
         case torch.Tensor():
-            name = str(len(tensors))
             tensors[name] = tree.detach().cpu().clone().contiguous()
             return {"tensor": name}
         case np.ndarray():
-            name = str(len(tensors))
             # Not ascontiguousarray, which gives a number the shape (1,).
             tensors[name] = torch.from_numpy(np.array(tree, order="C"))
             return {"array": name}
@@ -133,23 +134,13 @@ def _flatten(tree: Any, tensors: dict[str, torch.Tensor]) -> Any:
 
 
 def _restore(tree: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    if isinstance(tree, list):
-        return [_restore(item, tensors) for item in tree]
-    if not isinstance(tree, dict):
-        return tree
-    [(kind, value)] = tree.items()
-    if kind == "items":
-        return {key: _restore(item, tensors) for key, item in value}
-    return tensors[value] if kind == "tensor" else tensors[value].numpy()
-
-
-def _files_in(paths: Iterable[Path]) -> Iterator[Path]:
-    for path in paths:
-        if path.is_dir():
-            yield from (
-                file
-                for file in path.rglob("*")
-                if file.is_file() and file.suffix != ".pyc"
-            )
-        else:
-            yield path
+    match tree:
+        case {"tensor": name}:
+            return tensors[name]
+        case {"array": name}:
+            return tensors[name].numpy()
+        case {"items": items}:
+            return {key: _restore(item, tensors) for key, item in items}
+        case list():
+            return [_restore(item, tensors) for item in tree]
+    return tree

@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 import torch
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.logger import KVWriter
 from stable_baselines3.common.vec_env import VecEnv
 
-from warpzone.agents.policy import Policy, PolicyAgent
+from warpzone.agents.policy import MovingAverage, Policy, PolicyAgent, set_weights
 from warpzone.core.params import RecipeParams
 from warpzone.core.seeds import Purpose, episode_seed
 from warpzone.envs.replayable import ReplayableEnv
@@ -25,12 +25,10 @@ from warpzone.training.callbacks import (
     KeepCheckpoint,
     LearningCurve,
     Progress,
+    StopEarly,
     UpdateAverage,
-    best_policy,
-    stops,
 )
 from warpzone.training.checkpoint import Checkpoint
-from warpzone.training.ema import MovingAverage
 
 # Episodes between two questions whether the goal is out of reach.
 _BATCH = 64
@@ -92,53 +90,47 @@ def train(
             environments: ``seed``, ``seed + 1``, ...
         score: Plays a policy. It must not use the generators above.
         device: Where the policy is trained and the rollouts are kept.
-        checkpoint: Where the training is saved before each row of the curve. What it
-            holds is resumed.
+        checkpoint: Where the training is saved after each row of the curve. What it
+            held at first is resumed.
         on_agent_steps: Called with the number of agent steps just taken.
         writers: Take what SB3's logger says of each update.
     """
     model = make_model(recipe, envs, world, start.key, seed, device, list(writers))
     model.policy.load_state_dict(start.policy.state_dict())
-    total, log_freq = recipe.total_timesteps, recipe.log_freq
     average = MovingAverage(model.policy, recipe.ema_decay)  # pyright: ignore[reportArgumentType]
-    curve = LearningCurve(log_freq, total)
-    evaluate = Evaluate(average, score, curve, recipe.eval_freq, total)
-    update_average = UpdateAverage(average, log_freq, total)
-    ends = stops(evaluate, recipe)
-    callbacks: list[BaseCallback] = [
-        Progress(on_agent_steps),
-        update_average,
-        curve,
-        evaluate,
-        *ends,
-    ]
+    update_average = UpdateAverage(recipe.log_freq, average)
+    curve = LearningCurve(recipe.log_freq)
+    evaluate = Evaluate(recipe.eval_freq, average, score, curve)
+    stop = StopEarly(evaluate, recipe)
+    callbacks = [Progress(on_agent_steps), update_average, curve, evaluate, stop]
     if recipe.critic_warmup:
         callbacks.append(CriticWarmup(recipe.critic_warmup))
     if recipe.final_ent_coef is not None:
         entropy = recipe.algorithm_kwargs["ent_coef"]
         callbacks.append(EntropySchedule(entropy, recipe.final_ent_coef))
     if checkpoint is not None:
-        parts = {"average": update_average, "curve": curve, "evaluate": evaluate}
-        keep = KeepCheckpoint(checkpoint, parts, log_freq, total)
+        parts = {
+            "average": average,
+            "update_average": update_average,
+            "curve": curve,
+            "evaluate": evaluate,
+        }
+        keep = KeepCheckpoint(recipe.log_freq, checkpoint, parts)
         callbacks.append(keep)
-        if checkpoint.has("state"):
+        if checkpoint.state is not None:
             keep.restore(model)
-            curve.model = model
-            curve.count_on()
-            on_agent_steps(model.num_timesteps)
     model.learn(
-        total - model.num_timesteps,
+        recipe.total_timesteps - model.num_timesteps,
         CallbackList(callbacks),
         log_interval=None,  # pyright: ignore[reportArgumentType]
         reset_num_timesteps=False,
     )
-    is_spent = model.num_timesteps >= total
-    reached = [end.ended_by for end in ends if end.is_reached and not is_spent]
+    set_weights(average.policy, evaluate.best_weights)
     return Training(
         curve=pd.DataFrame(curve.rows),
-        policy=best_policy(evaluate, average),
+        policy=average.policy,
         best_row=evaluate.best_row,
-        ended_by=reached[0] if reached else "budget",
+        ended_by=stop.reason or "budget",
     )
 
 
@@ -154,12 +146,7 @@ def make_score(
     It plays no more of them once the goal is out of reach: the upper end of the success
     rate's 95 % interval is below it.
 
-    Args:
-        agent: How policies play.
-        make_env: Makes an env on a level.
-        levels: The task's.
-        recipe: How many episodes at most, how many side by side, and the goal.
-        seed: Of the training.
+    ``agent`` is how policies play.
     """
     seeds = [
         episode_seed(Purpose.SELECTION, seed, index)

@@ -15,7 +15,7 @@ from warpzone.agents.policy import find_device
 from warpzone.core.errors import InputError
 from warpzone.core.fingerprints import write_fingerprints
 from warpzone.core.leftovers import set_aside
-from warpzone.core.params import Params, load_params
+from warpzone.core.params import load_params
 from warpzone.core.stage import PARAMS, argument_parser, run_stage
 from warpzone.envs.registry import check_env, modules_of
 from warpzone.training.algorithms import check_recipe
@@ -27,29 +27,18 @@ CODE = Path("data/code")
 def main() -> None:
     argument_parser(__doc__).parse_args()
     try:
-        params = check_params()
+        params = load_params(PARAMS)
+        find_device(params.device)
+        for name, recipe in params.recipes.items():
+            check_recipe(name, recipe)
+        # A world may allow only so many idle frames, and each evaluation has its noise.
+        noises = (params.noise, *params.evaluate.noises.values())
+        most = max(noises, key=lambda noise: noise.no_op_max)
+        check_env(params.env, params.world, most)
     except InputError as error:
         raise InputError(f"{error}{remedy()}") from error
     set_aside(params)
-    scripts = sorted(STAGES.glob("*.py"))
-    write_fingerprints(scripts, CODE, modules_of(params.env))
-
-
-def check_params() -> Params:
-    """Check what the sections, the env and the algorithms know of their values.
-
-    Raises:
-        InputError: In one line.
-    """
-    params = load_params(PARAMS)
-    find_device(params.device)
-    for name, recipe in params.recipes.items():
-        check_recipe(name, recipe)
-    # A world may allow only so many idle frames, and each evaluation has its noise.
-    noises = (params.noise, *params.evaluate.noises.values())
-    most = max(noises, key=lambda noise: noise.no_op_max)
-    check_env(params.env, params.world, most)
-    return params
+    write_fingerprints(sorted(STAGES.glob("*.py")), CODE, modules_of(params.env))
 
 
 def remedy() -> str:

@@ -34,11 +34,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """Read UTF-8.
-
-    Raises:
-        InputError: With the file and the reason.
-    """
+    """Read UTF-8, as `read_bytes`."""
     try:
         return read_bytes(path).decode()
     except UnicodeDecodeError as error:
@@ -60,12 +56,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 with Unix line ends."""
+    """Write UTF-8 with the line ends that ``text`` has."""
     write_bytes(path, text.encode())
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write one item a line."""
+    """Write each item and a newline."""
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 

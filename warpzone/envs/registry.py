@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import gymnasium as gym
 
 from warpzone.core.errors import InputError
-from warpzone.core.params import EnvParams, NoiseParams, both_halves
+from warpzone.core.params import EnvParams, NoiseParams, check_keys
 from warpzone.envs.replayable import ObsType, ReplayableEnv
 
 
@@ -138,15 +138,8 @@ def check_env(name: str, params: EnvParams, noise: NoiseParams) -> None:
     ours = {"self", "level", "no_op_max", "sticky_probability", "obs_type"}
     known = set(signature) - ours - {"render_mode"}
     section = f"envs.{name}.kwargs"
-    missing, unknown = known - params.kwargs.keys(), params.kwargs.keys() - known
-    if missing or unknown:
-        [said] = both_halves(
-            {section: sorted(missing)} if missing else {},
-            {section: sorted(unknown)} if unknown else {},
-        )
-        raise InputError(f"params.yaml: {said}")
-    if unknown := sorted(params.reference.keys() - known):
-        raise InputError(f"params.yaml: envs.{name}.reference has unknown {unknown}")
+    check_keys(section, params.kwargs, known, known)
+    check_keys(f"envs.{name}.reference", params.reference, known, set())
     levels = env_class(name).LEVELS
     for task, wanted in params.tasks.items():
         if unknown := sorted(set(wanted) - set(levels)):

@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from warpzone.agents.networks import AsymmetricPolicy
 from warpzone.agents.policy import fast_on_cpu, policy_kwargs
 from warpzone.core.errors import InputError
-from warpzone.core.params import RecipeParams, both_halves
+from warpzone.core.params import RecipeParams, check_keys
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     "ppo": stable_baselines3.PPO,
@@ -74,15 +74,7 @@ def check_recipe(name: str, recipe: RecipeParams) -> None:
     known = {key: p.default for key, p in parameters.items() if key not in _OURS}
     given = recipe.algorithm_kwargs
     needed = {key for key, default in known.items() if _is_number(default)}
-    missing, unknown = (
-        sorted(needed - given.keys()),
-        sorted(given.keys() - known.keys()),
-    )
-    if missing or unknown:
-        [said] = both_halves(
-            {where: missing} if missing else {}, {where: unknown} if unknown else {}
-        )
-        raise InputError(f"params.yaml: {said}")
+    check_keys(where, given, set(known), needed)
     for key, value in given.items():
         _check_value(f"{where}.{key}", key, value, known[key])
     if ("ent_coef" in known) != (recipe.final_ent_coef is not None):

@@ -15,13 +15,13 @@ from warpzone.agents.policy import find_device
 from warpzone.core.errors import InputError
 from warpzone.core.fingerprints import write_fingerprints
 from warpzone.core.leftovers import set_aside
+from warpzone.core.names import CODE, PARAMS
 from warpzone.core.params import load_params
-from warpzone.core.stage import PARAMS, argument_parser, run_stage
+from warpzone.core.stage import argument_parser, run_stage
 from warpzone.envs.registry import check_env, modules_of
 from warpzone.training.algorithms import check_recipe
 
 STAGES = Path("stages")
-CODE = Path("data/code")
 
 
 def main() -> None:

@@ -17,10 +17,11 @@ import psutil
 
 from warpzone.core.errors import InputError
 from warpzone.core.files import write_json
+from warpzone.core.inputs import check_code, check_inputs, read_inputs
+from warpzone.core.names import PARAMS
 from warpzone.core.params import Params, load_params
 from warpzone.core.seeds import SEEDS
 
-PARAMS = Path("params.yaml")
 COSTS = Path("metrics/costs")
 """One file a stage; git keeps them, DVC does not know them."""
 
@@ -65,14 +66,20 @@ def read_arguments(docstring: str | None, *names: str) -> tuple[Params, Namespac
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Run a stage. Bad input or a full disk ends it with one line and exit code 1."""
+    """Run a stage. Bad input or a full disk ends it with one line and exit code 1.
+
+    So does an input that changes meanwhile: DVC records nothing of a stage that fails.
+    """
     # Set by who runs the pipeline. A stage that a person runs may outlive the terminal.
     stage = os.environ.get("DVC_STAGE")
-    if stage is not None:
+    if stage:
         _end_with_the_pipeline()
     try:
+        inputs = read_inputs(stage) if stage else {}
+        check_code(inputs)
         main()
-        if stage is not None:
+        if stage:
+            check_inputs(stage, inputs)
             _write_cost(stage)
     except InputError as error:
         sys.exit(f"error: {error}")

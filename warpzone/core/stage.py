@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from warpzone.core.errors import InputError
+from warpzone.core.errors import InputError, shown
 from warpzone.core.files import write_json
 from warpzone.core.inputs import check_code, check_inputs, read_inputs
 from warpzone.core.names import PARAMS
@@ -87,7 +87,7 @@ def run_stage(main: Callable[[], None]) -> None:
         # Without a file it comes from deep inside, and its traceback is needed.
         if error.filename is None and error.errno is None:
             raise
-        where = f"{error.filename}: " if error.filename else ""
+        where = f"{shown(error.filename)}: " if error.filename else ""
         sys.exit(f"error: {where}{error.strerror}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -8,6 +8,7 @@ own code does.
 
 import ast
 import hashlib
+import sys
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import packages_distributions, version
@@ -15,6 +16,8 @@ from pathlib import Path
 
 from warpzone.core.errors import InputError
 from warpzone.core.files import one_line, read_text, write_lines
+
+_SET_UP = "remove .venv, then run make repro"
 
 
 def write_fingerprints(
@@ -29,13 +32,18 @@ def write_fingerprints(
             reaches the registry reaches them.
 
     Raises:
-        InputError: If a file is no Python, or imports a name that begins with a dot.
+        InputError: If a file is no Python, or imports a name that begins with a dot or
+            is not installed.
     """
     installed, version_of = packages_distributions(), cache(version)
     worlds, wanted = set(worlds), set()
     for script in scripts:
         root = script.resolve().parents[1]
         modules, tops = _reach(script.resolve(), root, worlds)
+        for top in tops - installed.keys() - sys.stdlib_module_names - {"warpzone"}:
+            raise InputError(
+                f"{script}: needs {top}, which is not installed: {_SET_UP}"
+            )
         packages = {name for top in tops for name in installed.get(top, ())}
         lines = [f"{fingerprint(path)}  {path.relative_to(root)}" for path in modules]
         lines += [f"{version_of(name)}  {name}" for name in sorted(packages)]

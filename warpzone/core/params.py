@@ -6,8 +6,10 @@ algorithm knows is checked by them: the keyword arguments of an env by
 `warpzone.training.algorithms.check_recipe`.
 """
 
+import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -19,6 +21,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    create_model,
     model_validator,
 )
 
@@ -26,8 +29,9 @@ from warpzone.core.errors import InputError, nearest
 from warpzone.core.names import BASELINES, agent_name
 from warpzone.core.yaml import read_yaml
 
-# They are parts of file names, and DVC puts them into shell commands.
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+# They are parts of file names, and DVC puts them into shell commands. A point would
+# end a key of params.yaml there.
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 _CHOICE = r"^(median|best|worst|\d{1,5})$"
 
 Name = Annotated[str, Field(pattern=_NAME)]
@@ -35,6 +39,7 @@ Levels = Annotated[tuple[Name, ...], Field(min_length=1, max_length=32, strict=F
 Probability = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 CountOrNone = Annotated[int, Field(ge=0, le=10**9)]
+Tries = Annotated[int, Field(ge=0, le=10_000)]
 Episodes = Annotated[int, Field(ge=1, le=10_000)]
 Envs = Annotated[int, Field(ge=1, le=256)]
 NonNegative = Annotated[float, Field(ge=0, le=1e6)]
@@ -64,7 +69,9 @@ Choices = Annotated[tuple[Choice, ...], *_Several]
 class Section(BaseModel):
     """Base of all sections: frozen, no defaults, no unknown keys, no conversions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False
+    )
 
 
 class NoiseParams(Section):
@@ -101,9 +108,9 @@ class EnvParams(Section):
 class CollectDemosParams(Section):
     """How often the demonstrator plays each level of a task."""
 
-    episodes: CountOrNone
+    episodes: Tries
     """Demonstrations to keep; with 0, people's recordings have to do."""
-    max_tries: CountOrNone
+    max_tries: Tries
 
 
 class CloningParams(Section):
@@ -235,6 +242,13 @@ class Params(Section):
                         f"{key}: {where} has no {name!r}, it has {', '.join(known)}: "
                         f"add -S '{key}=[{nearest(name, known)}]'"
                     )
+        episodes = self.evaluate.noises["default"].episodes
+        for wanted in self.record_video.episodes:
+            if wanted.isdecimal() and int(wanted) >= episodes:
+                raise ValueError(
+                    f"record_video.episodes: there is no {wanted}, as "
+                    f"evaluate.noises.default.episodes is {episodes}, from 0"
+                )
         return self
 
     @property
@@ -270,55 +284,79 @@ def parse_params(document: Any, source: str) -> Params:
         raise InputError(f"{source}: {describe(error)}") from error
 
 
-def describe(error: ValidationError) -> str:
-    """Put all that is wrong into one line, missing and unknown keys side by side."""
-    wrong: list[str] = []
-    halves = {"missing": defaultdict(list), "extra_forbidden": defaultdict(list)}
-    for item in error.errors():
-        *section, key = [str(part) for part in item["loc"]] or [""]
-        where = ".".join([*section, key])
-        if item["type"] in halves:
-            halves[item["type"]][".".join(section)].append(key)
-        # Where a list's values are wrong, pydantic finds too few.
-        elif item["type"] != "too_short" or not item["input"]:
-            shown = f"{where} = {item['input']!r:.80}: " if where else ""
-            wrong.append(f"{shown}{_reason(item)}")
-    lacks, unknown = halves.values()
-    sections = lacks | unknown
-    return "; ".join(
-        [*wrong, *(both_halves(s, lacks[s], unknown[s]) for s in sections)]
-    )
-
-
-def both_halves(section: str, lacks: Iterable[str], unknown: Iterable[str]) -> str:
-    """Say which keys a section lacks and which of its keys nobody knows."""
-    halves = {"lacks": sorted(lacks), "has unknown": sorted(unknown)}
-    said = " and ".join(f"{verb} {keys}" for verb, keys in halves.items() if keys)
-    return f"{section or 'the file'} {said}"
-
-
-def check_keys(
-    section: str, given: Iterable[str], known: set[str], required: set[str]
+def check_section(
+    section: str, fields: Mapping[str, Any], given: Mapping[str, Any], known: set[str]
 ) -> None:
-    """Check the keys of a section that is handed on.
+    """Check a section that is handed on to what only others know.
+
+    Args:
+        section: Its name, for example ``recipes.ppo``.
+        fields: As `pydantic.create_model` takes them, the type and the default of each.
+        given: Its values.
+        known: All that a mistyped key may have been meant to be.
 
     Raises:
-        InputError: In one line, with both halves of a misspelt key.
+        InputError: In one line, as `parse_params`.
     """
-    lacks, unknown = required - set(given), set(given) - known
-    if lacks or unknown:
-        raise InputError(f"params.yaml: {both_halves(section, lacks, unknown)}")
+    model = create_model(section, __base__=Section, **fields)
+    try:
+        model.model_validate(given)
+    except ValidationError as error:
+        kinds = {item["type"] for item in error.errors()}
+        hint = _did_you_mean(given.keys() - fields.keys(), known)
+        hint = hint if kinds == {"extra_forbidden"} else ""
+        raise InputError(f"params.yaml: {describe(error, section)}{hint}") from error
 
+
+def describe(error: ValidationError, *within: str) -> str:
+    """Put all that is wrong into one line, missing and unknown keys side by side."""
+    wrong: list[str] = []
+    lacks, unknown = defaultdict(list), defaultdict(list)
+    for item in error.errors():
+        path = [*within, *(str(part) for part in item["loc"] if part != "[key]")]
+        section, where = ".".join(path[:-1]), ".".join(path)
+        value, kind = item["input"], item["type"]
+        if kind == "missing":
+            lacks[section].append(path[-1])
+            # Further keys of a recipe are the algorithm's, but for a mistyped one.
+            if section.startswith("recipes."):
+                further = set(map(str, value)) - RecipeParams.model_fields.keys()
+                unknown[section] += get_close_matches(path[-1], further, 1, _CLOSE)
+        elif kind == "extra_forbidden":
+            unknown[section].append(path[-1])
+        # Where a list's values are wrong, pydantic finds too few.
+        elif kind != "too_short" or not value:
+            shown = f"{where} = {_in_yaml(value)}: " if where else ""
+            wrong.append(f"{shown}{_reason(item)}")
+    for section in lacks | unknown:
+        halves = {"lacks": lacks[section], "has unknown": unknown[section]}
+        said = [f"{verb} {sorted(keys)}" for verb, keys in halves.items() if keys]
+        wrong.append(f"{section or 'the file'} {' and '.join(said)}")
+    return "; ".join(wrong)
+
+
+def _did_you_mean(names: Iterable[str], known: set[str]) -> str:
+    near = {match for name in names for match in get_close_matches(name, known, n=1)}
+    if near:
+        return f": did you mean {' and '.join(sorted(near))}?"
+    return f": it knows {', '.join(sorted(known))}"
+
+
+_CLOSE = 0.75
+"""How alike keys are that are taken for one, see `difflib.SequenceMatcher.ratio`."""
 
 _REASONS = {
     "bool_type": "write true or false",
     "dict_type": "write a section of keys and values",
+    "finite_number": "write a number, with a point",
     "float_type": "write a number, with a point",
     "int_from_float": "write a whole number",
     "int_type": "write a whole number",
+    "mapping_type": "write a section of keys and values",
     "model_type": "write a section of keys and values",
+    "string_type": "write a name, between quotes if it looks like a number",
+    "too_long": "write fewer values",
     "too_short": "write one value or more",
-    "tuple_type": "write a list, as [{input}]",
     _CHOICE: "write median, best, worst or a number",
     _NAME: "write letters, digits, - and _",
 }
@@ -329,8 +367,18 @@ def _reason(item: Any) -> str:
     value, kind = item["input"], item["type"]
     if kind == "value_error":
         return str(item["ctx"]["error"])
+    if kind == "tuple_type":
+        is_one = isinstance(value, str | int | float)
+        return f"write a list, as [{value if is_one else '1, 2'}]"
     if kind.startswith("int_") and isinstance(value, float) and value.is_integer():
-        return f"write {int(value)}"
+        return f"write {int(value)}" if abs(value) < 1e15 else "write a smaller number"
     pattern = item.get("ctx", {}).get("pattern")
     reason = _REASONS.get(pattern or kind) or item["msg"]
-    return f"{reason[0].lower()}{reason[1:]}".replace("{input}", str(value))
+    return f"{reason[0].lower()}{reason[1:]}"
+
+
+def _in_yaml(value: Any) -> str:
+    """Return a value as one would write it, or its beginning."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return f"{value!r:.80}"

@@ -1,10 +1,11 @@
 """The algorithms that recipes name: a row each, all of Stable-Baselines3."""
 
 import inspect
-from typing import Any
+from typing import Annotated, Any
 
 import stable_baselines3
 import torch
+from pydantic import Field
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.utils import LinearSchedule
@@ -13,7 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from warpzone.agents.networks import AsymmetricPolicy
 from warpzone.agents.policy import fast_on_cpu, policy_kwargs
 from warpzone.core.errors import InputError
-from warpzone.core.params import RecipeParams, check_keys
+from warpzone.core.params import RecipeParams, check_section
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     "ppo": stable_baselines3.PPO,
@@ -73,10 +74,9 @@ def check_recipe(name: str, recipe: RecipeParams) -> None:
     parameters = inspect.signature(ALGORITHMS[recipe.algorithm]).parameters
     known = {key: p.default for key, p in parameters.items() if key not in _OURS}
     given = recipe.algorithm_kwargs
-    needed = {key for key, default in known.items() if _is_number(default)}
-    check_keys(where, given, set(known), needed)
-    for key, value in given.items():
-        _check_value(f"{where}.{key}", key, value, known[key])
+    fields = {key: _field(key, default) for key, default in known.items()}
+    names = fields.keys() | RecipeParams.model_fields.keys()
+    check_section(where, fields, given, names)
     if ("ent_coef" in known) != (recipe.final_ent_coef is not None):
         verb = "lacks" if "ent_coef" in known else "has, without an ent_coef,"
         raise InputError(f"params.yaml: {where} {verb} final_ent_coef")
@@ -127,25 +127,13 @@ def make_model(
     return model
 
 
-def _check_value(where: str, key: str, value: Any, default: Any) -> None:
+def _field(key: str, default: Any) -> Any:
+    """Return the type of a keyword argument and what it is if it is not given."""
     if isinstance(default, bool):
-        if not isinstance(value, bool):
-            raise InputError(f"params.yaml: {where} = {value!r}: write true or false")
-        return
-    if value is None and default is None:
-        return
-    is_whole = isinstance(default, int)
-    if not _is_number(value) or (is_whole and not isinstance(value, int)):
-        kind = "a whole number" if is_whole else "a number"
-        if isinstance(value, float) and value.is_integer():
-            kind = str(int(value))
-        raise InputError(f"params.yaml: {where} = {value!r:.80}: write {kind}")
+        return bool, default
     low, high = _LIMITS.get(key, (0, 10**9))
-    if not low <= value <= high:
-        raise InputError(
-            f"params.yaml: {where} = {value!r}: it should be from {low:g} to {high:g}"
-        )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    kind = int if isinstance(default, int) and isinstance(low, int) else float
+    number: Any = Annotated[kind, Field(ge=low, le=high)]
+    return (
+        (number, ...) if isinstance(default, int | float) else (number | None, default)
+    )

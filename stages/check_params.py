@@ -4,52 +4,76 @@ Reads params.yaml, stages/ and warpzone/. Writes data/code/STAGE.txt, a line for
 module that a stage reaches: stages run again when theirs changes. It comes before any
 other stage, which might delete something. Episodes and curves of agents that
 params.yaml no longer names are set aside in .leftovers/, where `compare` does not see
-them.
+them. What would only end a later stage is told here: a full disk, a folder that cannot
+be written, a GPU or a package that is not there.
 """
 
+import os
+import platform
+import shutil
 import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
+from warpzone import IS_PINNED
 from warpzone.agents.policy import find_device
 from warpzone.core.errors import InputError
 from warpzone.core.fingerprints import write_fingerprints
 from warpzone.core.leftovers import set_aside
-from warpzone.core.params import Params, load_params
-from warpzone.core.stage import PARAMS, argument_parser, run_stage
+from warpzone.core.names import CODE, PARAMS
+from warpzone.core.params import load_params
+from warpzone.core.stage import argument_parser, run_stage
 from warpzone.envs.registry import check_env, modules_of
 from warpzone.training.algorithms import check_recipe
 
 STAGES = Path("stages")
-CODE = Path("data/code")
+WRITTEN = (".checkpoints", ".dvc/cache", "data", "metrics", "models", "plots", ".")
+FREE = 500 * 10**6
+"""Bytes. With the committed params.yaml, outputs take 10 MB and the cache as much; each
+further agent takes as much again, and there are checkpoints beside."""
+NO_AVX2 = (
+    "warning: this processor has no AVX2, so numbers are rounded otherwise: results "
+    "will differ from those of other machines"
+)
 
 
 def main() -> None:
     argument_parser(__doc__).parse_args()
     try:
-        params = check_params()
+        params = load_params(PARAMS)
+        find_device(params.device)
+        for name, recipe in params.recipes.items():
+            check_recipe(name, recipe)
+        # A world may allow only so many idle frames, and each evaluation has its noise.
+        noises = (params.noise, *params.evaluate.noises.values())
+        most = max(noises, key=lambda noise: noise.no_op_max)
+        check_env(params.env, params.world, most)
     except InputError as error:
         raise InputError(f"{error}{remedy()}") from error
+    for folder in WRITTEN:
+        check_folder(Path(folder))
+    if platform.machine() == "x86_64" and not IS_PINNED:
+        print(NO_AVX2, file=sys.stderr)
     set_aside(params)
-    scripts = sorted(STAGES.glob("*.py"))
-    write_fingerprints(scripts, CODE, modules_of(params.env))
+    write_fingerprints(sorted(STAGES.glob("*.py")), CODE, modules_of(params.env))
 
 
-def check_params() -> Params:
-    """Check what the sections, the env and the algorithms know of their values.
+def check_folder(folder: Path) -> None:
+    """Check that stages can write into a folder, which need not be there yet.
 
     Raises:
         InputError: In one line.
     """
-    params = load_params(PARAMS)
-    find_device(params.device)
-    for name, recipe in params.recipes.items():
-        check_recipe(name, recipe)
-    # A world may allow only so many idle frames, and each evaluation has its noise.
-    noises = (params.noise, *params.evaluate.noises.values())
-    most = max(noises, key=lambda noise: noise.no_op_max)
-    check_env(params.env, params.world, most)
-    return params
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{there}: cannot be written, and {folder} has to be")
+    free = shutil.disk_usage(there).free
+    if free < FREE:
+        raise InputError(
+            f"{there}: {free / 1e6:,.0f} MB of the disk are free, the pipeline needs "
+            f"{FREE / 1e6:,.0f} MB"
+        )
 
 
 def remedy() -> str:

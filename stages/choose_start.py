@@ -11,13 +11,13 @@ from warpzone.core.stage import read_arguments, run_stage
 
 def main() -> None:
     params, arguments = read_arguments(__doc__, "task", "recipe")
-    recipe = params.recipes[arguments.recipe]
-    folder = cell("models", params.env, arguments.task, "starts", arguments.recipe)
-    if recipe.start == "bc":
-        clone = cell("models", params.env, arguments.task, "bc")
-        for path in sorted(clone.iterdir()):
+    start = params.recipes[arguments.recipe].start
+    models = cell("models", params.env, arguments.task)
+    folder = models / "starts" / arguments.recipe
+    if start == "bc":
+        for path in sorted((models / "bc").iterdir()):
             write_bytes(folder / path.name, read_bytes(path))
-    write_text(folder / "start.txt", f"{recipe.start}\n")
+    write_text(folder / "start.txt", f"{start}\n")
 
 
 if __name__ == "__main__":

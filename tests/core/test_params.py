@@ -225,9 +225,9 @@ def test_all_that_is_wrong_is_said_at_once(document: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"run/seeds": [1, 2, 1]}, "run: seeds [1, 2, 1] repeats a value"),
-        ({"run/recipes": ["ppo", "ppo"]}, "run: recipes ['ppo', 'ppo'] repeats"),
-        ({"collect_demos/max_tries": 3}, "max_tries 3 is less than episodes 24"),
+        ({"run/seeds": [1, 2, 1]}, "run.seeds = [1, 2, 1]: repeats a value"),
+        ({"run/recipes": ["ppo", "ppo"]}, "run.recipes = ['ppo', 'ppo']: repeats"),
+        ({"collect_demos/max_tries": 3}, "collect_demos.max_tries is less than its ep"),
         (
             {f"{RECIPE}/batch_size": 100},
             "recipes.bc-ppo: batch_size 100 does not divide the rollout of "
@@ -235,13 +235,13 @@ def test_all_that_is_wrong_is_said_at_once(document: dict[str, Any]) -> None:
         ),
         (
             {"run/seeds": [2]},
-            "record_video.agents: no agent 'bc-ppo-1' is evaluated, only random, bc, "
-            "bc-ppo-2: add -S 'record_video.agents=[bc-ppo-2]'",
+            "record_video.agents: run has no 'bc-ppo-1', it has random, bc, bc-ppo-2: "
+            "add -S 'record_video.agents=[bc-ppo-2]'",
         ),
         (
             {"record_video/agents": ["bc_ppo-1"]},
-            "record_video.agents: no agent 'bc_ppo-1' is evaluated, only random, bc, "
-            "bc-ppo-1: add -S 'record_video.agents=[bc-ppo-1]'",
+            "record_video.agents: run has no 'bc_ppo-1', it has random, bc, bc-ppo-1: "
+            "add -S 'record_video.agents=[bc-ppo-1]'",
         ),
         (
             {"run/recipes": ["sac"]},
@@ -265,7 +265,7 @@ def test_all_that_is_wrong_is_said_at_once(document: dict[str, Any]) -> None:
         ({f"{RECIPE}/final_ent_coef": None}, "recipes.bc-ppo lacks final_ent_coef"),
         (
             {"evaluate/noises": {"none": QUIET}},
-            "evaluate: noises lacks 'default', it has ['none']",
+            "evaluate.noises lacks 'default'",
         ),
     ],
 )
@@ -353,8 +353,6 @@ def test_the_levels_of_a_task(document: dict[str, Any]) -> None:
     put(document, "envs/mario/tasks/first", ["1-1", "1-2"])
     params = parse_params(document, "params.yaml")
     assert params.levels("first") == ("1-1", "1-2")
-    with pytest.raises(InputError, match="env 'mario' has no task 'last': it has "):
-        params.levels("last")
 
 
 def test_keys_that_no_section_knows_are_the_algorithms(

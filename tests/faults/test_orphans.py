@@ -40,6 +40,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL]
 def sleeper(tmp_path: Path) -> Path:
     folder = tmp_path / "repo"
     folder.mkdir()
+    (folder / "params.yaml").write_text("{}")
     (folder / "sleep.py").write_text(SLEEPER)
     (folder / "dvc.yaml").write_text(
         "stages: {sleep: {cmd: python sleep.py, deps: [sleep.py], outs: [x]}}\n"

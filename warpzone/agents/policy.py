@@ -1,5 +1,6 @@
 """Policies, and agents that play as they say."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from warpzone import IS_LATE
 from warpzone.agents.networks import AsymmetricPolicy
 from warpzone.core.errors import InputError
 from warpzone.core.params import DeviceName
@@ -111,12 +113,22 @@ def stands_still(frames: np.ndarray) -> np.ndarray:
 
 
 def make_deterministic(seed: int) -> None:
-    """Seed torch and make equal runs end in equal bytes."""
+    """Seed torch and make equal runs end in equal bytes.
+
+    Raises:
+        InputError: If something has been decided otherwise before.
+    """
+    if IS_LATE:
+        raise InputError("import warpzone before numpy and torch: it pins how they sum")
+    if "hwcaps" in os.environ.get("GLIBC_TUNABLES", ""):
+        raise InputError("unset GLIBC_TUNABLES: it decides how numbers are rounded")
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
     # It would fill all new memory first, an eighth of the time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     torch.set_num_threads(_TORCH_THREADS)
+    if torch.get_num_threads() != _TORCH_THREADS:
+        raise InputError(f"torch has {torch.get_num_threads()} threads, not 2")
 
 
 def find_device(name: DeviceName) -> torch.device:

@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """Read UTF-8.
-
-    Raises:
-        InputError: With the file and the reason.
-    """
+    """Read UTF-8, as `read_bytes`."""
     try:
         return read_bytes(path).decode()
     except UnicodeDecodeError as error:
@@ -46,26 +42,34 @@ def read_text(path: Path) -> str:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write beside the file, then rename, so that a crash leaves the old one whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write beside the file, then rename, so that a crash leaves the old one whole.
+
+    Raises:
+        OSError: With the name of a file, which those of a full disk lack.
+    """
     beside = path.with_name(f".{path.name}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with beside.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 with Unix line ends."""
+    """Write UTF-8 with the line ends that ``text`` has."""
     write_bytes(path, text.encode())
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write one item a line."""
+    """Write each item and a newline."""
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 

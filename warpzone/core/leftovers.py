@@ -22,18 +22,13 @@ def set_aside(params: Params) -> list[Path]:
         What was moved.
     """
     env, run = params.env, params.run
-    trained = params.agents[-len(run.recipes) * len(run.seeds) :]
-    wanted = {
-        cell("data/episodes", env, task, agent, f"{noise}{end}")
-        for task in run.tasks
-        for agent in params.agents
-        for noise in params.evaluate.noises
-        for end in (".csv", ".jsonl")
-    } | {
-        cell("plots/train_rl", env, task, f"{agent}.csv")
-        for task in run.tasks
-        for agent in trained
-    }
+    wanted = set()
+    for task in run.tasks:
+        for agent in params.agents:
+            wanted.add(cell("plots/train_rl", env, task, f"{agent}.csv"))
+            for noise in params.evaluate.noises:
+                table = cell("data/episodes", env, task, agent, f"{noise}.csv")
+                wanted |= {table, table.with_suffix(".jsonl")}
     moved = []
     for root in ("data/episodes", "plots/train_rl"):
         for path in sorted(Path(root, env).rglob("*")):

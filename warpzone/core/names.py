@@ -6,6 +6,10 @@ tests/pipeline/test_cells.py checks.
 
 from pathlib import Path
 
+PARAMS = Path("params.yaml")
+CODE = Path("data/code")
+"""Holds what code each stage consists of, see `warpzone.core.fingerprints`."""
+
 BASELINES = ("random", "bc")
 """Agents of every task beside the trained ones: random play and the clone."""
 

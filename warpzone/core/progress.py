@@ -20,23 +20,13 @@ def progress_bar(total: int, description: str, unit: str) -> tqdm:
         description: What is being done.
         unit: Name of one unit of work, for example ``episode``.
     """
+    how: dict[str, Any] = {"dynamic_ncols": True, "bar_format": _BAR}
+    if not sys.stderr.isatty():
+        seconds = _SECONDS_BETWEEN_LINES
+        how = {"mininterval": seconds, "maxinterval": seconds, "miniters": 0}
+        how |= {"file": _Lines(), "bar_format": _LINE}
     # Episodes end in clumps: the mean over all of them is the best rate.
-    common: dict[str, Any] = {
-        "total": total,
-        "desc": description,
-        "unit": f" {unit}",
-        "smoothing": 0,
-    }
-    if sys.stderr.isatty():
-        return _Bar(**common, dynamic_ncols=True, bar_format=_BAR)
-    return _Bar(
-        **common,
-        mininterval=_SECONDS_BETWEEN_LINES,
-        maxinterval=_SECONDS_BETWEEN_LINES,
-        miniters=0,
-        file=_Lines(),
-        bar_format=_LINE,
-    )
+    return _Bar(total=total, desc=description, unit=f" {unit}", smoothing=0, **how)
 
 
 class _Bar(tqdm):

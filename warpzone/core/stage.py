@@ -2,23 +2,26 @@
 
 import os
 import platform
+import re
 import signal
 import sys
 import threading
 import time
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
 import psutil
 
-from warpzone.core.errors import InputError
+from warpzone.core.errors import InputError, shown
 from warpzone.core.files import write_json
+from warpzone.core.inputs import check_code, check_inputs, read_inputs
+from warpzone.core.names import PARAMS
 from warpzone.core.params import Params, load_params
 from warpzone.core.seeds import SEEDS
 
-PARAMS = Path("params.yaml")
 COSTS = Path("metrics/costs")
 """One file a stage; git keeps them, DVC does not know them."""
 
@@ -48,28 +51,35 @@ def read_arguments(docstring: str | None, *names: str) -> tuple[Params, Namespac
         parser.add_argument(f"--{name}", type=kind, metavar=meta, required=True)
     arguments = parser.parse_args()
     params = load_params(PARAMS)
+    given = vars(arguments)
     for name, known in (
-        ("task", list(params.world.tasks)),
-        ("recipe", list(params.recipes)),
-        ("noise", list(params.evaluate.noises)),
+        ("task", params.world.tasks),
+        ("recipe", params.recipes),
+        ("noise", params.evaluate.noises),
     ):
-        value = getattr(arguments, name, None)
-        if value is not None and value not in known:
-            raise InputError(f"no {name} {value!r}: {PARAMS} knows {', '.join(known)}")
-    if not 0 <= getattr(arguments, "seed", 0) < SEEDS:
+        if name in given and given[name] not in known:
+            knows = f"{PARAMS} knows {', '.join(known)}"
+            raise InputError(f"no {name} {given[name]!r}: {knows}")
+    if not 0 <= given.get("seed", 0) < SEEDS:
         raise InputError(f"--seed must be 0 to {SEEDS - 1}, got {arguments.seed}")
     return params, arguments
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Run a stage. Bad input or a full disk ends it with one line and exit code 1."""
+    """Run a stage. Bad input or a full disk ends it with one line and exit code 1.
+
+    So does an input that changes meanwhile: DVC records nothing of a stage that fails.
+    """
     # Set by who runs the pipeline. A stage that a person runs may outlive the terminal.
     stage = os.environ.get("DVC_STAGE")
-    if stage is not None:
-        _end_with(_runners())
+    if stage:
+        _end_with_the_pipeline()
     try:
+        inputs = read_inputs(stage) if stage else {}
+        check_code(inputs)
         main()
-        if stage is not None:
+        if stage:
+            check_inputs(stage, inputs)
             _write_cost(stage)
     except InputError as error:
         sys.exit(f"error: {error}")
@@ -77,7 +87,7 @@ def run_stage(main: Callable[[], None]) -> None:
         # Without a file it comes from deep inside, and its traceback is needed.
         if error.filename is None and error.errno is None:
             raise
-        where = f"{error.filename}: " if error.filename else ""
+        where = f"{shown(error.filename)}: " if error.filename else ""
         sys.exit(f"error: {where}{error.strerror}")
     except KeyboardInterrupt:
         sys.exit(130)
@@ -88,64 +98,44 @@ def _write_cost(stage: str) -> None:
 
     Of a stage that was killed and resumed, only the last part.
     """
+    info = Path("/proc/cpuinfo")
+    names = (
+        re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
+    )
     write_json(
         COSTS / f"{stage.replace(':', '-')}.json",
         {
             "cpu_seconds": round(time.process_time(), 1),
             "seconds": round(time.time() - psutil.Process().create_time(), 1),
             "cores": os.process_cpu_count(),
-            "processor": _processor(),
+            "processor": names[0] if names else platform.machine(),
         },
     )
 
 
-def _processor() -> str:
-    """Return the processor's name, where Linux tells."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(errors="replace").splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if "model name" in line]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _runners() -> list[psutil.Process]:
-    """Return the shell that runs this process, if any, and what runs the shell.
-
-    A shell may replace itself by its last command, or stay and wait for it.
-    """
-    runners = []
-    for process in psutil.Process().parents():
-        runners.append(process)
-        if "-c" not in process.cmdline()[1:4]:
-            break
-    return runners
-
-
-def _end_with(runners: list[psutil.Process]) -> None:
-    """End this process as soon as one of those above it has ended, however it did.
+def _end_with_the_pipeline() -> None:
+    """End this process as soon as the shell that runs it, or DVC, ends in any way.
 
     Otherwise a pipeline that is killed would leave its trainer behind, and the next run
     would start a second one.
     """
-    chain = [psutil.Process(), *runners]
+    chain = [psutil.Process()]
+    # A shell may replace itself by its last command, or stay and wait for it.
+    for process in chain[0].parents():
+        chain.append(process)
+        if "-c" not in process.cmdline()[1:4]:
+            break
 
-    def are_alive() -> bool:
-        # Whoever loses its parent gets another one. The parent may live on as a zombie.
-        try:
-            return all(one.ppid() == parent.pid for one, parent in pairwise(chain))
-        except psutil.NoSuchProcess:
-            return False
-
-    def end() -> None:
+    def watch() -> None:
+        with suppress(psutil.NoSuchProcess):
+            # Who loses its parent gets another one. The parent may live on as a zombie.
+            while all(one.ppid() == parent.pid for one, parent in pairwise(chain)):
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
         # At once: Python would wait for threads that are emulating. Files are written
         # beside and renamed, so they stay whole.
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def watch() -> None:
-        while are_alive():
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
-        end()
-
     # It ended before we could look, and the parent is one that takes in orphans.
     if os.getsid(chain[-1].pid) != os.getsid(0):
-        end()
+        os.kill(os.getpid(), signal.SIGKILL)
     threading.Thread(target=watch, name="watch of the pipeline", daemon=True).start()

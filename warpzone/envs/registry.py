@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import gymnasium as gym
 
 from warpzone.core.errors import InputError
-from warpzone.core.params import EnvParams, NoiseParams, both_halves
+from warpzone.core.params import EnvParams, NoiseParams, check_section
 from warpzone.envs.replayable import ObsType, ReplayableEnv
 
 
@@ -57,6 +57,9 @@ WORLDS = {
         "warpzone.envs.cartpole:Demonstrator",
     ),
 }
+
+# Arguments of envs that are decided elsewhere than in their section.
+_OURS = ("level", "no_op_max", "sticky_probability", "obs_type", "render_mode")
 
 
 def register() -> None:
@@ -134,19 +137,17 @@ def check_env(name: str, params: EnvParams, noise: NoiseParams) -> None:
     Raises:
         InputError: In one line, with both halves of a misspelt key.
     """
-    signature = inspect.signature(env_class(name).__init__).parameters
-    ours = {"self", "level", "no_op_max", "sticky_probability", "obs_type"}
-    known = set(signature) - ours - {"render_mode"}
-    section = f"envs.{name}.kwargs"
-    missing, unknown = known - params.kwargs.keys(), params.kwargs.keys() - known
-    if missing or unknown:
-        [said] = both_halves(
-            {section: sorted(missing)} if missing else {},
-            {section: sorted(unknown)} if unknown else {},
-        )
-        raise InputError(f"params.yaml: {said}")
-    if unknown := sorted(params.reference.keys() - known):
-        raise InputError(f"params.yaml: envs.{name}.reference has unknown {unknown}")
+    types = {
+        key: parameter.annotation
+        for key, parameter in inspect.signature(env_class(name)).parameters.items()
+        if key not in _OURS
+    }
+    for part, given, default in (
+        ("kwargs", params.kwargs, ...),
+        ("reference", params.reference, None),
+    ):
+        fields = {key: (kind, default) for key, kind in types.items()}
+        check_section(f"envs.{name}.{part}", fields, given, set(types))
     levels = env_class(name).LEVELS
     for task, wanted in params.tasks.items():
         if unknown := sorted(set(wanted) - set(levels)):

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import stable_baselines3
 import torch
-from pydantic import Field, TypeAdapter, ValidationError, create_model
+from pydantic import Field
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from warpzone.agents.networks import AsymmetricPolicy
 from warpzone.agents.policy import fast_on_cpu
 from warpzone.core.errors import InputError
-from warpzone.core.params import RecipeParams, Section, describe
+from warpzone.core.params import RecipeParams, check_section
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     "ppo": stable_baselines3.PPO,
@@ -65,17 +65,9 @@ def check_recipe(name: str, recipe: RecipeParams) -> None:
     algorithm = ALGORITHMS[recipe.algorithm]
     parameters = inspect.signature(algorithm).parameters
     known = {key: p.default for key, p in parameters.items() if key not in _OURS}
-    section = create_model(
-        "Kwargs",
-        __base__=Section,
-        __cls_kwargs__={"allow_inf_nan": False},
-        **{key: _field(key, default) for key, default in known.items()},
-    )
-    try:
-        sections: Any = dict[str, dict[str, section]]
-        TypeAdapter(sections).validate_python({"recipes": {name: given}})
-    except ValidationError as error:
-        raise InputError(f"params.yaml: {describe(error)}") from error
+    fields = {key: _field(key, default) for key, default in known.items()}
+    names = fields.keys() | RecipeParams.model_fields.keys()
+    check_section(where, fields, given, names)
     if ("ent_coef" in known) != (recipe.final_ent_coef is not None):
         verb = "lacks" if "ent_coef" in known else "has, without an ent_coef,"
         raise InputError(f"params.yaml: {where} {verb} final_ent_coef")

@@ -1,0 +1,133 @@
+"""Inputs that change while a stage runs are told, and nothing is recorded of it."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tools.pipeline_copy import DVC, environment
+from warpzone.core.fingerprints import write_fingerprints
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Each stage does to its inputs what a person or another run might do meanwhile.
+STAGE = """\
+import sys
+from pathlib import Path
+from warpzone.core.stage import run_stage
+def main():
+    Path("out-" + sys.argv[2]).write_text(Path("params.yaml").read_text())
+    exec(Path("meanwhile.py").read_text())
+run_stage(main)
+"""
+
+PIPELINE = """\
+stages:
+  make:
+    matrix: {size: "${sizes}"}
+    cmd: python stages/make.py --size ${item.size}
+    params: ["rates.${item.size}"]
+    deps: [data/code/make.txt, folder, file.txt]
+    outs: ["out-${item.size}"]
+"""
+
+PARAMS = "sizes: [small]\nrates: {small: 0.1, large: 0.2}\n"
+
+
+@pytest.fixture
+def repro(tmp_path: Path) -> Callable[[str], tuple[int, str]]:
+    """Run the pipeline while something happens; return its exit code and errors."""
+    for name, text in {
+        "stages/make.py": STAGE,
+        "folder/one.txt": "one",
+        "file.txt": "file",
+        "params.yaml": PARAMS,
+        "dvc.yaml": PIPELINE,
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    write_fingerprints([tmp_path / "stages/make.py"], tmp_path / "data/code", [])
+    variables = environment(tmp_path) | {"PYTHONPATH": str(ROOT)}
+    command = [*DVC, "init", "-q", "--no-scm"]
+    subprocess.run(command, cwd=tmp_path, env=variables, check=True)
+
+    def repro(meanwhile: str) -> tuple[int, str]:
+        (tmp_path / "meanwhile.py").write_text(meanwhile)
+        done = subprocess.run(
+            [*DVC, "repro"], cwd=tmp_path, env=variables, capture_output=True, text=True
+        )
+        assert "Traceback" not in done.stderr
+        told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        return done.returncode, "".join(told).removeprefix("error: ")
+
+    return repro
+
+
+def put(path: str, text: str) -> str:
+    """Return code that writes a file."""
+    return f"Path({path!r}).write_text({text!r})\n"
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "named"),
+    [
+        (put("params.yaml", PARAMS.replace("0.1", "0.3")), "params.yaml: rates.small"),
+        (put("file.txt", "changed"), "file.txt"),
+        (put("folder/one.txt", "changed"), "folder"),
+        (put("folder/two.txt", "new"), "folder"),
+        ("Path('folder/one.txt').rename('folder/two.txt')", "folder"),
+        (put("data/code/make.txt", "other"), "data/code/make.txt"),
+    ],
+)
+def test_an_input_that_changes_while_a_stage_runs_ends_it_in_one_line(
+    repro: Callable[[str], tuple[int, str]], tmp_path: Path, meanwhile: str, named: str
+) -> None:
+    code, told = repro(meanwhile)
+    assert code != 0
+    assert told == (
+        f"{named} changed while make@small ran, so its result is not recorded: run dvc "
+        "repro again"
+    )
+    assert not (tmp_path / "dvc.lock").exists()
+
+
+def test_what_a_stage_does_not_read_may_change(
+    repro: Callable[[str], tuple[int, str]], tmp_path: Path
+) -> None:
+    meanwhile = put("params.yaml", PARAMS.replace("0.2", "0.3"))
+    meanwhile += "Path('file.txt').touch()\n" + put("folder/one.txt", "one")
+    meanwhile += "Path('folder/__pycache__').mkdir()\n"
+    meanwhile += put("folder/__pycache__/a.pyc", "")
+    assert repro(meanwhile) == (0, "")
+    assert (tmp_path / "dvc.lock").exists()
+
+
+def test_a_stage_that_params_no_longer_ask_for_is_told(
+    repro: Callable[[str], tuple[int, str]],
+) -> None:
+    code, told = repro(put("params.yaml", "sizes: [large]\nrates: {small: 0.1}\n"))
+    assert code != 0
+    assert told.startswith("params.yaml has changed since the pipeline began and no lo")
+
+
+def test_a_key_that_is_gone_is_told(
+    repro: Callable[[str], tuple[int, str]],
+) -> None:
+    code, told = repro(put("params.yaml", "sizes: [small]\n"))
+    assert code != 0
+    assert told.startswith("params.yaml no longer has rates.small, which a stage needs")
+
+
+def test_code_that_changed_before_the_stage_began_is_named(
+    repro: Callable[[str], tuple[int, str]], tmp_path: Path
+) -> None:
+    # check_params has written down what the code was; a longer stage may run meanwhile.
+    script = tmp_path / "stages/make.py"
+    script.write_text(f"# The same.\n{STAGE}")
+    assert repro("") == (0, "")
+    (tmp_path / "file.txt").write_text("changed")
+    script.write_text(f"{STAGE}print(1)\n")
+    code, told = repro("")
+    assert code != 0
+    assert told == "stages/make.py changed since check_params ran: run dvc repro again"

@@ -56,6 +56,9 @@ _LIMITS = {
     "vf_coef": (0.0, 1e3),
 }
 
+_MOST_STEPS = 2**18
+"""Of a rollout: 3.5 GB of pixels."""
+
 
 def check_recipe(name: str, recipe: RecipeParams) -> None:
     """Check a recipe against its algorithm's signature.
@@ -81,6 +84,11 @@ def check_recipe(name: str, recipe: RecipeParams) -> None:
         verb = "lacks" if "ent_coef" in known else "has, without an ent_coef,"
         raise InputError(f"params.yaml: {where} {verb} final_ent_coef")
     rollout = recipe.n_envs * given.get("n_steps", 0)
+    if rollout > _MOST_STEPS:
+        raise InputError(
+            f"params.yaml: {where}: n_envs x n_steps = {rollout} is more than memory "
+            f"holds: {_MOST_STEPS} at most"
+        )
     if "batch_size" in given and rollout % given["batch_size"]:
         raise InputError(
             f"params.yaml: {where}: batch_size {given['batch_size']} does not divide "

@@ -1,6 +1,11 @@
 """params.yaml is checked once, and what is wrong is said in one line, in its words."""
 
+import copy
+import inspect
 import math
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +13,10 @@ import pytest
 from pydantic import ValidationError
 
 from warpzone.core.errors import InputError
-from warpzone.core.params import Params, load_params, parse_params
+from warpzone.core.params import Params, RecipeParams, load_params, parse_params
+from warpzone.core.yaml import read_yaml
 from warpzone.envs.registry import check_env
-from warpzone.training.algorithms import check_recipe
+from warpzone.training.algorithms import ALGORITHMS, check_recipe
 
 PARAMS = Path(__file__).resolve().parents[2] / "params.yaml"
 
@@ -29,12 +35,13 @@ def put(document: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
     return document
 
 
-def check(document: Any) -> Params:
+def check(document: Any, with_env: bool = True) -> Params:
     """Check all of params.yaml, as stages/check_params.py does."""
     params = parse_params(document, "params.yaml")
     for name, recipe in params.recipes.items():
         check_recipe(name, recipe)
-    check_env(params.env, params.world, params.noise)
+    if with_env:
+        check_env(params.env, params.world, params.noise)
     return params
 
 
@@ -95,21 +102,35 @@ def test_the_params_of_this_repository_are_valid() -> None:
         ("compare/bootstrap_samples", 10**9, "input should be less than or equal"),
         # What SB3's algorithm is given, by the limits of what can work.
         (f"{RECIPE}/algorithm", "a3c", "it is one of ppo"),
-        (f"{RECIPE}/gamma", 1.01, "it should be from 0 to 1"),
+        (f"{RECIPE}/gamma", 1.01, "input should be less than or equal to 1"),
         (f"{RECIPE}/gamma", "0,9", "write a number"),
         (f"{RECIPE}/learning_rate", "1e-4", "write a number"),
-        (f"{RECIPE}/learning_rate", math.inf, "it should be from 1e-12 to 1"),
-        (f"{RECIPE}/learning_rate", math.nan, "it should be from 1e-12 to 1"),
+        (f"{RECIPE}/learning_rate", math.inf, "write a number"),
+        (f"{RECIPE}/learning_rate", math.nan, "write a number"),
         (f"{RECIPE}/n_steps", 128.0, "write 128"),
-        (f"{RECIPE}/n_steps", 64 * 10**15, "it should be from 1 to 65536"),
+        (
+            f"{RECIPE}/n_steps",
+            64 * 10**15,
+            "input should be less than or equal to 65536",
+        ),
         (f"{RECIPE}/n_epochs", "2", "write a whole number"),
+        # What the world is given, by the types of its arguments.
+        (f"{KWARGS}/frame_skip", "4", "write a whole number"),
+        (f"{KWARGS}/frame_skip", 4.0, "write 4"),
+        (f"{KWARGS}/crop_hud", "yes", "write true or false"),
+        (f"{KWARGS}/emulator", ["fceumm"], "write a name"),
+        (f"{KWARGS}/reward", 3, "write a section of keys and values"),
+        (f"{KWARGS}/reward/death", "-1", "write a number"),
+        (f"{KWARGS}/reward/death", math.nan, "write a number"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_key_and_what_to_write(
     document: dict[str, Any], key: str, value: Any, reason: str
 ) -> None:
     message = refusal(put(document, key, value))
-    assert message.startswith(f"{key.replace('/', '.')} = {value!r}: {reason}")
+    # As YAML has it.
+    shown = {"True": "true", "None": "null"}.get(repr(value), repr(value))
+    assert message.startswith(f"{key.replace('/', '.')} = {shown}: {reason}")
 
 
 @pytest.mark.parametrize(
@@ -121,18 +142,18 @@ def test_a_wrong_value_is_named_with_its_key_and_what_to_write(
             "SIMPLE",
             "action_set must be one of right_only, simple, complex, all, got 'SIMPLE'",
         ),
-        ("frame_skip", 0, "frame_skip must be a whole number of at least 1, got 0"),
-        ("frame_skip", "4", "frame_skip must be a whole number of at least 1, got '4'"),
+        ("frame_skip", 0, "frame_skip must be a whole number, 1 to 60, got 0"),
         ("height", 35, "height must be a whole number, 36 to 240, got 35"),
         ("width", 257, "width must be a whole number, 36 to 256, got 257"),
         ("frame_stack", 17, "frame_stack must be a whole number, 1 to 16, got 17"),
-        ("crop_hud", "yes", "crop_hud must be true or false, got 'yes'"),
-        ("time_limit", 0, "time_limit must be a whole number of at least 1, got 0"),
-        ("stuck_limit", -1, "stuck_limit must be a whole number of at least 0, got -1"),
-        ("reward", 3, "reward = 3: write a section of keys and values"),
-        ("reward", {"death": "-1"}, "reward.death = '-1': write a number up to 1e6"),
-        ("reward", {"death": math.nan}, "reward.death = nan: write a number up to 1e6"),
-        ("reward", {"clear": 1e300}, "reward.clear = 1e+300: write a number up to 1e6"),
+        ("time_limit", 0, "time_limit must be a whole number, 1 to 1000000, got 0"),
+        ("stuck_limit", -1, "stuck_limit must be a whole number, 0 to 1000000, got -1"),
+        (
+            "reward",
+            {"clear": 1e300},
+            "reward.clear = 1e+300: write a number, -1e+06 to",
+        ),
+        ("reward", {"progress_cap": -1}, "reward.progress_cap = -1: write a number, 0"),
         ("reward", {"deth": -1.0}, "reward has unknown ['deth'], it knows ['clear', "),
     ],
 )
@@ -192,10 +213,21 @@ def test_a_typo_in_what_is_handed_on_shows_both_halves(
 def test_a_key_that_a_recipe_lacks_is_named(document: dict[str, Any]) -> None:
     recipe = document["recipes"]["teacher"]
     recipe["envs"] = recipe.pop("n_envs")
-    # Whether the algorithm knows the other one is asked when ours are complete.
-    assert refusal(document) == "recipes.teacher lacks ['n_envs']"
+    assert refusal(document) == (
+        "recipes.teacher lacks ['n_envs'] and has unknown ['envs']"
+    )
     recipe["n_envs"] = recipe["envs"]
-    assert refusal(document) == "recipes.teacher has unknown ['envs']"
+    assert refusal(document) == (
+        "recipes.teacher has unknown ['envs']: did you mean n_envs?"
+    )
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS.values())
+def test_no_key_of_an_algorithm_is_taken_for_a_mistyped_one(algorithm: Any) -> None:
+    # But for those that have a final_*.
+    ours = {k for k in RecipeParams.model_fields if not k.startswith("final_")}
+    for key in inspect.signature(algorithm).parameters:
+        assert not get_close_matches(key, ours, cutoff=0.75)
 
 
 def test_a_missing_and_an_unknown_key_are_named(document: dict[str, Any]) -> None:
@@ -205,7 +237,9 @@ def test_a_missing_and_an_unknown_key_are_named(document: dict[str, Any]) -> Non
     assert refusal(document) == "noise has unknown ['colour']"
     del document["noise"]["colour"]
     document["recipes"]["bc-ppo"]["lr"] = 1e-4
-    assert refusal(document) == "recipes.bc-ppo has unknown ['lr']"
+    message = refusal(document)
+    assert message.startswith("recipes.bc-ppo has unknown ['lr']: it knows algorithm, ")
+    assert ", learning_rate, " in message
 
 
 def test_a_missing_and_an_unknown_section_are_named(document: dict[str, Any]) -> None:
@@ -232,6 +266,16 @@ def test_all_that_is_wrong_is_said_at_once(document: dict[str, Any]) -> None:
             {f"{RECIPE}/batch_size": 100},
             "recipes.bc-ppo: batch_size 100 does not divide the rollout of "
             "n_envs x n_steps = 4096",
+        ),
+        (
+            {f"{RECIPE}/n_envs": 256, f"{RECIPE}/n_steps": 2048},
+            "recipes.bc-ppo: n_envs x n_steps = 524288 is more than memory holds: "
+            "262144 at most",
+        ),
+        (
+            {"record_video/episodes": ["best", 100]},
+            "record_video.episodes: there is no 100, as evaluate.noises.default."
+            "episodes is 100, from 0",
         ),
         (
             {"run/seeds": [2]},
@@ -273,6 +317,7 @@ def test_values_that_do_not_fit_each_other_are_refused(
     document: dict[str, Any], changes: dict[str, Any], message: str
 ) -> None:
     put(document, "collect_demos", {"episodes": 24, "max_tries": 40})
+    put(document, "evaluate/noises/default/episodes", 100)
     put(document, f"{RECIPE}/n_envs", 32)
     put(document, f"{RECIPE}/n_steps", 128)
     put(document, "envs/cartpole/tasks", {"default": ["default"]})
@@ -382,7 +427,7 @@ def test_a_rate_of_1e_4_is_a_number(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("seed: [1", "params.yaml, line 1: what opens here lacks"),
+        ("seed: [1", "params.yaml, line 1: expected ',' or ']', but got"),
         ("", "params.yaml: must hold named sections, got None"),
         ("- 1\n", "params.yaml: must hold named sections, got [1]"),
     ],
@@ -407,3 +452,62 @@ def test_params_cannot_be_changed() -> None:
         params.seed = 2
     with pytest.raises(ValidationError, match="frozen"):
         params.noise.no_op_max = 2
+
+
+def places(document: Any, *path: str) -> Iterator[tuple[str, ...]]:
+    """Return where each section, list and value of a document is."""
+    for key, inner in document.items() if isinstance(document, dict) else ():
+        yield (*path, key)
+        yield from places(inner, *path, key)
+
+
+def sample() -> dict[str, Any]:
+    """params.yaml with one of what is there many times: all are checked alike."""
+    document = read_yaml(PARAMS)
+    document["run"] = {"tasks": ["1-1"], "recipes": ["bc-ppo"], "seeds": [1]}
+    document["env"], document["record_video"]["agents"] = "mario", ["bc-ppo-1"]
+    document["envs"]["mario"]["tasks"] = {"1-1": ["1-1"]}
+    document["envs"]["mario"]["reference"] = {"emulator": "fceumm"}
+    noises = document["evaluate"]["noises"]
+    document["evaluate"]["noises"] = {"default": noises["default"]}
+    document["recipes"] = {n: document["recipes"][n] for n in ("teacher", "bc-ppo")}
+    return document
+
+
+WRONG = [None, True, "word", "1e6", "", "a b\n\x1b[2J", [], [1], ["word"], [None], {}]
+WRONG += [{"key": 1}, 0, -1, 1.5, 1e6, 1e-9, -1e-9, 1e308, 10**9, 10**30, math.inf]
+WRONG += [math.nan, [[1]], [1, 1], ["a b"], [{}]]
+
+PYTHON = re.compile(
+    r"[\^$]|\b(tuple|dict|None|True|False|NoneType|mapping|pydantic|pattern|unhashable"
+    r"|argument|object|str|int|integer|validation|instance|iterable|class)\b"
+)
+
+
+@pytest.mark.parametrize("place", list(places(sample())), ids=".".join)
+def test_any_value_in_any_place_is_valid_or_told_in_one_line(
+    place: tuple[str, ...],
+) -> None:
+    document = sample()
+    # What world is not played is not asked.
+    unplayed = "cartpole" in place
+    for value in WRONG:
+        wrong = put(copy.deepcopy(document), "/".join(place), value)
+        try:
+            with_env = place[0] in ("env", "envs", "noise") and not unplayed
+            check(wrong, with_env)
+        except InputError as error:
+            message = str(error)
+            assert message.isprintable()
+            assert message.startswith("params.yaml: ")
+            words = message.replace(f"{value!r:.80}", "")
+            assert not PYTHON.search(words), message
+            assert len(message) < 700, message
+    inner = document
+    for key in place:
+        inner = inner[key]
+    if isinstance(inner, dict) and not unplayed:
+        wrong = copy.deepcopy(document)
+        put(wrong, "/".join((*place, "no such key")), 1)
+        with pytest.raises(InputError, match="no such key"):
+            check(wrong)

@@ -311,19 +311,22 @@ def check_section(
 def describe(error: ValidationError, *within: str) -> str:
     """Put all that is wrong into one line, missing and unknown keys side by side."""
     wrong: list[str] = []
-    lacks, unknown = defaultdict(list), defaultdict(list)
+    lacks, unknown = defaultdict(set), defaultdict(set)
     for item in error.errors():
         path = [*within, *(str(part) for part in item["loc"] if part != "[key]")]
         section, where = ".".join(path[:-1]), ".".join(path)
         value, kind = item["input"], item["type"]
         if kind == "missing":
-            lacks[section].append(path[-1])
+            lacks[section].add(path[-1])
             # Further keys of a recipe are the algorithm's, but for a mistyped one.
-            if section.startswith("recipes."):
-                further = set(map(str, value)) - RecipeParams.model_fields.keys()
-                unknown[section] += get_close_matches(path[-1], further, 1, _CLOSE)
+            if section.startswith("recipes.") and not within:
+                ours = RecipeParams.model_fields
+                further = {
+                    k for k in map(str, value) if not {k, f"final_{k}"} & ours.keys()
+                }
+                unknown[section].update(get_close_matches(path[-1], further, 1, _CLOSE))
         elif kind == "extra_forbidden":
-            unknown[section].append(path[-1])
+            unknown[section].add(path[-1])
         # Where a list's values are wrong, pydantic finds too few.
         elif kind != "too_short" or not value:
             shown = f"{where} = {_in_yaml(value)}: " if where else ""
@@ -368,7 +371,7 @@ def _reason(item: Any) -> str:
     if kind == "value_error":
         return str(item["ctx"]["error"])
     if kind == "tuple_type":
-        is_one = isinstance(value, str | int | float)
+        is_one = isinstance(value, str | int | float) and not isinstance(value, bool)
         return f"write a list, as [{value if is_one else '1, 2'}]"
     if kind.startswith("int_") and isinstance(value, float) and value.is_integer():
         return f"write {int(value)}" if abs(value) < 1e15 else "write a smaller number"

@@ -94,15 +94,15 @@ class ReplayableEnv(gym.Env):
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode must be rgb_array, got {render_mode!r}")
-        for name, value, least in (
-            ("frame_skip", frame_skip, 1),
-            ("time_limit", time_limit, 1),
-            ("stuck_limit", stuck_limit, 0),
-            ("no_op_max", no_op_max, 0),
+        for name, value, least, most in (
+            ("frame_skip", frame_skip, 1, 60),
+            ("time_limit", time_limit, 1, 10**6),
+            ("stuck_limit", stuck_limit, 0, 10**6),
+            ("no_op_max", no_op_max, 0, 300),
         ):
-            if type(value) is not int or value < least:
+            if type(value) is not int or not least <= value <= most:
                 raise ValueError(
-                    f"{name} must be a whole number of at least {least}, got {value!r}"
+                    f"{name} must be a whole number, {least} to {most}, got {value!r}"
                 )
         if not 0 <= sticky_probability < 1:
             raise ValueError(

@@ -47,6 +47,9 @@ _LIMITS = {
     "vf_coef": (0.0, 1e3),
 }
 
+_MOST_STEPS = 2**18
+"""Of a rollout: 3.5 GB of pixels."""
+
 
 def check_recipe(name: str, recipe: RecipeParams) -> None:
     """Check a recipe against its algorithm's signature.
@@ -71,12 +74,18 @@ def check_recipe(name: str, recipe: RecipeParams) -> None:
     if ("ent_coef" in known) != (recipe.final_ent_coef is not None):
         verb = "lacks" if "ent_coef" in known else "has, without an ent_coef,"
         raise InputError(f"params.yaml: {where} {verb} final_ent_coef")
-    if issubclass(algorithm, OnPolicyAlgorithm) and "batch_size" in given:
-        rollout = recipe.n_envs * given["n_steps"]
-        if rollout % given["batch_size"]:
+    # What learns from a memory draws any number of steps from it.
+    if issubclass(algorithm, OnPolicyAlgorithm):
+        rollout, batch_size = recipe.n_envs * given["n_steps"], given.get("batch_size")
+        if rollout > _MOST_STEPS:
             raise InputError(
-                f"params.yaml: {where}: batch_size {given['batch_size']} does not "
-                f"divide the rollout of n_envs x n_steps = {rollout}"
+                f"params.yaml: {where}: n_envs x n_steps = {rollout} is more than "
+                f"memory holds: {_MOST_STEPS} at most"
+            )
+        if rollout % (batch_size or 1):
+            raise InputError(
+                f"params.yaml: {where}: batch_size {batch_size} does not divide the "
+                f"rollout of n_envs x n_steps = {rollout}"
             )
 
 
@@ -85,8 +94,7 @@ def _field(key: str, default: Any) -> Any:
     if isinstance(default, bool):
         return bool, default
     low, high = _LIMITS.get(key, (0, 10**9))
-    is_whole = isinstance(default, int) and isinstance(low, int)
-    kind = int if is_whole else float
+    kind = int if isinstance(default, int) and isinstance(low, int) else float
     number: Any = Annotated[kind, Field(ge=low, le=high)]
     if isinstance(default, int | float):
         return number, ...

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import isfinite
 from typing import NamedTuple
 
 
@@ -58,8 +57,11 @@ def check_weights(weights: Mapping[str, float] | None) -> dict[str, float]:
         raise ValueError(f"reward has unknown {unknown}, it knows {sorted(DEFAULTS)}")
     for name, weight in weights.items():
         is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
-        if not (is_number and isfinite(weight) and abs(weight) <= 1e6):
-            raise ValueError(f"reward.{name} = {weight!r}: write a number up to 1e6")
+        least = 0.0 if name == PROGRESS_CAP else -1e6
+        if not (is_number and least <= weight <= 1e6):
+            raise ValueError(
+                f"reward.{name} = {weight!r}: write a number, {least:g} to 1000000"
+            )
     return DEFAULTS | dict(weights)
 
 

@@ -70,7 +70,9 @@ def main() -> None:
         one = stack.enter_context(closing(make_both(levels[0])))
         start = starting_agent(recipe, key, source, one)
         recordings = read_recordings(source) if recipe.start == "demos" else []
+        resumed = 0
         if checkpoint.state is not None:
+            resumed = checkpoint.state["agent_steps"]
             print(f"train_rl {agent}: resumes", file=sys.stderr)
         elif recipe.cloning is not None:
             with progress_bar(len(recordings), "replaying", "episode") as bar:
@@ -81,8 +83,8 @@ def main() -> None:
         start.policy.to(device)
         makers = training_makers(recipe, make_both, levels, recordings, stack)
         envs = stack.enter_context(closing(ThreadedVecEnv(makers)))
-        title = f"training {agent}"
-        with progress_bar(recipe.total_timesteps, title, "agent step") as bar:
+        title, total = f"training {agent}", recipe.total_timesteps
+        with progress_bar(total, title, "agent step", resumed) as bar:
             training = train(
                 envs,
                 start,

@@ -41,6 +41,16 @@ def test_from_a_tenth_on_the_mean_rate_tells_what_is_left(bar: tqdm) -> None:
     assert str(bar) == "playing: 10 of 40 episodes, 05:00 left"
 
 
+def test_what_was_done_before_a_kill_says_nothing_of_the_rate() -> None:
+    with progress_bar(40, "playing", "episode", 20) as bar:
+        bar.start_t -= 100
+        bar.update(1)
+        assert str(bar) == "playing: 21 of 40 episodes"
+        bar.update(4)
+        # 100 s for 5, so 300 s for the other 15.
+        assert str(bar) == "playing: 25 of 40 episodes, 05:00 left"
+
+
 def test_when_all_is_done_nothing_is_left(bar: tqdm) -> None:
     bar.update(40)
     assert str(bar) == "playing: 40 of 40 episodes"

@@ -12,13 +12,14 @@ _BAR = "{l_bar}{bar}| {n_fmt} of {total_fmt}{unit}s, {elapsed} so far"
 _LINE = "{desc}: {n_fmt} of {total_fmt}{unit}s"
 
 
-def progress_bar(total: int, description: str, unit: str) -> tqdm:
+def progress_bar(total: int, description: str, unit: str, before: int = 0) -> tqdm:
     """Return a bar, to be used in a ``with`` statement and moved by its ``update``.
 
     Args:
         total: Units of work in all.
         description: What is being done.
         unit: Name of one unit of work, for example ``episode``.
+        before: Units that were done before and say nothing of the rate.
     """
     how: dict[str, Any] = {"dynamic_ncols": True, "bar_format": _BAR}
     if not sys.stderr.isatty():
@@ -26,7 +27,8 @@ def progress_bar(total: int, description: str, unit: str) -> tqdm:
         how = {"mininterval": seconds, "maxinterval": seconds, "miniters": 0}
         how |= {"file": _Lines(), "bar_format": _LINE}
     # Episodes end in clumps: the mean over all of them is the best rate.
-    return _Bar(total=total, desc=description, unit=f" {unit}", smoothing=0, **how)
+    how |= {"total": total, "initial": before, "smoothing": 0}
+    return _Bar(desc=description, unit=f" {unit}", **how)
 
 
 class _Bar(tqdm):
@@ -35,7 +37,8 @@ class _Bar(tqdm):
     @property
     def format_dict(self) -> dict[str, Any]:
         found = dict(super().format_dict)
-        if found["total"] > found["n"] >= found["total"] * _SHARE_BEFORE_ESTIMATE:
+        done, all_ = (found[name] - self.initial for name in ("n", "total"))
+        if all_ > done >= all_ * _SHARE_BEFORE_ESTIMATE:
             found["bar_format"] += ", {remaining} left"
         return found
 

@@ -14,6 +14,7 @@ from contextlib import ExitStack, closing
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -25,7 +26,6 @@ from warpzone.agents.policy import (
     find_device,
     make_deterministic,
 )
-from warpzone.core.errors import InputError
 from warpzone.core.files import write_csv, write_json
 from warpzone.core.names import agent_name, cell
 from warpzone.core.params import CloningParams, RecipeParams
@@ -68,7 +68,12 @@ def main() -> None:
             checkpointed(f"train_rl-{params.env}-{task}-{agent}", facts, inputs)
         )
         one = stack.enter_context(closing(make_both(levels[0])))
-        start = starting_agent(recipe, key, source, one)
+        spaces: Any = one.observation_space
+        if recipe.start == "bc":
+            policy = load_agent(source, one, key).policy
+        else:
+            policy = build_policy(params.env, spaces, len(one.codes), key)
+        start = PolicyAgent(policy, key, recipe.temperature, recipe.idle_temperature)
         recordings = read_recordings(source) if recipe.start == "demos" else []
         resumed = 0
         if checkpoint.state is not None:
@@ -105,23 +110,6 @@ def main() -> None:
         metrics = cell(f"metrics/{stage}", params.env, task, f"{agent}.json")
         write_json(metrics, training.summary())
         write_csv(metrics.with_suffix(".csv"), training.curve)
-
-
-def starting_agent(
-    recipe: RecipeParams, key: str, source: Path, env: ReplayableEnv
-) -> PolicyAgent:
-    """Return the clone that a recipe starts from, or an agent with random weights."""
-    if recipe.start == "bc":
-        loaded = load_agent(source, env)
-        if loaded.key != key:
-            raise InputError(
-                f"params.yaml: recipes.{source.name}.observation = {key!r}: the clone "
-                f"that it starts from, {source}, sees {loaded.key!r}"
-            )
-        policy = loaded.policy
-    else:
-        policy = build_policy(env.WORLD, env.observation_space, len(env.codes), key)  # pyright: ignore[reportArgumentType]
-    return PolicyAgent(policy, key, recipe.temperature, recipe.idle_temperature)
 
 
 def clone(

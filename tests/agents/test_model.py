@@ -87,6 +87,15 @@ def rewrite_weights(folder, change):
     rewrite_spec(folder, weights_sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
+def refused(folder, env=None):
+    """Return the line in which an agent is refused."""
+    with pytest.raises(InputError) as raised:
+        load_agent(folder, env)
+    said = str(raised.value)
+    assert said.isprintable()
+    return said
+
+
 def test_equal_agents_are_equal_bytes(env, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         save_agent(agent_for(env, seed=seed), tmp_path / name, env, {})
@@ -218,6 +227,14 @@ def test_an_agent_for_another_interface_is_refused(folder, name, value, made_for
         load_agent(folder, env)
 
 
+def test_an_agent_that_sees_something_else_is_refused(env, folder):
+    message = "made for observation 'pixels', params.yaml has 'state': train it again"
+    for place in (env, None):
+        with pytest.raises(InputError, match=message):
+            load_agent(folder, place, "state")
+        assert load_agent(folder, place, "pixels").key == "pixels"
+
+
 def test_an_agent_of_another_world_is_refused(folder):
     message = "made for env 'mario', params.yaml has 'cartpole': train it again"
     with (
@@ -291,6 +308,83 @@ def test_a_description_that_is_not_json_is_refused(folder):
     (folder / "policy.json").write_text("{")
     with pytest.raises(InputError, match=r"policy\.json: the file: Invalid JSON"):
         load_agent(folder)
+
+
+def cut_off(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def remove(path):
+    path.unlink()
+
+
+def put_a_folder_there(path):
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("name", ["policy.json", "policy.safetensors"])
+@pytest.mark.parametrize(
+    "damage", [cut_off, empty, flip_a_bit, remove, put_a_folder_there]
+)
+def test_a_damaged_folder_is_told_in_a_line_with_the_file(folder, name, damage):
+    damage(folder / name)
+    said = refused(folder)
+    assert said.startswith(f"{folder / name}: ")
+
+
+@pytest.mark.parametrize("document", ["[]", "7", "null", '"policy"', "{}", "[" * 9999])
+def test_a_description_that_is_no_object_is_refused(folder, document):
+    (folder / "policy.json").write_text(document)
+    assert refused(folder).startswith(f"{folder}/policy.json: ")
+
+
+ESCAPE = "\x1b[2J\n"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {ESCAPE: 1},
+        {"env": ESCAPE},
+        {"observation": ESCAPE},
+        {"weights_sha256": ESCAPE},
+        {"architecture": {ESCAPE: []}},
+        {"spaces": {ESCAPE: ["uint8", [4, 36, 36]], "state": ["uint8", [2048]]}},
+        {"spaces": {ESCAPE: ["uint7", [4, 36, 36]]}},
+    ],
+)
+def test_an_escape_sequence_in_a_description_is_shown_escaped(folder, changes):
+    rewrite_spec(folder, **changes)
+    assert "x1b[2J" in refused(folder)
+
+
+def test_an_escape_sequence_in_an_interface_is_shown_escaped(env, folder):
+    rewrite_spec(folder, interface=spec_of(folder)["interface"] | {ESCAPE: 1})
+    assert r"made for \x1b[2J\n 1, params.yaml has None" in refused(folder, env)
+
+
+def test_an_escape_sequence_in_a_tensor_s_name_is_shown_escaped(folder):
+    rewrite_weights(folder, lambda tensors: tensors.update({ESCAPE: torch.zeros(1)}))
+    assert "x1b[2J" in refused(folder)
+
+
+def test_an_escape_sequence_in_a_tensor_s_type_is_shown_escaped(folder):
+    path = folder / "policy.safetensors"
+    escaped = json.dumps("F\x1b").encode()
+    path.write_bytes(path.read_bytes().replace(b'"F32"', escaped, 1))
+    rewrite_spec(folder, weights_sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    refused(folder)
 
 
 @pytest.mark.parametrize(

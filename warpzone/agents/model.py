@@ -12,6 +12,7 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from reprlib import repr as shorten
 from typing import Annotated, Any, Literal, Self
 
 import gymnasium as gym
@@ -29,7 +30,7 @@ from warpzone.agents.policy import (
     weights_of,
 )
 from warpzone.core.errors import InputError
-from warpzone.core.files import one_line, read_bytes, write_bytes, write_json
+from warpzone.core.files import read_bytes, write_bytes, write_json
 from warpzone.core.params import NonNegative, Section
 from warpzone.envs.registry import WORLDS, env_class
 from warpzone.envs.replayable import ReplayableEnv
@@ -69,7 +70,7 @@ class _Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     env: Literal[*WORLDS]  # pyright: ignore[reportInvalidTypeForm]
-    interface: dict[Annotated[str, Field(pattern="^[a-z_]+$")], Any]
+    interface: dict[str, Any]
     """What the observations and actions mean, see `ReplayableEnv.interface`."""
     spaces: dict[str, tuple[Literal["uint8", "float32"], _Shape]]
     """Of each observation the type of its numbers and its shape."""
@@ -148,22 +149,38 @@ def save_agent(
     write_json(folder / SPEC, spec.model_dump(mode="json"))
 
 
-def load_agent(folder: Path, env: ReplayableEnv | None = None) -> PolicyAgent:
-    """Read an agent, ready to play, and check that it can play in an env, if given.
+def load_agent(
+    folder: Path, env: ReplayableEnv | None = None, key: str | None = None
+) -> PolicyAgent:
+    """Read an agent, ready to play.
+
+    Args:
+        folder: Where it lies.
+        env: Where it shall play, to check that it can; any if not given.
+        key: What it has to see; anything if not given.
 
     Raises:
         InputError: In one line, if the folder is missing or damaged, or if the agent
             was made for other observations or actions.
     """
     spec = _read_spec(folder / SPEC)
+    theirs: dict[str, Any] = {"observation": spec.observation}
+    ours: dict[str, Any] = {"observation": key or spec.observation}
     if env is not None:
-        _check_interface(spec, folder, env)
+        ours |= {"env": env.WORLD, **env.interface, "actions": len(env.codes)}
+        theirs |= {"env": spec.env, **spec.interface, "actions": spec.actions}
+    for name in ours | theirs:
+        if (found := theirs.get(name)) != (needed := ours.get(name)):
+            raise InputError(
+                f"{folder}: the policy was made for {name} {found!r}, params.yaml has "
+                f"{needed!r}: train it again"
+            )
     try:
         policy = spec.build()
     except (ArithmeticError, LookupError, RuntimeError, ValueError) as error:
         raise InputError(
             f"{folder / SPEC}: no network reads the spaces {spec.spaces}: "
-            f"{one_line(error)}: train it again"
+            f"{error}: train it again"
         ) from error
     if spec.architecture != (needed := _architecture(policy)):
         raise InputError(
@@ -183,17 +200,6 @@ def load_agent(folder: Path, env: ReplayableEnv | None = None) -> PolicyAgent:
     )
 
 
-def _check_interface(spec: _Spec, folder: Path, env: ReplayableEnv) -> None:
-    ours = {"env": env.WORLD, **env.interface, "actions": len(env.codes)}
-    theirs = {"env": spec.env, **spec.interface, "actions": spec.actions}
-    for name in ours | theirs:
-        if (found := theirs.get(name)) != (needed := ours.get(name)):
-            raise InputError(
-                f"{folder}: the policy was made for {name} {found!r}, params.yaml has "
-                f"{needed!r}: train it again"
-            )
-
-
 def _architecture(policy: Policy) -> dict[str, Any]:
     """Return the layers of the actor and of the critic, by their classes."""
     networks = {
@@ -211,8 +217,9 @@ def _read_spec(path: Path) -> _Spec:
         return _Spec.model_validate_json(read_bytes(path))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        where = where.encode("unicode_escape").decode() or "the file"
+        where = ".".join(map(str, first["loc"])) or "the file"
+        if first["loc"] and first["type"] != "missing":
+            where += f" = {shorten(first['input'])}"
         raise InputError(
             f"{path}: {where}: {first['msg']}: it is damaged, or was made by an older "
             "version: train it again"
@@ -230,7 +237,7 @@ def _read_weights(path: Path, sha256: str) -> dict[str, torch.Tensor]:
         return load(content)
     except SafetensorError as error:
         raise InputError(
-            f"{path}: is not in the safetensors format: {str(error)!r}"
+            f"{path}: is not in the safetensors format: {error}"
         ) from error
 
 

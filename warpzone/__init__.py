@@ -18,7 +18,7 @@ _PINS = {"OMP_WAIT_POLICY": "PASSIVE", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 # take the newest that the processor has. AVX2 is what every x86-64 processor of the
 # past years has; an update of the network takes 1.11 times as long with it as
 # with AVX-512.
-_AVX2_PINS = {
+AVX2_PINS = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
@@ -40,7 +40,7 @@ def _has_avx2(cpuinfo: Path) -> bool:
 IS_PINNED = os.uname().machine == "x86_64" and _has_avx2(Path("/proc/cpuinfo"))
 """Whether the instruction set is that of other machines, so that the bytes are, too."""
 
-_wanted = _PINS | (_AVX2_PINS if IS_PINNED else {})
+_wanted = _PINS | (AVX2_PINS if IS_PINNED else {})
 _found = {name: os.environ[name] for name in os.environ if name.startswith(_PREFIXES)}
 
 IS_LATE = _found != _wanted and not sys.modules.keys().isdisjoint(("numpy", "torch"))

@@ -3,11 +3,13 @@
 import random
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 from conftest import (  # pyright: ignore[reportMissingImports]
     DVC,
     REPRO,
@@ -15,6 +17,7 @@ from conftest import (  # pyright: ignore[reportMissingImports]
     begin,
     contents,
     error_line,
+    must,
     run_in,
 )
 
@@ -24,6 +27,8 @@ from warpzone.core.yaml import read_yaml
 KILLS = 25
 LAST = "train_rl@1-1-bc-ppo-1"
 CLONE = "pretrain_bc@1-1"
+TEACHER = "train_teacher@1-1"
+QUEUE = (sys.executable, "-m", "tools.experiments")
 CLONES = ".checkpoints/pretrain_bc-mario-1-1-*.checkpoint"
 
 TRAINING = {
@@ -190,6 +195,47 @@ def test_other_params_begin_anew(ended: Path) -> None:
     assert "resumes" not in done.stderr
     # That of the old values is still there for whoever goes back to them.
     assert len(list(ended.glob(CLONES))) == 1
+
+
+@pytest.mark.slow
+def test_other_params_that_a_stage_does_not_use_change_nothing(ended: Path) -> None:
+    params = read_yaml(ended / "params.yaml")
+    params["record_video"]["gif_fps"] += 1
+    params["recipes"]["bc-ppo"]["patience"] += 1
+    write_yaml(ended / "params.yaml", params)
+    done = run_in(ended, *DVC, "repro", CLONE, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "pretrain_bc: resumes" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_queued_experiment_that_was_killed_resumes_when_queued_again(
+    prepared: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    folder = copy_of(prepared, tmp_path.name)
+    must(folder, "git", "add", "--all")
+    must(folder, "git", "commit", "-qm", "Demonstrations")
+    must(folder, *DVC, "exp", "run", "--queue", "--name", "first", TEACHER)
+    running = begin(folder, *QUEUE)
+    while not list(folder.glob(".checkpoints/train_rl-*.checkpoint")):
+        assert running.poll() is None
+        time.sleep(0.05)
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        is_ours = str(process.info["cwd"]).startswith(str(folder))
+        if is_ours and "exec-run" in process.info["cmdline"]:
+            process.kill()
+    assert running.wait(timeout=300) == 1
+    must(folder, *DVC, "exp", "run", "--queue", "--name", "second", TEACHER)
+    done = run_in(folder, *QUEUE, timeout=600)
+    assert "experiments with a result: 1, without: 1" in done.stdout
+    said = must(folder, *DVC, "queue", "logs", "second")
+    assert "train_rl teacher-1: resumes" in said
+    assert not list(folder.glob(".checkpoints/*.checkpoint"))
+    refs = must(folder, "git", "for-each-ref", "--format=%(refname)", "refs/exps")
+    [ref] = (ref for ref in refs.splitlines() if ref.endswith("/second"))
+    lock = yaml.safe_load(must(folder, "git", "show", f"{ref}:dvc.lock"))
+    expected = yaml.safe_load(whole["dvc.lock"])
+    assert lock["stages"][TEACHER] == expected["stages"][TEACHER]
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 import json
 import os
+import shutil
+from contextlib import chdir, suppress
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +192,50 @@ def test_a_second_run_of_a_stage_is_refused_and_names_the_first() -> None:
         checkpointed("s", 2, []),
     ):
         pass
+
+
+@pytest.fixture
+def copies(workspace: Path) -> list[Path]:
+    """Where DVC runs two queued experiments."""
+    folders = [workspace / f".dvc/tmp/exps/tmp{number}" for number in range(2)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "demos").write_text("1")
+    return folders
+
+
+def test_a_queued_experiment_resumes_in_another_copy(
+    workspace: Path, copies: list[Path]
+) -> None:
+    with (
+        suppress(KeyboardInterrupt),
+        chdir(copies[0]),
+        checkpointed("s", 1, [Path("demos")]) as checkpoint,
+    ):
+        checkpoint.save(TREE)
+        raise KeyboardInterrupt
+    assert list(workspace.glob(".checkpoints/*.checkpoint")) == [checkpoint.path]
+    shutil.rmtree(copies[0])
+    with chdir(copies[1]), checkpointed("s", 1, [Path("demos").absolute()]) as again:
+        assert again.state is not None
+    assert not checkpoint.path.exists()
+
+
+def test_queued_experiments_that_do_the_same_do_not_disturb_each_other(
+    copies: list[Path],
+) -> None:
+    contexts, kept = [checkpointed("s", 1, []) for _ in copies], []
+    for folder, context in zip(copies, contexts, strict=True):
+        with chdir(folder):
+            kept.append(context.__enter__())
+            kept[-1].save(1)
+    assert kept[0].path == kept[1].path
+    contexts[0].__exit__(None, None, None)
+    with chdir(copies[1]):
+        kept[1].save(2)
+    assert Checkpoint(kept[1].path).state == 2
+    contexts[1].__exit__(None, None, None)
+    assert not kept[1].path.exists()
 
 
 # The last one keeps a plain number beside its tensors.

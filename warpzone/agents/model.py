@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from warpzone import AVX2_PINS
 from warpzone.agents.policy import (
     Policy,
     PolicyAgent,
@@ -37,16 +38,6 @@ from warpzone.envs.replayable import ReplayableEnv
 
 WEIGHTS = "policy.safetensors"
 SPEC = "policy.json"
-
-# Variables that decide how sums are rounded, see `warpzone/__init__.py`.
-_PINNED = (
-    "ATEN_CPU_CAPABILITY",
-    "MKL_CBWR",
-    "MKL_ENABLE_INSTRUCTIONS",
-    "NPY_DISABLE_CPU_FEATURES",
-    "ONEDNN_MAX_CPU_ISA",
-    "OPENBLAS_CORETYPE",
-)
 
 _PACKAGES = (
     "torch",
@@ -115,7 +106,7 @@ def describe_origin(
         "seed": seed,
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "instruction_set": {name: os.environ.get(name, "") for name in _PINNED},
+        "instruction_set": {name: os.environ.get(name, "") for name in AVX2_PINS},
         "versions": {package: version(package) for package in _PACKAGES},
         "rom_sha256": env_class(env).rom_sha256(),
     }

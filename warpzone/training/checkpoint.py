@@ -86,18 +86,19 @@ def checkpointed(
     """
     here = Path.cwd()
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    given = (*inputs, _LIBRARY)
-    for path in sorted({path for one in given for path in (one, *one.rglob("*"))}):
-        if not path.is_dir() and path.suffix != ".pyc":
-            name = path.absolute().relative_to(here, walk_up=True)
-            content = hashlib.sha256(read_bytes(path)).hexdigest()
+    given = [path for one in (*inputs, _LIBRARY) for path in (one, *one.rglob("*"))]
+    # Copies of the repository lie elsewhere.
+    names = {path.absolute().relative_to(here, walk_up=True) for path in given}
+    for name in sorted(names):
+        if not name.is_dir() and name.suffix != ".pyc":
+            content = hashlib.sha256(read_bytes(name)).hexdigest()
             digest.update(f"{name.as_posix()} {content}\n".encode())
     # DVC runs queued experiments in copies of the repository, each of which is new.
     is_copy = here.parent.parts[-3:] == (".dvc", "tmp", "exps")
     root = here.parents[3] if is_copy else Path()
-    name = f"{stage}-{digest.hexdigest()[:16]}.checkpoint"
+    file = f"{stage}-{digest.hexdigest()[:16]}.checkpoint"
     with locked(CHECKPOINTS / f"{stage}.lock"):
-        checkpoint = Checkpoint(root / CHECKPOINTS / name)
+        checkpoint = Checkpoint(root / CHECKPOINTS / file)
         yield checkpoint
         checkpoint.path.unlink(missing_ok=True)
 

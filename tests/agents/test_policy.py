@@ -8,8 +8,12 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from warpzone.agents import policy as policies
-from warpzone.agents.networks import FEATURES, PixelNetwork, StateNetwork
+from warpzone.agents.networks import (
+    FEATURES,
+    AsymmetricPolicy,
+    PixelNetwork,
+    StateNetwork,
+)
 from warpzone.agents.policy import (
     PolicyAgent,
     action_logits,
@@ -275,7 +279,7 @@ def test_a_random_agent_does_everything_equally_often():
 def test_a_policy_on_a_gpu_mixes_no_devices(monkeypatch):
     # Fake tensors know their device and refuse to meet those of another one. They
     # cannot be laid out anew, and have no values to check.
-    monkeypatch.setattr(policies, "fast_on_cpu", lambda policy: policy)
+    monkeypatch.setattr(AsymmetricPolicy, "to", lambda self, **_: self)
     monkeypatch.setattr(torch.distributions.Distribution, "_validate_args", False)
     with FakeTensorMode():
         gpu = torch.device("cuda")

@@ -39,7 +39,7 @@ class PixelNetwork(nn.Module):
         )
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        # The weights are laid out like that, too: see `policy.fast_on_cpu`.
+        # The weights are laid out like that, too: see `AsymmetricPolicy`.
         return self.layers(frames.contiguous(memory_format=torch.channels_last))
 
 
@@ -95,6 +95,9 @@ class AsymmetricPolicy(ActorCriticPolicy):
         self._keys = iter((actor_key, "state"))
         self._world = world
         super().__init__(*args, net_arch=[], share_features_extractor=False, **kwargs)
+        # It trains about twice as fast on a CPU. SB3 initialises weights in the usual
+        # layout, so this comes after; the optimizer keeps its hold on them.
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
         """Return the actor's at the first call and the critic's at the second."""

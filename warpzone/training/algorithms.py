@@ -13,7 +13,6 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from warpzone.agents.networks import AsymmetricPolicy
-from warpzone.agents.policy import fast_on_cpu
 from warpzone.core.errors import InputError
 from warpzone.core.params import RecipeParams, check_section
 
@@ -127,7 +126,6 @@ def make_model(
         policy_kwargs={"world": world, "actor_key": actor_key},
         **kwargs,
     )
-    fast_on_cpu(model.policy)
     # SB3's own logger would leave an empty folder in the temporary one.
     model.set_logger(Logger(folder=None, output_formats=writers))
     return model

@@ -140,13 +140,13 @@ def watch_all(
     source: str,
     on_episode: Callable[[], object] = lambda: None,
 ) -> list[Transitions]:
-    """Replay recordings side by side, and see one key of what was seen.
+    """Replay recordings side by side, and return what was seen of one key.
 
     Args:
         recordings: What to play.
         kwargs: Of the env, as params.yaml has them.
         key: What to see.
-        actions: How many there are.
+        actions: How many the env has.
         source: The file that the recordings come from, for messages.
         on_episode: Called after each recording, on any thread.
 

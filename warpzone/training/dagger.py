@@ -29,6 +29,9 @@ from warpzone.training.bc import (
 )
 from warpzone.training.checkpoint import Checkpoint
 
+# Attributes that the rest of the training depends on, beside the cloner.
+_KEPT = ("rounds", "episodes", "emulator_frames")
+
 
 class TrajectoryRecorder:
     """Keeps what a pupil sees before each agent step of an episode, and labels it."""
@@ -111,8 +114,7 @@ class DAgger:
         params = self.params
         if (stored := self.checkpoint.state) is not None:
             self._cloner.load_state_dict(stored["cloner"])
-            self.rounds, self.episodes = stored["rounds"], stored["episodes"]
-            self.emulator_frames = stored["emulator_frames"]
+            vars(self).update({name: stored[name] for name in _KEPT})
         for round_, lines in enumerate(self.episodes):
             self._replay(round_, lines)
         for round_ in range(len(self.rounds), params.rounds + 1):
@@ -120,14 +122,8 @@ class DAgger:
             updates = params.round_updates if round_ else params.updates
             row |= self._fit(f"cloning, round {round_}", updates)
             self.rounds.append(row)
-            self.checkpoint.save(
-                {
-                    "cloner": self._cloner.state_dict(),
-                    "rounds": self.rounds,
-                    "episodes": self.episodes,
-                    "emulator_frames": self.emulator_frames,
-                }
-            )
+            kept = {name: getattr(self, name) for name in _KEPT}
+            self.checkpoint.save(kept | {"cloner": self._cloner.state_dict()})
         self.rounds[-1] |= self._fit("cloning, at the end", params.final_updates, True)
 
     def measure(self) -> tuple[Metrics, Transitions, np.ndarray]:
@@ -141,10 +137,8 @@ class DAgger:
         params = self.params
         count = params.round_episodes if round_ else params.episodes
         first = params.episodes + (round_ - 1) * count if round_ else 0
-        seeds = [
-            episode_seed(Purpose.DAGGER, self.seed, first + index)
-            for index in range(count)
-        ]
+        indices = range(first, first + count)
+        seeds = [episode_seed(Purpose.DAGGER, self.seed, index) for index in indices]
         recorders = [TrajectoryRecorder(self.pupil.key) for _ in seeds]
         with progress_bar(count, f"playing, round {round_}", "episode") as bar:
             table, recordings = play_episodes(

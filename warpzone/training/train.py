@@ -148,17 +148,13 @@ def make_score(
 
     ``agent`` is how policies play.
     """
-    seeds = [
-        episode_seed(Purpose.SELECTION, seed, index)
-        for index in range(recipe.n_eval_episodes)
-    ]
+    count = recipe.n_eval_episodes
+    seeds = [episode_seed(Purpose.SELECTION, seed, index) for index in range(count)]
 
     def score(policy: Policy) -> Score:
-        table = pd.DataFrame()
+        player, table = agent.playing(policy), pd.DataFrame()
         for batch in batched(seeds, _BATCH, strict=False):
-            played, _ = play_episodes(
-                agent.playing(policy), make_env, levels, batch, recipe.n_envs
-            )
+            played, _ = play_episodes(player, make_env, levels, batch, recipe.n_envs)
             table = pd.concat([table, played])
             if Score.of(table).interval.high < recipe.goal_success_rate:
                 break

@@ -143,7 +143,7 @@ def test_the_inputs_of_each_stage_are_those_that_dvc_knows(
     monkeypatch.chdir(ROOT)
     # Nothing has been run here.
     monkeypatch.setattr(inputs, "_hash", str)
-    with Repo(ROOT) as repo:
+    with Repo(str(ROOT)) as repo:
         stages = repo.index.stages
         assert len(stages) > 10
         for stage in stages:
@@ -153,5 +153,5 @@ def test_the_inputs_of_each_stage_are_those_that_dvc_knows(
                     known |= {f"params.yaml: {name}" for name in dep.params}
                 else:
                     known.add(dep.def_path)
-            monkeypatch.setattr(sys, "argv", stage.cmd.split()[1:])
+            monkeypatch.setattr(sys, "argv", str(stage.cmd).split()[1:])
             assert inputs.read_inputs(stage.addressing).keys() == known

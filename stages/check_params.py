@@ -30,12 +30,8 @@ from warpzone.training.algorithms import check_recipe
 STAGES = Path("stages")
 WRITTEN = (".checkpoints", ".dvc/cache", "data", "metrics", "models", "plots", ".")
 FREE = 500 * 10**6
-"""Bytes. With the committed params.yaml, outputs take 10 MB and the cache as much; each
-further agent takes as much again, and there are checkpoints beside."""
-NO_AVX2 = (
-    "warning: this processor has no AVX2, so numbers are rounded otherwise: results "
-    "will differ from those of other machines"
-)
+"""Bytes. Each agent takes 20 MB with its copy in the cache, and checkpoints beside."""
+NO_AVX2 = "warning: without AVX2, numbers are rounded otherwise than on other machines"
 
 
 def main() -> None:

@@ -195,6 +195,10 @@ def test_a_script_that_is_gone_leaves_no_fingerprint(
     [
         ("from . import files\n", "line 1: write the whole module's name"),
         ("a = (\n", "was never closed"),
+        (
+            "def f():\n    import absent.part",
+            "one.py: needs absent, which is not instal",
+        ),
     ],
 )
 def test_a_module_whose_imports_cannot_be_known_is_refused(

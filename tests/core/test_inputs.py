@@ -1,12 +1,16 @@
 """Inputs that change while a stage runs are told, and nothing is recorded of it."""
 
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dvc.dependency import ParamsDependency
+from dvc.repo import Repo
 
 from tools.pipeline_copy import DVC, environment
+from warpzone.core import inputs
 from warpzone.core.fingerprints import write_fingerprints
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,3 +135,23 @@ def test_code_that_changed_before_the_stage_began_is_named(
     code, told = repro("")
     assert code != 0
     assert told == "stages/make.py changed since check_params ran: run dvc repro again"
+
+
+def test_the_inputs_of_each_stage_are_those_that_dvc_knows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    # Nothing has been run here.
+    monkeypatch.setattr(inputs, "_hash", str)
+    with Repo(str(ROOT)) as repo:
+        stages = repo.index.stages
+        assert len(stages) > 10
+        for stage in stages:
+            known = set()
+            for dep in stage.deps:
+                if isinstance(dep, ParamsDependency):
+                    known |= {f"params.yaml: {name}" for name in dep.params}
+                else:
+                    known.add(dep.def_path)
+            monkeypatch.setattr(sys, "argv", str(stage.cmd).split()[1:])
+            assert inputs.read_inputs(stage.addressing).keys() == known

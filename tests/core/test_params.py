@@ -218,7 +218,7 @@ def test_a_key_that_a_recipe_lacks_is_named(document: dict[str, Any]) -> None:
     )
     recipe["n_envs"] = recipe["envs"]
     assert refusal(document) == (
-        "recipes.teacher has unknown ['envs']: did you mean n_envs?"
+        "recipes.teacher has unknown ['envs']: did you mean n_envs"
     )
 
 

@@ -233,7 +233,7 @@ def test_a_conflict_in_dvc_lock_stops_the_storage(repo: Path, command: str) -> N
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("game: [", "line 1: what opens here is not closed"),
+        ("game: [", "line 1: expected the node content, but found '<stream end>'"),
         (
             CONFLICT.format(ours="seed: 1\n", theirs="seed: 2\n"),
             "line 1: a merge's conflict begins",

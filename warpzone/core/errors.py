@@ -1,8 +1,5 @@
 """The one error that users cause and can mend."""
 
-from collections.abc import Iterable
-from difflib import get_close_matches
-
 
 class InputError(ValueError):
     """A file or a value that a user gave is not usable.
@@ -21,9 +18,3 @@ def shown(text: object) -> str:
     """
     escaped = (c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
     return "".join(escaped)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the known name that a mistyped one was meant to be, or the first."""
-    known = list(known)
-    return get_close_matches(name, known, n=1, cutoff=0)[0] if known else name

@@ -7,9 +7,11 @@ would hold the new input beside the output of the old one, and so would DVC's ru
 import hashlib
 import re
 import sys
-from collections.abc import Iterable
+from collections import ChainMap
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import partial, reduce
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -40,8 +42,8 @@ def read_inputs(stage: str) -> dict[str, str]:
     }
     command = " ".join(["python", *sys.argv])
     for cell in product(*axes.values()):
-        item = {f"item.{axis}": value for axis, value in zip(axes, cell, strict=True)}
-        fill = partial(_fill, document=document, item=item)
+        item = dict(zip(axes, cell, strict=True))
+        fill = partial(_fill, scope=ChainMap({"item": item}, document))
         if not axes or fill(entry["cmd"]) == command:
             names = map(fill, entry.get("params", ()))
             found = {f"{PARAMS}: {n}": repr(_value(document, n, PARAMS)) for n in names}
@@ -81,23 +83,21 @@ def check_code(inputs: Iterable[str]) -> None:
     for path in map(Path, inputs):
         for line in read_text(path).splitlines() if path.parent == CODE else ():
             recorded, name = line.split("  ")
-            is_ours = name.endswith(".py")
-            if recorded != (fingerprint(Path(name)) if is_ours else version(name)):
-                changed.append(name)
+            with suppress(PackageNotFoundError):
+                is_ours = name.endswith(".py")
+                if recorded == (fingerprint(Path(name)) if is_ours else version(name)):
+                    continue
+            changed.append(name)
     if changed:
         raise InputError(
             f"{', '.join(changed)} changed since check_params ran: run dvc repro again"
         )
 
 
-def _fill(text: str, document: Any, item: dict[str, Any]) -> str:
+def _fill(text: str, scope: Mapping[str, Any]) -> str:
     """Put values in place of ``${key}``, as DVC does."""
-
-    def value(found: re.Match[str]) -> str:
-        key = found[1]
-        return str(item[key] if key in item else _value(document, key, PARAMS))
-
-    return re.sub(r"\$\{([^}]+)\}", value, text)
+    pattern = r"\$\{([^}]+)\}"
+    return re.sub(pattern, lambda found: str(_value(scope, found[1], PARAMS)), text)
 
 
 def _value(document: Any, key: str, source: Path) -> Any:

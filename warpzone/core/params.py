@@ -25,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from warpzone.core.errors import InputError, nearest
+from warpzone.core.errors import InputError
 from warpzone.core.names import BASELINES, agent_name
 from warpzone.core.yaml import read_yaml
 
@@ -38,7 +38,6 @@ Name = Annotated[str, Field(pattern=_NAME)]
 Levels = Annotated[tuple[Name, ...], Field(min_length=1, max_length=32, strict=False)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
-CountOrNone = Annotated[int, Field(ge=0, le=10**9)]
 Tries = Annotated[int, Field(ge=0, le=10_000)]
 Episodes = Annotated[int, Field(ge=1, le=10_000)]
 Envs = Annotated[int, Field(ge=1, le=256)]
@@ -154,7 +153,7 @@ class RecipeParams(Section):
     final_learning_rate: Probability
     final_ent_coef: Probability | None = None
     """Of algorithms that have an ``ent_coef``."""
-    critic_warmup: CountOrNone
+    critic_warmup: Annotated[int, Field(ge=0, le=10**9)]
     ema_decay: Probability
     demo_start_probability: Probability
     restart_probability: Probability
@@ -238,9 +237,10 @@ class Params(Section):
         ):
             for name in names:
                 if name not in known:
+                    near = get_close_matches(name, known, 1, 0) or [name]
                     raise ValueError(
                         f"{key}: {where} has no {name!r}, it has {', '.join(known)}: "
-                        f"add -S '{key}=[{nearest(name, known)}]'"
+                        f"add -S '{key}=[{near[0]}]'"
                     )
         episodes = self.evaluate.noises["default"].episodes
         for wanted in self.record_video.episodes:
@@ -302,47 +302,63 @@ def check_section(
     try:
         model.model_validate(given)
     except ValidationError as error:
-        kinds = {item["type"] for item in error.errors()}
-        hint = _did_you_mean(given.keys() - fields.keys(), known)
-        hint = hint if kinds == {"extra_forbidden"} else ""
-        raise InputError(f"params.yaml: {describe(error, section)}{hint}") from error
+        raise InputError(f"params.yaml: {describe(error, section, known)}") from error
 
 
-def describe(error: ValidationError, *within: str) -> str:
-    """Put all that is wrong into one line, missing and unknown keys side by side."""
+def describe(
+    error: ValidationError, within: str = "", known: Iterable[str] = ()
+) -> str:
+    """Put all that is wrong into one line, missing and unknown keys side by side.
+
+    Args:
+        error: Of a section.
+        within: The section's name; nothing for all of the file.
+        known: What an unknown key may have been meant to be.
+    """
     wrong: list[str] = []
     lacks, unknown = defaultdict(set), defaultdict(set)
     for item in error.errors():
-        path = [*within, *(str(part) for part in item["loc"] if part != "[key]")]
+        loc = (within, *item["loc"]) if within else item["loc"]
+        path = [str(part) for part in loc if part != "[key]"]
         section, where = ".".join(path[:-1]), ".".join(path)
         value, kind = item["input"], item["type"]
         if kind == "missing":
             lacks[section].add(path[-1])
-            # Further keys of a recipe are the algorithm's, but for a mistyped one.
-            if section.startswith("recipes.") and not within:
-                ours = RecipeParams.model_fields
-                further = {
-                    k for k in map(str, value) if not {k, f"final_{k}"} & ours.keys()
-                }
-                unknown[section].update(get_close_matches(path[-1], further, 1, _CLOSE))
+            if section.startswith("recipes."):
+                unknown[section].update(_mistyped(path[-1], value))
         elif kind == "extra_forbidden":
             unknown[section].add(path[-1])
         # Where a list's values are wrong, pydantic finds too few.
         elif kind != "too_short" or not value:
-            shown = f"{where} = {_in_yaml(value)}: " if where else ""
-            wrong.append(f"{shown}{_reason(item)}")
+            is_word = value is None or isinstance(value, bool)
+            shown = json.dumps(value) if is_word else f"{value!r:.80}"
+            wrong.append(
+                f"{where} = {shown}: {_reason(item)}" if where else _reason(item)
+            )
     for section in lacks | unknown:
         halves = {"lacks": lacks[section], "has unknown": unknown[section]}
         said = [f"{verb} {sorted(keys)}" for verb, keys in halves.items() if keys]
-        wrong.append(f"{section or 'the file'} {' and '.join(said)}")
+        hint = ""
+        if known and not lacks[section]:
+            near = {
+                n for key in unknown[section] for n in get_close_matches(key, known)
+            }
+            hint = ": did you mean" if near else ": it knows"
+            hint += f" {', '.join(sorted(near or known))}"
+        wrong.append(f"{section or 'the file'} {' and '.join(said)}{hint}")
     return "; ".join(wrong)
 
 
-def _did_you_mean(names: Iterable[str], known: set[str]) -> str:
-    near = {match for name in names for match in get_close_matches(name, known, n=1)}
-    if near:
-        return f": did you mean {' and '.join(sorted(near))}?"
-    return f": it knows {', '.join(sorted(known))}"
+def _mistyped(key: str, given: Iterable[Any]) -> list[str]:
+    """Return what stands in a recipe in place of a key of ours.
+
+    What we do not know is the algorithm's, but for what looks alike.
+    """
+    ours = RecipeParams.model_fields.keys()
+    others = [
+        other for other in map(str, given) if not {other, f"final_{other}"} & ours
+    ]
+    return get_close_matches(key, others, 1, _CLOSE)
 
 
 _CLOSE = 0.75
@@ -378,10 +394,3 @@ def _reason(item: Any) -> str:
     pattern = item.get("ctx", {}).get("pattern")
     reason = _REASONS.get(pattern or kind) or item["msg"]
     return f"{reason[0].lower()}{reason[1:]}"
-
-
-def _in_yaml(value: Any) -> str:
-    """Return a value as one would write it, or its beginning."""
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    return f"{value!r:.80}"

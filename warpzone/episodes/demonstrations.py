@@ -38,12 +38,8 @@ def demonstrate(
     """Let the demonstrator play a level until it has succeeded often enough.
 
     The tries come in the order of their seeds, so they are the same for any number of
-    threads. No more of them are under way than may still be needed.
-
-    Args:
-        params: Its ``collect_demos`` says how often to succeed, and when to give up.
-        level: Where to play.
-        on_try: Called after each episode with whether it succeeded.
+    threads. No more of them are under way than may still be needed. ``on_try`` is
+    called after each with whether it succeeded.
 
     Raises:
         InputError: If what succeeded does not replay.

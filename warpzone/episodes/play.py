@@ -27,18 +27,11 @@ def play_episodes(
 
     An episode depends on its seed and level only: the seed fixes its noise and, through
     a generator of its own, the actions that are drawn. Threads and ``n_envs`` change
-    nothing.
+    nothing. Episodes take the ``levels`` in turns.
 
-    Args:
-        agent: Who decides.
-        make_env: Makes an env on a level, whose observations are a dictionary with what
-            the agent sees.
-        levels: The task's; episodes take them in turns.
-        seeds: One an episode.
-        n_envs: Episodes played side by side.
-        on_episode: Called after each episode.
-        on_step: Called before each agent step, with the place of the episode's seed and
-            its observation.
+    ``make_env`` makes an env on a level, whose observations are a dictionary with what
+    the agent sees. ``on_step`` is called before each agent step, with the place of the
+    episode's seed and its observation; ``on_episode`` after each episode.
 
     Returns:
         The table, with all columns but ``agent``, ``task`` and ``noise``, and the

@@ -194,9 +194,7 @@ class Recording(BaseModel):
 
 
 def replay(recording: Recording, env: ReplayableEnv, source: str) -> Iterator[int]:
-    """Play a recording again, frame by frame, and check where it ends.
-
-    ``source`` says in messages where it comes from.
+    """Play a recording, ``source`` in messages, frame by frame; check where it ends.
 
     Yields:
         The number of frames played so far: 0 at the level's start, then 1, 2, ...
@@ -221,9 +219,9 @@ def replay(recording: Recording, env: ReplayableEnv, source: str) -> Iterator[in
 def replay_steps(
     recording: Recording, env: ReplayableEnv, source: str
 ) -> Iterator[Any]:
-    """Play a recording again, agent step by agent step, and check where it ends.
+    """Play a recording, ``source`` in messages, by agent steps; check where it ends.
 
-    ``source`` says in messages where it comes from. The env's noise plays no part.
+    The env's noise plays no part.
 
     Yields:
         The observation before each agent step.
@@ -246,11 +244,11 @@ def read_recordings(path: Path) -> list[Recording]:
     Raises:
         InputError: With the file, the line and the reason.
     """
-    lines = read_text(path).removeprefix("\ufeff").splitlines()
+    lines, source = read_text(path).removeprefix("\ufeff").splitlines(), shown(path)
     if not lines:
-        raise InputError(f"{shown(path)}: holds no recording")
+        raise InputError(f"{source}: holds no recording")
     return [
-        Recording.parse(line, f"{shown(path)}, line {number}")
+        Recording.parse(line, f"{source}, line {number}")
         for number, line in enumerate(lines, start=1)
     ]
 
@@ -258,13 +256,7 @@ def read_recordings(path: Path) -> list[Recording]:
 def watch(
     recording: Recording, kwargs: Mapping[str, Any], keys: tuple[str, ...], source: str
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Replay a recording and see what its player saw.
-
-    Args:
-        recording: What to play.
-        kwargs: Of the env, as params.yaml has them.
-        keys: What to see.
-        source: Where the recording comes from, for the message.
+    """Replay a recording, called ``source`` in messages, and see what its player saw.
 
     Returns:
         Observations by key, shape ``(T, ...)``, and actions, shape ``(T,)``, int64; row

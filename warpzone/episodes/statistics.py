@@ -1,6 +1,5 @@
 """95 % confidence intervals of proportions and means, and of their differences."""
 
-from collections.abc import Callable
 from math import sqrt
 from statistics import NormalDist
 from typing import NamedTuple
@@ -65,7 +64,7 @@ def bootstrap_mean(
     Efron 1979, https://doi.org/10.1214/aos/1176344552. It takes 1,000 samples or more
     for steady bounds.
     """
-    return _percentiles(lambda: _resampled_mean(values, rng), samples)
+    return _percentiles([_resampled_mean(values, rng) for _ in range(samples)])
 
 
 def bootstrap_difference(
@@ -73,7 +72,10 @@ def bootstrap_difference(
 ) -> Interval:
     """Return the percentile bootstrap interval of a difference of means, a minus b."""
     return _percentiles(
-        lambda: _resampled_mean(values_a, rng) - _resampled_mean(values_b, rng), samples
+        [
+            _resampled_mean(values_a, rng) - _resampled_mean(values_b, rng)
+            for _ in range(samples)
+        ]
     )
 
 
@@ -83,6 +85,6 @@ def _resampled_mean(values: np.ndarray, rng: np.random.Generator) -> float:
     return values[rng.integers(len(values), size=len(values))].mean()
 
 
-def _percentiles(draw: Callable[[], float], samples: int) -> Interval:
-    low, high = np.percentile([draw() for _ in range(samples)], _PERCENTILES)
+def _percentiles(means: list[float]) -> Interval:
+    low, high = np.percentile(means, _PERCENTILES)
     return Interval(float(low), float(high))

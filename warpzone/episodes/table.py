@@ -110,12 +110,9 @@ def row_of(env: ReplayableEnv, seed: int, info: Mapping[str, Any]) -> dict[str, 
 def read_episodes(
     path: Path, world: type[ReplayableEnv], **expected: str
 ) -> pd.DataFrame:
-    """Read the episode table of an agent.
+    """Read the episode table of an agent in a world.
 
-    Args:
-        path: The file.
-        world: Where the episodes were played.
-        expected: What ``agent``, ``task`` and ``noise`` have to be.
+    ``expected`` is what ``agent``, ``task`` and ``noise`` have to be.
 
     Raises:
         InputError: With the file, the line and the reason.
@@ -167,12 +164,10 @@ def read_episodes(
 def _first_wrong_line(text: str, columns: dict[Hashable, Any]) -> int:
     """Return the number of the first line that pandas cannot read."""
     line = 1
-    with (
-        suppress(ValueError, OverflowError),
-        pd.read_csv(
+    with suppress(ValueError, OverflowError):
+        rows = pd.read_csv(
             StringIO(text), dtype=columns, skip_blank_lines=False, chunksize=1
-        ) as rows,
-    ):
+        )
         line = 2
         for _ in rows:
             line += 1
@@ -203,7 +198,7 @@ def summarise(
     samples: int,
     rng: np.random.Generator,
 ) -> dict[str, float | int]:
-    """Reduce an episode table to metrics, with 95 % intervals ``_low`` to ``_high``.
+    """Return the metrics of an episode table, with intervals ``_low`` to ``_high``.
 
     The interval of ``success_rate`` is Wilson's. That of the mean progress is a
     bootstrap's, with so many ``samples``: where one agent dies in a few places,
@@ -228,7 +223,7 @@ def summarise(
 def contrast(
     a: pd.DataFrame, b: pd.DataFrame, samples: int, rng: np.random.Generator
 ) -> dict[str, float]:
-    """Compare two agents: a minus b, with 95 % intervals ``_low`` to ``_high``.
+    """Return how two agents differ, a minus b, with intervals ``_low`` to ``_high``.
 
     Success rates by Newcombe's interval, progress by a bootstrap. The seeds are the
     same, but two agents part ways after the first decisions, so the episodes count as

@@ -67,9 +67,9 @@ def write_gif(
         fps,
         "-filter_complex",
         f"fps={gif_fps},scale={width}:-1:flags=area+accurate_rnd+bitexact,"
-        "split[pictures][copy];[copy]palettegen[palette];"
+        "split[frames][copy];[copy]palettegen[palette];"
         # Dithering would make still areas flicker, and the file much larger.
-        "[pictures][palette]paletteuse=dither=none:diff_mode=rectangle",
+        "[frames][palette]paletteuse=dither=none:diff_mode=rectangle",
         *("-final_delay", str(_GIF_FINAL_DELAY), "-threads", "1", "-f", "gif"),
     )
 

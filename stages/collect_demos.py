@@ -4,7 +4,7 @@ Reads the game, and the recordings of people in data/recordings/ if there are an
 Writes data/demos/ENV/TASK.jsonl and metrics/collect_demos/ENV/TASK.json.
 
 Recordings are added to the demonstrator's collect_demos.episodes. Where it falls short
-of them, two demonstrations of the level in all, its own or a person's, have to do.
+of them, what there is has to do: two of its own, or a recording.
 """
 
 import sys
@@ -21,7 +21,7 @@ from warpzone.episodes.recording import Recording, read_recordings, shown, watch
 
 RECORDINGS = Path("data/recordings")
 FEWEST = 2
-"""Demonstrations of a level, where the demonstrator falls short."""
+"""Of the demonstrator's own, where it falls short and nobody recorded the level."""
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def planned(params: Params, level: str, recordings: int) -> Demonstrations:
     """Let the demonstrator play until it has succeeded often enough.
 
     Raises:
-        InputError: If it falls short, and there are too few ``recordings`` beside.
+        InputError: If it hardly ever does, and there are no ``recordings``.
     """
     wanted = params.collect_demos.episodes
     with progress_bar(wanted, f"demonstrating {level}", "episode") as bar:
@@ -86,10 +86,10 @@ def planned(params: Params, level: str, recordings: int) -> Demonstrations:
             f"the demonstrator succeeded on {level} in {kept} of {played.tried} tries, "
             f"collect_demos.episodes = {wanted}, {RECORDINGS} has {recordings} of it"
         )
-        if kept + recordings < FEWEST:
+        if kept < FEWEST and recordings == 0:
             raise InputError(
-                f"{said}, and it takes {FEWEST} in all: raise collect_demos.max_tries, "
-                "lower collect_demos.episodes, or record your own play"
+                f"{said}: raise collect_demos.max_tries, lower collect_demos.episodes, "
+                "or record your own play"
             )
         print(f"collect_demos: {said}: these have to do", file=sys.stderr)
     return played

@@ -464,7 +464,9 @@ def test_a_file_that_cannot_be_read_is_refused(
 
     assert_file_refused(lambda path: None, "cannot be read", "No such file")
     assert_file_refused(Path.touch, "holds no recording")
-    assert_file_refused(lambda path: path.write_bytes(b"\xff\xfe"), "cannot be read")
+    mangled = f"{recording.to_json()}\n".encode() * 2 + b'{"env": "\xff"}\n'
+    assert_file_refused(lambda path: path.write_bytes(mangled), "line 3: not a rec")
+    assert_file_refused(lambda path: path.write_bytes(b"\0" * 10**6), "line 1: not a")
     two = f"{recording.to_json()}\n{recording.to_json()[:-9]}\n"
     assert_file_refused(lambda path: path.write_text(two), "line 2: not a recording")
     blank = f"{recording.to_json()}\n\n{recording.to_json()}\n"

@@ -5,6 +5,7 @@ Whoever reads a log replays it, and refuses it when the world ends up elsewhere.
 """
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from itertools import batched, groupby
@@ -16,7 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from warpzone.core.errors import InputError
-from warpzone.core.files import read_text
+from warpzone.core.files import read_bytes
 from warpzone.core.params import NoiseParams
 from warpzone.envs.registry import env_class, make_env
 from warpzone.envs.replayable import ObsType, ReplayableEnv
@@ -79,7 +80,7 @@ class Recording(BaseModel):
         )
 
     @classmethod
-    def parse(cls, line: str, source: str) -> Self:
+    def parse(cls, line: str | bytes, source: str) -> Self:
         """Read one JSON object, ``source`` in messages, and check all but the replay.
 
         Raises:
@@ -92,7 +93,8 @@ class Recording(BaseModel):
             where = repr(".".join(map(str, first["loc"])))[1:-1] or "the line"
             if first["loc"] and first["type"] != "missing":
                 where += f" = {shorten(first['input'])}"
-            reason = f"{where}: {first['msg']}"
+            # JSON has one line here; the file's is in the source.
+            reason = f"{where}: {first['msg'].replace(' at line 1', '')}"
             if first["type"] == "value_error":
                 reason = first["ctx"]["error"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
             raise InputError(f"{source}: not a recording: {reason}") from error
@@ -244,7 +246,7 @@ def read_recordings(path: Path) -> list[Recording]:
     Raises:
         InputError: With the file, the line and the reason.
     """
-    lines, source = read_text(path).removeprefix("\ufeff").splitlines(), shown(path)
+    lines, source = read_bytes(path).removeprefix(BOM_UTF8).splitlines(), shown(path)
     if not lines:
         raise InputError(f"{source}: holds no recording")
     return [

@@ -174,14 +174,19 @@ def report(
 ) -> str:
     unit, tasks, default = world.PROGRESS, params.run.tasks, summaries[NOISE]
     agents = [
-        {"task": task, "agent": agent, "episodes": of["episodes"], **spoken(of, unit)}
+        {
+            "task": task,
+            "agent": agent,
+            "episodes": of["episodes"],
+            **intervals(of, unit),
+        }
         | {"median": f"{of['progress_median']:,.0f}"}
         | {"mean agent steps": f"{of['agent_steps_mean']:,.0f}"}
         for (task, agent), of in default.items()
     ]
     differences = [
         {"task": task, "difference": f"{a} minus {b}"}
-        | spoken(metrics[task][f"{a}_minus_{b}"], unit, "+")
+        | intervals(metrics[task][f"{a}_minus_{b}"], unit, "+")
         for task in tasks
         for a, b in pairs(params)
     ]
@@ -199,7 +204,7 @@ def report(
     ]
     ends = [
         {"task": key[0], "agent": key[1]}
-        | {c.replace("_", " "): default[key][f"ended_by_{c}"] for c in causes_of(world)}
+        | {spoken(c): default[key][f"ended_by_{c}"] for c in causes_of(world)}
         | {"most failures": most_failures(table, world.FAILURES)}
         for key, table in tables.items()
     ]
@@ -258,7 +263,8 @@ def introduction(params: Params) -> str:
 
 def glossary(world: type[ReplayableEnv]) -> str:
     return fill(
-        f"Success: {', '.join(world.SUCCESSES)}. Failure: {', '.join(world.FAILURES)}. "
+        f"Success: {', '.join(map(spoken, world.SUCCESSES))}. "
+        f"Failure: {', '.join(map(spoken, world.FAILURES))}. "
         "Stuck: no progress for too long. Time limit: stopped by the env. The last "
         f"column counts failures by cause and place, in stretches of {STRETCH}; the "
         f"unit is that of progress: {world.PROGRESS}.",
@@ -278,7 +284,8 @@ def most_failures(table: pd.DataFrame, failures: Sequence[str]) -> str:
     # Equal counts in the order of the level.
     most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     named = [
-        f"{cause} at {stretch * STRETCH:,} to {(stretch + 1) * STRETCH - 1:,} ({count})"
+        f"{spoken(cause)} at {stretch * STRETCH:,} to "
+        f"{(stretch + 1) * STRETCH - 1:,} ({count})"
         for (stretch, cause), count in most[:3]
     ]
     return ", ".join(named) or "none"
@@ -290,7 +297,11 @@ def markdown(rows: Sequence[Mapping[str, object]]) -> str:
     return f"| {' | '.join(rows[0])} |\n|{'---|' * len(rows[0])}\n" + "".join(lines)
 
 
-def spoken(metrics: Metrics, unit: str, sign: str = "") -> dict[str, str]:
+def spoken(cause: str) -> str:
+    return cause.replace("_", " ")
+
+
+def intervals(metrics: Metrics, unit: str, sign: str = "") -> dict[str, str]:
     return {
         "success rate": bracketed(metrics, "success_rate", f"{sign}.0%"),
         f"mean {unit}": bracketed(metrics, "progress_mean", f"{sign},.0f"),

@@ -153,7 +153,7 @@ def deaths_figure(
             bins,
             stacked=True,
             color=list(_CAUSES[: len(failures)]),
-            label=list(failures),
+            label=[failure.replace("_", " ") for failure in failures],
         )
         failed, succeeded = causes.isin(failures).sum(), table["success"].sum()
         axes.set_title(

@@ -7,8 +7,8 @@ report.md and plots/compare/ENV/{agents,survival,deaths,learning,noise}.png.
 """
 
 from collections import Counter
-from collections.abc import Mapping
-from itertools import starmap
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from textwrap import fill
 
@@ -36,13 +36,7 @@ from warpzone.episodes.table import (
     summarise,
     survival,
 )
-from warpzone.report.figures import (
-    agents_figure,
-    deaths_figure,
-    learning_figure,
-    noise_figure,
-    survival_figure,
-)
+from warpzone.report import figures
 
 METRICS = Path("metrics/compare")
 PLOTS = Path("plots/compare")
@@ -58,13 +52,12 @@ WIDTH = 88
 
 type Key = tuple[str, str]
 """A task and an agent."""
-type Tables = Mapping[Key, pd.DataFrame]
-type Metrics = Mapping[Key, Mapping[str, float]]
+type Metrics = Mapping[str, float]
 
 
 def main() -> None:
     params, _ = read_arguments(__doc__)
-    world = env_class(params.env)
+    world, tasks = env_class(params.env), params.run.tasks
     samples, causes = params.compare.bootstrap_samples, causes_of(world)
     noises = {noise: read_all(params, world, noise) for noise in params.evaluate.noises}
     tables = noises[NOISE]
@@ -72,77 +65,76 @@ def main() -> None:
         (task, name): read_curve(
             cell("plots/train_rl", params.env, task, f"{name}.csv")
         )
-        for task in params.run.tasks
-        for name in params.agents
+        for task, name in tables
         if name not in BASELINES
     }
+
     # Each with the same draws: what is said of one agent does not depend on the others.
+    def rng() -> np.random.Generator:
+        return np.random.default_rng(params.seed)
+
     summaries = {
-        noise: {
-            key: summarise(table, causes, samples, np.random.default_rng(params.seed))
-            for key, table in of_noise.items()
-        }
-        for noise, of_noise in noises.items()
+        noise: {key: summarise(of_key[key], causes, samples, rng()) for key in of_key}
+        for noise, of_key in noises.items()
     }
     agents = summaries[NOISE]
-    contrasts = {
-        (task, a, b): contrast(
-            tables[task, a],
-            tables[task, b],
-            samples,
-            np.random.default_rng(params.seed),
-        )
-        for task in params.run.tasks
-        for a, b in pairs(params)
+    metrics = {
+        task: {agent: agents[task, agent] for agent in params.agents}
+        | {
+            f"{a}_minus_{b}": contrast(tables[task, a], tables[task, b], samples, rng())
+            for a, b in pairs(params)
+        }
+        for task in tasks
     }
-    write_json(METRICS / f"{params.env}.json", metrics_by_task(agents, contrasts))
-
-    plots = PLOTS / params.env
     rows = [
-        {"noise": noise, "task": task, "agent": agent, "name": bar(params, task, agent)}
-        | dict(metrics)
+        # DVC's bar charts pile up what has one name.
+        {"noise": noise, "task": task, "agent": agent}
+        | {"name": agent if len(tasks) == 1 else f"{task} {agent}", **summary}
         for noise, of_noise in summaries.items()
-        for (task, agent), metrics in of_noise.items()
+        for (task, agent), summary in of_noise.items()
     ]
+    curves = [
+        survival(table, STEP).assign(task=task, agent=agent)
+        for (task, agent), table in tables.items()
+    ]
+    label, plots = world.PROGRESS, PLOTS / params.env
+    conditions = {n: c.model_dump() for n, c in params.evaluate.noises.items()}
+    pngs = {
+        "agents": figures.agents_figure(agents, label),
+        "survival": figures.survival_figure(tables, label),
+        "deaths": figures.deaths_figure(tables, world.FAILURES, label),
+        "learning": figures.learning_figure(learning, tables, label),
+        "noise": figures.noise_figure(summaries, conditions),
+    }
+
+    write_json(METRICS / f"{params.env}.json", metrics)
     write_csv(plots / "noise.csv", pd.DataFrame(rows))
     rows = [row for row in rows if row["noise"] == NOISE]
     write_csv(plots / "agents.csv", pd.DataFrame(rows))
-    curves = []
-    for (task, agent), table in tables.items():
-        curve = survival(table, STEP)
-        curve.insert(0, "task", task)
-        curve.insert(1, "agent", agent)
-        curves.append(curve)
-    write_csv(plots / "survival.csv", pd.concat(curves))
-    label, failures = world.PROGRESS, world.FAILURES
-    write_bytes(plots / "agents.png", agents_figure(agents, label))
-    write_bytes(plots / "survival.png", survival_figure(tables, label))
-    write_bytes(plots / "deaths.png", deaths_figure(tables, failures, label))
-    write_bytes(plots / "learning.png", learning_figure(learning, tables, label))
-    conditions = {n: c.model_dump() for n, c in params.evaluate.noises.items()}
-    write_bytes(plots / "noise.png", noise_figure(summaries, conditions))
-    write_text(REPORT, report(params, world, plots, tables, summaries, contrasts))
-
-
-def bar(params: Params, task: str, agent: str) -> str:
-    """Return what DVC's bar charts call an agent; they pile equal names up."""
-    return agent if len(params.run.tasks) == 1 else f"{task} {agent}"
+    columns = ["task", "agent", "progress", "share"]
+    write_csv(plots / "survival.csv", pd.concat(curves).filter(columns))
+    for name, png in pngs.items():
+        write_bytes(plots / f"{name}.png", png)
+    write_text(REPORT, report(params, world, plots, tables, summaries, metrics))
 
 
 def read_all(
     params: Params, world: type[ReplayableEnv], noise: str
 ) -> dict[Key, pd.DataFrame]:
     """Read the tables of every task and agent under a noise."""
-    tables = {}
+    tables = {
+        (task, agent): read_episodes(
+            cell("data/episodes", params.env, task, agent, f"{noise}.csv"),
+            world,
+            agent=agent,
+            task=task,
+            noise=noise,
+        )
+        for task in params.run.tasks
+        for agent in params.agents
+    }
     for task in params.run.tasks:
-        of_task = {}
-        for agent in params.agents:
-            path = cell("data/episodes", params.env, task, agent, f"{noise}.csv")
-            of_task[agent] = read_episodes(
-                path, world, agent=agent, task=task, noise=noise
-            )
-        check_comparable(of_task)
-        tables |= {(task, agent): table for agent, table in of_task.items()}
+        check_comparable({agent: tables[task, agent] for agent in params.agents})
     return tables
 
 
@@ -166,54 +158,69 @@ def pairs(params: Params) -> list[tuple[str, str]]:
     trained = [(agent_name(recipe, s), "bc") for recipe in recipes for s in seeds]
     between = [
         (agent_name(a, seed), agent_name(b, seed))
-        for index, a in enumerate(recipes)
-        for b in recipes[index + 1 :]
+        for a, b in combinations(recipes, 2)
         for seed in seeds
     ]
     return [("bc", "random"), *trained, *between]
-
-
-def metrics_by_task(
-    agents: Metrics, contrasts: Mapping[tuple[str, str, str], Mapping[str, float]]
-) -> dict[str, dict[str, Mapping[str, float]]]:
-    """Return metrics as DVC shows them: by task, then by agent or by difference."""
-    by_task: dict[str, dict[str, Mapping[str, float]]] = {}
-    for (task, agent), metrics in agents.items():
-        by_task.setdefault(task, {})[agent] = metrics
-    for (task, a, b), metrics in contrasts.items():
-        by_task[task][f"{a}_minus_{b}"] = metrics
-    return by_task
 
 
 def report(
     params: Params,
     world: type[ReplayableEnv],
     plots: Path,
-    tables: Tables,
-    summaries: Mapping[str, Metrics],
-    contrasts: Mapping[tuple[str, str, str], Mapping[str, float]],
+    tables: Mapping[Key, pd.DataFrame],
+    summaries: Mapping[str, Mapping[Key, Metrics]],
+    metrics: Mapping[str, Mapping[str, Metrics]],
 ) -> str:
-    agents, causes, unit = summaries[NOISE], causes_of(world), world.PROGRESS
-    names = " | ".join(params.agents)
-    contrast_rows = "".join(starmap(contrast_row, contrasts.items()))
-    end_rows = [end_row(key, tables[key], agents[key], world) for key in tables]
+    unit, tasks, default = world.PROGRESS, params.run.tasks, summaries[NOISE]
+    agents = [
+        {
+            "task": task,
+            "agent": agent,
+            "episodes": of["episodes"],
+            **intervals(of, unit),
+        }
+        | {"median": f"{of['progress_median']:,.0f}"}
+        | {"mean agent steps": f"{of['agent_steps_mean']:,.0f}"}
+        for (task, agent), of in default.items()
+    ]
+    differences = [
+        {"task": task, "difference": f"{a} minus {b}"}
+        | intervals(metrics[task][f"{a}_minus_{b}"], unit, "+")
+        for task in tasks
+        for a, b in pairs(params)
+    ]
+    rates = [
+        {"task": task, "noise": name, "idle frames": f"0 to {noise.no_op_max}"}
+        | {"sticky probability": f"{noise.sticky_probability:g}"}
+        | {"episodes": of_noise[task, params.agents[0]]["episodes"]}
+        | {
+            a: bracketed(of_noise[task, a], "success_rate", ".0%")
+            for a in params.agents
+        }
+        for task in tasks
+        for name, noise in params.evaluate.noises.items()
+        for of_noise in [summaries[name]]
+    ]
+    ends = [
+        {"task": key[0], "agent": key[1]}
+        | {spoken(c): default[key][f"ended_by_{c}"] for c in causes_of(world)}
+        | {"most failures": most_failures(table, world.FAILURES)}
+        for key, table in tables.items()
+    ]
     return f"""\
 # Agents of {params.env}: {", ".join(params.run.tasks)}
 
 {introduction(params)}
 
-| task | agent | episodes | success rate | mean {unit} | median | mean agent steps |
-|---|---|---|---|---|---|---|
-{"".join(starmap(agent_row, agents.items()))}
+{markdown(agents)}
 ![Success rate and mean progress of each agent]({plots}/agents.png)
 
 ![Share of the episodes that got at least so far]({plots}/survival.png)
 
 ## What helps
 
-| task | difference | success rate | mean {unit} |
-|---|---|---|---|
-{contrast_rows}
+{markdown(differences)}
 ## How they learned
 
 ![Progress and success rate while training]({plots}/learning.png)
@@ -222,47 +229,42 @@ def report(
 
 Success rates.
 
-| task | noise | idle frames | sticky probability | episodes | {names} |
-|{"---|" * (len(params.agents) + 5)}
-{"".join(noise_rows(params, summaries))}
+{markdown(rates)}
 ![Success rate under more and less noise]({plots}/noise.png)
 
 ## How episodes end
 
 {glossary(world)}
 
-| task | agent | {" | ".join(map(spoken, causes))} | most failures |
-|{"---|" * (len(causes) + 3)}
-{"".join(end_rows)}
+{markdown(ends)}
 ![Where each agent fails]({plots}/deaths.png)
 """
 
 
 def introduction(params: Params) -> str:
-    noises = params.evaluate.noises
-    noise = noises[NOISE]
-    reference = [name for name, condition in noises.items() if condition.reference]
-    changes = [f"{name} {value}" for name, value in params.world.reference.items()]
-    return fill(
+    noise = params.evaluate.noises[NOISE]
+    said = (
         f"Every agent plays the same {noise.episodes} episodes of each task, with "
-        "seeds that nothing else uses. "
-        f"Noise: 0 to {noise.no_op_max} idle frames before the first decision; in each "
-        "frame the previous action is held with probability "
-        f"{noise.sticky_probability:g}. "
-        + (
-            f"Under the noise {', '.join(reference)} the env has {', '.join(changes)}. "
-            if reference and changes
-            else ""
-        )
-        + "In brackets: 95 % intervals, Wilson's for success rates, Newcombe's for "
-        "their differences, a bootstrap's for means.",
-        WIDTH,
+        f"seeds that nothing else uses. Noise: 0 to {noise.no_op_max} idle frames "
+        "before the first decision; in each frame the previous action is held with "
+        f"probability {noise.sticky_probability:g}. "
     )
+    noises = [
+        n for n, condition in params.evaluate.noises.items() if condition.reference
+    ]
+    changes = [f"{name} {value}" for name, value in params.world.reference.items()]
+    if noises and changes:
+        said += (
+            f"Under the noise {', '.join(noises)} the env has {', '.join(changes)}. "
+        )
+    said += "In brackets: 95 % intervals, Wilson's for success rates, Newcombe's for "
+    return fill(f"{said}their differences, a bootstrap's for means.", WIDTH)
 
 
 def glossary(world: type[ReplayableEnv]) -> str:
     return fill(
-        f"Success: {', '.join(world.SUCCESSES)}. Failure: {', '.join(world.FAILURES)}. "
+        f"Success: {', '.join(map(spoken, world.SUCCESSES))}. "
+        f"Failure: {', '.join(map(spoken, world.FAILURES))}. "
         "Stuck: no progress for too long. Time limit: stopped by the env. The last "
         f"column counts failures by cause and place, in stretches of {STRETCH}; the "
         f"unit is that of progress: {world.PROGRESS}.",
@@ -270,67 +272,43 @@ def glossary(world: type[ReplayableEnv]) -> str:
     )
 
 
-def agent_row(key: Key, metrics: Mapping[str, float]) -> str:
-    return (
-        f"| {' | '.join(key)} | {metrics['episodes']} "
-        f"| {bracketed(metrics, 'success_rate', '.0%')} "
-        f"| {bracketed(metrics, 'progress_mean', ',.0f')} "
-        f"| {metrics['progress_median']:,.0f} | {metrics['agent_steps_mean']:,.0f} |\n"
-    )
-
-
-def contrast_row(key: tuple[str, str, str], metrics: Mapping[str, float]) -> str:
-    task, a, b = key
-    return (
-        f"| {task} | {a} minus {b} "
-        f"| {bracketed(metrics, 'success_rate', '+.0%')} "
-        f"| {bracketed(metrics, 'progress_mean', '+,.0f')} |\n"
-    )
-
-
-def noise_rows(params: Params, summaries: Mapping[str, Metrics]) -> list[str]:
-    rows = []
-    for task in params.run.tasks:
-        for noise, condition in params.evaluate.noises.items():
-            metrics = [summaries[noise][task, agent] for agent in params.agents]
-            rates = [bracketed(each, "success_rate", ".0%") for each in metrics]
-            rows.append(
-                f"| {task} | {noise} | 0 to {condition.no_op_max} "
-                f"| {condition.sticky_probability:g} | {metrics[0]['episodes']} "
-                f"| {' | '.join(rates)} |\n"
-            )
-    return rows
-
-
-def end_row(
-    key: Key,
-    table: pd.DataFrame,
-    metrics: Mapping[str, float],
-    world: type[ReplayableEnv],
-) -> str:
+def most_failures(table: pd.DataFrame, failures: Sequence[str]) -> str:
+    """Name the three causes and stretches with the most failures."""
     # Where failures have no place, the progress counts.
-    places = table["place"].to_numpy(float, na_value=np.nan)
-    places = np.where(np.isnan(places), table["progress"].to_numpy(), places)
+    places = table["place"].astype(float).fillna(table["progress"])
     counts = Counter(
         (int(place // STRETCH), cause)
         for place, cause in zip(places, table["cause"], strict=True)
-        if cause in world.FAILURES
+        if cause in failures
     )
     # Equal counts in the order of the level.
     most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     named = [
-        f"{cause} at {stretch * STRETCH:,} to {(stretch + 1) * STRETCH - 1:,} ({count})"
+        f"{spoken(cause)} at {stretch * STRETCH:,} to "
+        f"{(stretch + 1) * STRETCH - 1:,} ({count})"
         for (stretch, cause), count in most[:3]
     ]
-    ends = " | ".join(str(metrics[f"ended_by_{cause}"]) for cause in causes_of(world))
-    return f"| {' | '.join(key)} | {ends} | {', '.join(named) or 'none'} |\n"
+    return ", ".join(named) or "none"
+
+
+def markdown(rows: Sequence[Mapping[str, object]]) -> str:
+    """Return a table in Markdown."""
+    lines = [f"| {' | '.join(map(str, row.values()))} |\n" for row in rows]
+    return f"| {' | '.join(rows[0])} |\n|{'---|' * len(rows[0])}\n" + "".join(lines)
 
 
 def spoken(cause: str) -> str:
     return cause.replace("_", " ")
 
 
-def bracketed(metrics: Mapping[str, float], name: str, form: str) -> str:
+def intervals(metrics: Metrics, unit: str, sign: str = "") -> dict[str, str]:
+    return {
+        "success rate": bracketed(metrics, "success_rate", f"{sign}.0%"),
+        f"mean {unit}": bracketed(metrics, "progress_mean", f"{sign},.0f"),
+    }
+
+
+def bracketed(metrics: Metrics, name: str, form: str) -> str:
     """Format a value with its interval, for example ``23% (16% to 32%)``."""
     value, low, high = (metrics[f"{name}{end}"] for end in ("", "_low", "_high"))
     return f"{value:{form}} ({low:{form}} to {high:{form}})"

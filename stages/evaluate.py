@@ -41,10 +41,10 @@ def main() -> None:
         noise=noise,
         obs_type=env_class(params.env).OBS_TYPES,
     )
+    agent: Agent
     with closing(make(level=levels[0])) as env:
-        agent: Agent = (
-            RandomAgent(len(env.codes)) if name == "random" else load_agent(folder, env)
-        )
+        is_random = name == "random"
+        agent = RandomAgent(len(env.codes)) if is_random else load_agent(folder, env)
     # The noises share their first episodes' seeds.
     seeds = [
         episode_seed(Purpose.EVALUATION, params.seed, index)
@@ -60,10 +60,9 @@ def main() -> None:
             params.evaluate.n_envs,
             bar.update,
         )
-    for place, (column, value) in enumerate(
-        (("agent", name), ("task", task), ("noise", arguments.noise))
-    ):
-        table.insert(place, column, value)
+    table.insert(0, "noise", arguments.noise)
+    table.insert(0, "task", task)
+    table.insert(0, "agent", name)
     path = cell("data/episodes", params.env, task, name, f"{arguments.noise}.csv")
     write_csv(path, table)
     write_lines(path.with_suffix(".jsonl"), [log.to_json() for log in recordings])

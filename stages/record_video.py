@@ -4,15 +4,8 @@ AGENT is random, bc or RECIPE-SEED; record_video.episodes names the episodes. Re
 data/episodes/ENV/TASK/AGENT/default.{csv,jsonl}. Writes
 data/videos/ENV/TASK/AGENT/EPISODE.mp4 (in colour, every frame that the player
 controls), plots/record_video/ENV/TASK/AGENT.gif (the end of the last one) and
-metrics/record_video/ENV/TASK/AGENT.json.
-
-The median episode is the middle one by progress, the lower of two middle ones. The
-best one gets furthest; a success counts as further than any progress, and a faster
-success as further than a slower one. The worst is the other end of that order. Ties go
-to fewer agent steps, then to the smaller seed.
-
-Each film replays a recording and checks that the world ends in the recorded state, so
-it shows the episode that was evaluated.
+metrics/record_video/ENV/TASK/AGENT.json. Each film replays a recording and checks that
+the world ends in the recorded state, so it shows the episode that was evaluated.
 """
 
 from collections.abc import Iterator
@@ -44,8 +37,13 @@ def main() -> None:
     source = cell("data/episodes", params.env, task, agent, f"{NOISE}.csv")
     table = read_episodes(source, world, agent=agent, task=task, noise=NOISE)
     recordings = read_recordings(source.with_suffix(".jsonl"))
-    check_same_episodes(table, recordings, source)
-
+    seeds = [recording.seed for recording in recordings]
+    if seeds != table["seed"].tolist():
+        raise InputError(
+            f"{source.with_suffix('')}: the .csv has {len(table)} episodes from seed "
+            f"{table['seed'][0]}, the .jsonl {len(seeds)} from seed {seeds[0]}: run "
+            "stages/evaluate.py again"
+        )
     metrics: dict[str, object] = {}
     fps, ending = world.FRAMES_PER_SECOND, iter(())
     for kind in video.episodes:
@@ -67,7 +65,12 @@ def main() -> None:
 
 
 def choose(table: pd.DataFrame, kind: str) -> int:
-    """Return the row of an episode.
+    """Return the row of an episode: median, best, worst, or a number.
+
+    The median is the middle one by progress, the lower of two middle ones. The best one
+    gets furthest; a success counts as further than any progress, and a faster success
+    as further than a slower one. The worst is the other end of that order. Ties go to
+    fewer agent steps, then to the smaller seed.
 
     Raises:
         InputError: If it is a number and there are not so many.
@@ -82,31 +85,14 @@ def choose(table: pd.DataFrame, kind: str) -> int:
     if kind == "median":
         ordered = table.sort_values(["progress", "agent_steps", "seed"])
         return int(ordered.index[(len(table) - 1) // 2])
-    best = kind == "best"
     furthest = table["progress"].mask(table["success"], np.inf)
     speed = (-table["agent_steps"]).where(table["success"], 0)
+    is_worst = kind == "worst"
     ordered = table.assign(furthest=furthest, speed=speed).sort_values(
         ["furthest", "speed", "agent_steps", "seed"],
-        ascending=[not best, not best, True, True],
+        ascending=[is_worst, is_worst, True, True],
     )
     return int(ordered.index[0])
-
-
-def check_same_episodes(
-    table: pd.DataFrame, recordings: list[Recording], source: Path
-) -> None:
-    """Check that table and recordings are of the same episodes.
-
-    Raises:
-        InputError: If not.
-    """
-    seeds = [recording.seed for recording in recordings]
-    if seeds != table["seed"].tolist():
-        raise InputError(
-            f"{source.with_suffix('')}: the .csv has {len(table)} episodes from seed "
-            f"{table['seed'][0]}, the .jsonl {len(seeds)} from seed {seeds[0]}: run "
-            "stages/evaluate.py again"
-        )
 
 
 def film(recording: Recording, params: Params, source: Path) -> Iterator[np.ndarray]:

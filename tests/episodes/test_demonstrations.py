@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from warpzone.core.params import NoiseParams
+from warpzone.core.params import NoiseParams, parse_params
 from warpzone.core.seeds import Purpose, episode_seed
+from warpzone.core.yaml import read_yaml
 from warpzone.envs.curriculum import MARK_EVERY
 from warpzone.envs.registry import make_env
 from warpzone.envs.replayable import ReplayableEnv
@@ -18,7 +20,8 @@ from warpzone.episodes.demonstrations import (
 )
 from warpzone.episodes.recording import Recording
 
-KWARGS = {"time_limit": 60}
+ROOT = Path(__file__).parents[2]
+TIME_LIMIT = 60
 # At this noise the demonstrator drops some poles, and balances others.
 HARD = NoiseParams(no_op_max=30, sticky_probability=0.6)
 
@@ -26,9 +29,14 @@ HARD = NoiseParams(no_op_max=30, sticky_probability=0.6)
 def poles(
     wanted: int, max_tries: int, threads: int, noise: NoiseParams = HARD, **more: Any
 ) -> Demonstrations:
-    return demonstrate(
-        "cartpole", KWARGS, "default", noise, 1, wanted, max_tries, threads, **more
-    )
+    document = read_yaml(ROOT / "params.yaml") | {"seed": 1, "env": "cartpole"}
+    document["run"]["tasks"] = ["default"]
+    document["envs"]["cartpole"]["kwargs"] = {"time_limit": TIME_LIMIT}
+    document["collect_demos"] = {"episodes": wanted, "max_tries": max_tries}
+    document["noise"] = noise.model_dump()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.process_cpu_count", lambda: threads)
+        return demonstrate(parse_params(document, "params.yaml"), "default", **more)
 
 
 def test_tries_come_in_the_order_of_their_seeds_for_any_number_of_threads() -> None:
@@ -45,7 +53,7 @@ def test_tries_come_in_the_order_of_their_seeds_for_any_number_of_threads() -> N
 
 def test_only_successes_are_kept_and_all_tries_are_counted() -> None:
     told: list[bool] = []
-    some = poles(wanted=50, max_tries=20, threads=3, on_success=told.append)
+    some = poles(wanted=20, max_tries=20, threads=3, on_try=told.append)
     assert some.tried == len(told) == 20
     assert 0 < len(some.kept) == sum(told) < 20
     assert {recording.outcome for recording in some.kept} == {"success"}
@@ -56,7 +64,7 @@ def test_only_successes_are_kept_and_all_tries_are_counted() -> None:
 def test_without_noise_no_frame_is_wasted(no_noise: NoiseParams) -> None:
     two = poles(wanted=2, max_tries=9, threads=2, noise=no_noise)
     assert two.tried == 2
-    assert two.emulated_frames == 2 * KWARGS["time_limit"]
+    assert two.emulated_frames == 2 * TIME_LIMIT
 
 
 def test_nothing_wanted_is_nothing_played() -> None:
@@ -116,3 +124,11 @@ def test_recordings_of_another_emulator_or_level_give_no_starts(
     elsewhere = walk("1-3", "fceumm", no_noise, 3)
     starts = start_states([other, elsewhere], ["1-1", "1-2"], envs)
     assert starts == {"1-1": [], "1-2": []}
+
+
+def test_recordings_of_another_release_give_starts(
+    envs: dict[str, ReplayableEnv], no_noise: NoiseParams
+) -> None:
+    one = walk("1-1", "fceumm", no_noise, 3)
+    other = one.model_copy(update={"version": "fceumm, stable-retro 0.9.2"})
+    assert len(start_states([other], ["1-1"], envs)["1-1"]) == 1

@@ -305,12 +305,43 @@ def test_another_rom_is_refused_with_both(
     assert_refused(line, player, "another ROM", OTHER_SHA256, rom_sha256())
 
 
-@pytest.mark.parametrize("version", ["nes-py 8.2.1", "gymnasium 0.26.3"])
-def test_another_version_is_refused_by_its_name(
+@pytest.mark.parametrize("version", ["snes9x 1.60", "gymnasium 0.26.3", "nes-py"])
+def test_another_emulator_is_refused_by_its_name(
     recording: Recording, player: ReplayableEnv, version: str
 ) -> None:
     line = changed(recording, version=version)
     assert_refused(line, player, f"recorded with {version!r}, which is not installed")
+
+
+OTHER_RELEASE = "fceumm, stable-retro 0.9.2"
+
+
+def test_another_release_of_the_emulator_replays(
+    recording: Recording, pole: tuple[Recording, np.ndarray]
+) -> None:
+    for one, version in ((recording, OTHER_RELEASE), (pole[0], "gymnasium 0.26.3")):
+        other = Recording.parse(changed(one, version=version), "line 1")
+        with closing(other.make_env({})) as env:
+            assert env.version == one.version
+            assert max(replay(other, env, "line 1")) == len(one.held)
+        assert other.version == version
+
+
+def test_another_release_is_named_where_the_replay_fails(
+    recording: Recording, death: Recording, player: ReplayableEnv
+) -> None:
+    both = f"; it is of {OTHER_RELEASE!r}, here is {recording.version!r}"
+    line = changed(recording, version=OTHER_RELEASE, state_sha256=OTHER_SHA256)
+    assert_refused(line, player, "ends in another state", both)
+    line = changed(recording, version=OTHER_RELEASE, outcome="success")
+    assert_refused(line, player, "ends with 'unfinished'", both)
+    longer = json.loads(beyond_the_end(death)) | {"version": OTHER_RELEASE}
+    assert_refused(json.dumps(longer), player, "ends after", both)
+    # The same release has nothing to do with it.
+    line = changed(recording, state_sha256=OTHER_SHA256)
+    with pytest.raises(InputError) as caught:
+        list(replay(Recording.parse(line, "line 1"), player, "line 1"))
+    assert "it is of" not in str(caught.value)
 
 
 def beyond_the_end(death: Recording) -> str:
@@ -356,6 +387,7 @@ def test_a_run_that_is_too_short_is_refused(
     ("changes", "parts"),
     [
         ({"env": "chess"}, ("no env 'chess'", "mario, cartpole")),
+        ({"level": "9-1"}, ("no level '9-1'", "mario has 1-1 to 8-4")),
         ({"frame_skip": 0}, ("frame_skip", "0", "greater than or equal to 1")),
         ({"frame_actions": [[300, 4]]}, ("frame_actions", "300", "equal to 255")),
         ({"frame_actions": [[1, 0]]}, ("frame_actions", "0", "equal to 1")),
@@ -365,6 +397,10 @@ def test_a_run_that_is_too_short_is_refused(
         ({"outcome": "won"}, ("outcome", "won", "'success', 'failure' or 'unfin")),
         ({"state_sha256": "abc"}, ("state_sha256", "abc")),
         ({"speed": 2}, ("speed", "xtra")),
+        ({"no_ops": float("nan")}, ("no_ops", "nan", "finite number")),
+        ({"no_ops": 10**400}, ("no_ops", "300")),
+        ({"version": "x" * 10**6}, ("version = 'xxx", "at most 64 characters")),
+        ({"frame_actions": [[1, 100_000]] * 9}, ("900000 frames", "30000")),
     ],
 )
 def test_an_impossible_value_is_refused(
@@ -374,12 +410,6 @@ def test_an_impossible_value_is_refused(
     parts: tuple[str, ...],
 ) -> None:
     assert_refused(changed(recording, **changes), player, *parts)
-
-
-def test_a_level_that_the_game_lacks_is_refused(recording: Recording) -> None:
-    nowhere = Recording.parse(changed(recording, level="9-1"), "demo")
-    with pytest.raises(InputError, match="no level '9-1': the game has 1-1 to 8-4"):
-        watch(nowhere, KWARGS, ("state",), "demo")
 
 
 def test_a_code_that_a_world_does_not_know_is_refused(
@@ -434,9 +464,34 @@ def test_a_file_that_cannot_be_read_is_refused(
 
     assert_file_refused(lambda path: None, "cannot be read", "No such file")
     assert_file_refused(Path.touch, "holds no recording")
-    assert_file_refused(lambda path: path.write_bytes(b"\xff\xfe"), "cannot be read")
+    mangled = f"{recording.to_json()}\n".encode() * 2 + b'{"env": "\xff"}\n'
+    assert_file_refused(lambda path: path.write_bytes(mangled), "line 3: not a rec")
+    assert_file_refused(lambda path: path.write_bytes(b"\0" * 10**6), "line 1: not a")
     two = f"{recording.to_json()}\n{recording.to_json()[:-9]}\n"
     assert_file_refused(lambda path: path.write_text(two), "line 2: not a recording")
+    blank = f"{recording.to_json()}\n\n{recording.to_json()}\n"
+    assert_file_refused(lambda path: path.write_text(blank), "line 2: not a recording")
+
+
+def test_line_ends_and_mark_of_another_system_are_read(
+    recording: Recording, death: Recording, tmp_path: Path
+) -> None:
+    path = tmp_path / "demos.jsonl"
+    text = f"\ufeff{recording.to_json()}\r\n{death.to_json()}\r\n"
+    path.write_bytes(text.encode())
+    assert read_recordings(path) == [recording, death]
+
+
+@pytest.mark.parametrize("key", ["env", "level", "version", "outcome", "a\n\x1b[2J"])
+def test_a_message_shows_line_ends_and_escapes_as_text(
+    recording: Recording, tmp_path: Path, key: str
+) -> None:
+    path = tmp_path / "a\nb\x1b[2J.jsonl"
+    path.write_text(changed(recording, **{key: "a\nb\x1b[2J"}))
+    with pytest.raises(InputError) as caught:
+        read_recordings(path)
+    assert r"a\nb\x1b[2J" in str(caught.value)
+    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize(

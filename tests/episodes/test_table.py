@@ -125,6 +125,15 @@ def test_a_table_survives_its_file(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(read_episodes(path, MARIO, **CELL), table)
 
 
+def test_line_ends_and_mark_of_another_system_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "default.csv"
+    table = episodes("cpes", [3000, 1000, 400, 600])
+    write_csv(path, table)
+    text = "\ufeff" + path.read_text().replace("\n", "\r\n")
+    path.write_bytes(text.encode())
+    pd.testing.assert_frame_equal(read_episodes(path, MARIO, **CELL), table)
+
+
 def test_a_failure_without_a_place_is_no_damage(tmp_path: Path) -> None:
     path = tmp_path / "default.csv"
     table = episodes("s", [17])[list(COLUMNS)].assign(cause="fell", task="default")
@@ -137,10 +146,27 @@ def test_a_failure_without_a_place_is_no_damage(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda text: text[:-20], "default.csv"),
-        (lambda text: text.splitlines()[0], "holds no episode"),
-        (lambda text: "", "is not an episode table"),
-        (lambda text: text.replace("progress", "x"), "has the columns"),
+        (lambda text: text[:-1], "line 5: the file ends within it"),
+        (lambda text: text[:-20], "line 5: the file ends within it"),
+        (lambda text: text[:-20] + "\n", "line 5: is not an episode"),
+        (lambda text: "", "line 1: the file ends within it"),
+        (lambda text: "\n", "line 1: is not an episode"),
+        (lambda text: text.splitlines()[0] + "\n", "line 1: no episode follows"),
+        (lambda text: text.replace("progress", "x"), "line 1: has the columns"),
+        (lambda text: text.replace("default,1-1", "\n", 1), "line 2: "),
+        (lambda text: text.replace("3000", "nan", 1), "line 2: progress cannot be nan"),
+        (lambda text: text.replace("3000", "inf", 1), "line 2: progress cannot be inf"),
+        (lambda text: text.replace("400", "9" * 400, 1), "line 4: progress cannot"),
+        (
+            lambda text: text.replace("1-1,2,", f"1-1,{'9' * 400},"),
+            "line 4: is not an episode",
+        ),
+        (lambda text: text.replace("1-1,2,", "1-1,,"), "line 4: is not an episode"),
+        (
+            lambda text: text.replace("1-1,2,", "1-1,1,"),
+            "line 4: seed cannot be 1 again",
+        ),
+        (lambda text: text.replace("400", "400,7"), "line 4: is not an episode: .*saw"),
         (
             lambda text: text.replace("random", "bc"),
             "line 2: agent cannot be 'bc' in an episode of random 1-1 default",
@@ -158,7 +184,7 @@ def test_a_failure_without_a_place_is_no_damage(tmp_path: Path) -> None:
         (lambda text: text.replace("True", "False"), "line 2: success cannot be"),
         (lambda text: text.replace("stuck,", "stuck,3"), "line 5: place cannot be"),
         (lambda text: text.replace("enemy,400", "enemy,"), "line 4: place cannot be"),
-        (lambda text: text.replace("3000", "far"), "is not an episode table: .*far"),
+        (lambda text: text.replace("3000", "far"), "line 2: is not an episode: .*far"),
     ],
 )
 def test_a_damaged_table_is_refused_in_one_line(
@@ -174,7 +200,7 @@ def test_a_damaged_table_is_refused_in_one_line(
 
 
 def test_a_missing_table_is_refused_by_its_name(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none\.csv: is not an episode table: .*No"):
+    with pytest.raises(InputError, match=r"none\.csv: cannot be read: No such file"):
         read_episodes(tmp_path / "none.csv", MARIO, **CELL)
 
 

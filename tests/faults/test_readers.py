@@ -342,7 +342,7 @@ def test_episodes_with_cells_replaced(
         rows[row][column] = cell
     for column, cell in header:
         names[column] = cell
-    text = "\n".join(",".join(line) for line in (names, *rows))
+    text = "".join(",".join(line) + "\n" for line in (names, *rows))
     content = text.encode(errors="surrogatepass")
     survives(episodes, tmp_path / "bc.csv", content)
 
@@ -350,12 +350,12 @@ def test_episodes_with_cells_replaced(
 def test_an_episode_with_a_number_too_large(tmp_path: Path) -> None:
     rows = [[*ROW[0][:4], "9" * 400, *ROW[0][5:]], ROW[1]]
     lines = (",".join(map(str, COLUMNS)), *(",".join(row) for row in rows))
-    survives(episodes, tmp_path / "bc.csv", "\n".join(lines).encode())
+    survives(episodes, tmp_path / "bc.csv", ("\n".join(lines) + "\n").encode())
 
 
 def test_the_table_that_is_changed_is_valid(tmp_path: Path) -> None:
     lines = (",".join(map(str, COLUMNS)), *(",".join(row) for row in ROW))
-    (tmp_path / "bc.csv").write_text("\n".join(lines))
+    (tmp_path / "bc.csv").write_text("\n".join(lines) + "\n")
     assert len(episodes(tmp_path / "bc.csv")) == 2
 
 

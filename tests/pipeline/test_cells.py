@@ -89,7 +89,7 @@ def wide(document: dict[str, Any]) -> dict[str, Any]:
         "recipes": ["bc-ppo", "ppo"],
         "seeds": [1, 20],
     }
-    document["record_video"]["agents"] = ["bc", "ppo-20"]
+    document["record_video"]["agents"] = ["random", "bc", "ppo-20"]
     return document
 
 
@@ -155,7 +155,7 @@ def test_dvc_yaml_names_cells_as_the_library_does(
                 name = f"{task}-{agent}-{noise}"
                 name = name if stage == "evaluate" else f"{task}-{noise}"
                 wanted[f"{stage}@{name}"] = outs(table, table.with_suffix(".jsonl"))
-        for agent in ("bc", "ppo-20"):
+        for agent in ("random", "bc", "ppo-20"):
             wanted[f"record_video@{task}-{agent}"] = outs(
                 cell("data/videos", env, task, agent),
                 cell("metrics/record_video", env, task, f"{agent}.json"),

@@ -116,23 +116,47 @@ def test_recordings_of_people_come_first(cartpole: Callable[..., Params]) -> Non
 
 
 def test_where_the_demonstrator_fails_recordings_of_people_help(
-    cartpole: Callable[..., Params],
+    cartpole: Callable[..., Params], capsys: pytest.CaptureFixture[str]
 ) -> None:
     cartpole(noise=HOPELESS)
+    said = (
+        "the demonstrator succeeded on default in 0 of 5 tries, "
+        "collect_demos.episodes = 3, data/recordings has {} of it"
+    )
     with pytest.raises(InputError) as caught:
         collect_demos.main()
     assert str(caught.value) == (
-        "the demonstrator succeeded on default in 0 of 5 tries, "
-        "collect_demos.episodes = 3: raise collect_demos.max_tries, lower "
-        "collect_demos.episodes, or record your own play in data/recordings"
+        f"{said.format(0)}: raise collect_demos.max_tries, lower "
+        "collect_demos.episodes, or record your own play"
     )
     assert not DEMOS.exists()
     write_recordings(pole().to_json())
     collect_demos.main()
+    told = capsys.readouterr().err.splitlines()
+    assert f"collect_demos: {said.format(1)}: these have to do" in told
     assert read_recordings(DEMOS) == [pole()]
     metrics = json.loads(METRICS.read_text())
     counts = {name: metrics[f"episodes_{name}"] for name in ("human", "tried", "kept")}
     assert counts == {"human": 1, "tried": 5, "kept": 0}
+
+
+def test_two_of_the_demonstrators_own_have_to_do_and_one_does_not(
+    cartpole: Callable[..., Params],
+) -> None:
+    # At this noise it balances one pole of nine, and another one later on.
+    noise = {"no_op_max": 30, "sticky_probability": 0.6}
+    cartpole(episodes=9, max_tries=9, noise=noise)
+    with pytest.raises(InputError, match="in 1 of 9 tries, "):
+        collect_demos.main()
+    cartpole(episodes=20, max_tries=20, noise=noise)
+    collect_demos.main()
+    demos = read_recordings(DEMOS)
+    assert 2 <= len(demos) < 20
+    assert json.loads(METRICS.read_text())["episodes_tried"] == 20
+    # A person's is added to them.
+    write_recordings(pole().to_json())
+    collect_demos.main()
+    assert read_recordings(DEMOS) == [pole(), *demos]
 
 
 def test_recordings_of_people_may_be_all_that_there_is(
@@ -203,6 +227,30 @@ def test_a_recording_that_does_not_replay_is_refused_with_its_file_and_line(
     ):
         collect_demos.main()
     assert not DEMOS.exists()
+
+
+def test_a_bad_recording_among_many_is_told_before_anything_is_played(
+    cartpole: Callable[..., Params],
+    small_workspace: Params,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    envs = small_workspace.model_dump(mode="json")["envs"]
+    envs["cartpole"]["tasks"] = {"default": ["default", "default"]}
+    cartpole(envs=envs)
+    good, bad = pole(), pole().model_copy(update={"state_sha256": "0" * 64})
+    lines = [one.to_json() for one in (good, good, bad, good)]
+    write_recordings(*lines)
+    ME.with_name("a.jsonl").write_text(f"{lines[0]}\n")
+    monkeypatch.setattr(collect_demos, "planned", lambda *_: pytest.fail("it plays"))
+    with pytest.raises(
+        InputError, match=r"^data/recordings/me\.jsonl, line 3: "
+    ) as one:
+        collect_demos.main()
+    assert "it is of" not in str(one.value)
+    # Of another release: the replay decides.
+    write_recordings(*(line.replace("gymnasium ", "gymnasium 0.") for line in lines))
+    with pytest.raises(InputError, match=r"me\.jsonl, line 3: .*; it is of 'gymn"):
+        collect_demos.main()
 
 
 def test_a_recording_of_other_decisions_is_refused(

@@ -127,17 +127,10 @@ def test_a_missing_ffmpeg_is_one_line(
         write_mp4(tmp_path / "square.mp4", moving_square(2), fps=60, scale=2)
 
 
-def test_no_frames_and_frames_of_two_sizes_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "square.mp4"
+def test_no_frames_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no frames"):
-        write_mp4(path, [], fps=60, scale=2)
-    sizes = [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 6, 3), np.uint8)]
-    with pytest.raises(ValueError, match=r"frame 1 of square.mp4 .* \(4, 6, 3\)"):
-        write_mp4(path, sizes, fps=60, scale=2)
+        write_mp4(tmp_path / "square.mp4", [], fps=60, scale=2)
     assert list(tmp_path.iterdir()) == []
-
-
-type Change = Callable[[dict[str, Any]], object]
 
 
 class Filmed:
@@ -268,10 +261,14 @@ def test_a_film_of_another_world_shows_its_pole_at_its_own_rate(
     [
         (["median", "worst", "2"], {"median", "worst", "2"}),
         (["1"], {"1"}),
+        # As YAML reads -S 'record_video.episodes=[best,0]'.
+        (["best", 0], {"best", "0"}),
     ],
 )
 def test_each_wanted_episode_is_a_film(
-    filmed: Callable[..., tuple[Params, Filmed]], episodes: list[str], names: set[str]
+    filmed: Callable[..., tuple[Params, Filmed]],
+    episodes: list[str | int],
+    names: set[str],
 ) -> None:
     params, where = filmed("cartpole", "default", "random", episodes=episodes)
     table = where.evaluate(params, RandomAgent(2), [5, 6, 7])

@@ -129,7 +129,7 @@ class CartPoleEnv(ReplayableEnv):
 
     @staticmethod
     def kwargs_for(version: str) -> Mapping[str, Any] | None:
-        return {} if version == _VERSION else None
+        return {} if version.rpartition(" ")[0] == "gymnasium" else None
 
     @property
     def state(self) -> np.ndarray:

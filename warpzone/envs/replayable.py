@@ -174,7 +174,10 @@ class ReplayableEnv(gym.Env):
 
     @staticmethod
     def kwargs_for(version: str) -> Mapping[str, Any] | None:
-        """Return the arguments of an env of a `version`, or None if it is not here."""
+        """Return the arguments of an env of a `version`, whatever its number.
+
+        None if there is none here.
+        """
         raise NotImplementedError
 
     def _restart(self) -> None:

@@ -20,27 +20,16 @@ class Agent(Protocol):
     def act(
         self, observations: Observations, rngs: Sequence[np.random.Generator]
     ) -> np.ndarray:
-        """Choose one action in each environment.
+        """Return an action for each of N environments, shape ``(N,)``, int64.
 
         The choice in one environment depends on its observation and its generator
         only, to the bit, not on what else is asked in the same call.
-
-        Args:
-            observations: Of N environments.
-            rngs: One generator an environment; the only source of randomness.
-
-        Returns:
-            Indices into the action set, shape ``(N,)``, int64.
         """
         ...
 
 
 class RandomAgent:
-    """Every action is as likely as any other.
-
-    Args:
-        actions: How many there are.
-    """
+    """Every action is as likely as any other."""
 
     keys = ("state",)
 
@@ -54,7 +43,7 @@ class RandomAgent:
 
 
 def action_rng(seed: int) -> np.random.Generator:
-    """Return what an agent draws from in the episode with a seed.
+    """Return what an agent draws from in an episode.
 
     Not ``default_rng(seed)``: the environment draws its noise from that stream.
     """

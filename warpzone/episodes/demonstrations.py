@@ -1,70 +1,57 @@
 """Demonstrations: a world's demonstrator plays under noise, on threads."""
 
+import os
 import queue
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from typing import Any
 
-from warpzone.core.params import NoiseParams
+from warpzone.core.params import Params
 from warpzone.core.progress import progress_bar
 from warpzone.core.seeds import Purpose, episode_seed
 from warpzone.envs.curriculum import MARK_EVERY
 from warpzone.envs.registry import Demonstrator, make_demonstrator, make_env
 from warpzone.envs.replayable import ReplayableEnv, Snapshot
-from warpzone.episodes.recording import Recording, replay_steps, watch
+from warpzone.episodes.recording import (
+    Recording,
+    is_same_player,
+    replay_steps,
+    watch,
+)
 
 
 @dataclass
 class Demonstrations:
-    """What a demonstrator did on a level."""
+    """What a demonstrator did on a level; those that succeeded are ``kept``."""
 
     kept: list[Recording] = field(default_factory=list)
-    """Those that succeeded."""
     tried: int = 0
     emulated_frames: int = 0
     """To plan and to play them all."""
 
 
 def demonstrate(
-    env: str,
-    kwargs: Mapping[str, Any],
-    level: str,
-    noise: NoiseParams,
-    seed: int,
-    wanted: int,
-    max_tries: int,
-    threads: int,
-    on_success: Callable[[bool], object] = lambda _: None,
+    params: Params, level: str, on_try: Callable[[bool], object] = lambda _: None
 ) -> Demonstrations:
-    """Let the demonstrator play until it has succeeded often enough.
+    """Let the demonstrator play a level until it has succeeded often enough.
 
     The tries come in the order of their seeds, so they are the same for any number of
-    threads. No more of them are under way than may still be needed.
-
-    Args:
-        env: The world.
-        kwargs: Of its env.
-        level: Where to play.
-        noise: What the seeds are drawn for.
-        seed: That the episodes' seeds derive from.
-        wanted: Successes.
-        max_tries: Episodes after which to give up.
-        threads: How many play side by side.
-        on_success: Called after each episode with whether it succeeded.
+    threads. No more of them are under way than may still be needed. ``on_try`` is
+    called after each with whether it succeeded.
 
     Raises:
         InputError: If what succeeded does not replay.
     """
+    env, kwargs = params.env, params.world.kwargs
+    wanted, max_tries = params.collect_demos.episodes, params.collect_demos.max_tries
+    threads = os.process_cpu_count() or 1
     players: queue.SimpleQueue[tuple[ReplayableEnv, Demonstrator]] = queue.SimpleQueue()
-    result = Demonstrations()
 
     def play(index: int) -> tuple[Recording, int]:
-        player = players.get()
-        played, demonstrator = player
-        episode = episode_seed(Purpose.DEMONSTRATION, seed, index)
+        played, demonstrator = player = players.get()
+        episode = episode_seed(Purpose.DEMONSTRATION, params.seed, index)
         before = demonstrator.emulated_frames
         played.reset(seed=episode)
         demonstrator.reset()
@@ -77,19 +64,19 @@ def demonstrate(
             watch(recording, kwargs, ("state",), f"demonstration with seed {episode}")
         return recording, frames
 
+    result = Demonstrations()
     with ExitStack() as stack:
         for _ in range(min(threads, wanted)):
-            one = make_env(env, kwargs, level, noise, "state")
+            one = make_env(env, kwargs, level, params.noise, "state")
             stack.enter_context(closing(one))
             players.put((one, make_demonstrator(env, one)))
         pool = stack.enter_context(ThreadPoolExecutor(threads))
         under_way: deque[Future[tuple[Recording, int]]] = deque()
-        begun = 0
         while True:
-            open_ = min(threads, wanted - len(result.kept)) - len(under_way)
-            for _ in range(min(open_, max_tries - begun)):
-                under_way.append(pool.submit(play, begun))
-                begun += 1
+            begun = result.tried + len(under_way)
+            needed = min(threads, wanted - len(result.kept), max_tries - result.tried)
+            for index in range(begun, result.tried + needed):
+                under_way.append(pool.submit(play, index))
             if not under_way:
                 return result
             recording, frames = under_way.popleft().result()
@@ -98,7 +85,7 @@ def demonstrate(
             is_success = recording.outcome == "success"
             if is_success:
                 result.kept.append(recording)
-            on_success(is_success)
+            on_try(is_success)
 
 
 def start_states(
@@ -108,16 +95,16 @@ def start_states(
 ) -> dict[str, list[Snapshot]]:
     """Return states along recordings, by level.
 
-    Args:
-        recordings: Those that another kind of console made are passed over: its states
-            are no good here.
-        levels: Which to look for.
-        envs: Where they are replayed, by level; no start where there is none. The
-            states are good for as long as these are open.
+    Recordings of another emulator are passed over: its states are no good here. The
+    states are good for as long as the envs, one a level, are open; a level without one
+    has no starts.
     """
     starts: dict[str, list[Snapshot]] = {level: [] for level in levels}
-    versions = {level: env.version for level, env in envs.items()}
-    usable = [one for one in recordings if versions.get(one.level) == one.version]
+    usable = [
+        one
+        for one in recordings
+        if one.level in envs and is_same_player(one.version, envs[one.level].version)
+    ]
     with progress_bar(len(usable), "finding starts", "episode") as bar:
         for recording in usable:
             env = envs[recording.level]

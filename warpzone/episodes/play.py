@@ -1,9 +1,7 @@
 """The one loop that plays episodes."""
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,19 +12,6 @@ from warpzone.envs.threads import Threads
 from warpzone.episodes.agent import Agent, action_rng
 from warpzone.episodes.recording import Recording
 from warpzone.episodes.table import row_of
-
-
-@dataclass
-class _Slot:
-    """Where one episode after the other is played."""
-
-    env: ReplayableEnv
-    index: int | None = None
-    """Of the episode that is under way, if any."""
-    rng: np.random.Generator | None = None
-    action: int = 0
-    info: Mapping[str, Any] | None = None
-    """Of the last step, once the episode has ended."""
 
 
 def play_episodes(
@@ -42,89 +27,76 @@ def play_episodes(
 
     An episode depends on its seed and level only: the seed fixes its noise and, through
     a generator of its own, the actions that are drawn. Threads and ``n_envs`` change
-    nothing.
+    nothing. Episodes take the ``levels`` in turns.
 
-    Args:
-        agent: Who decides.
-        make_env: Makes an env on a level, whose observations are a dictionary with what
-            the agent sees.
-        levels: The task's; episodes take them in turns.
-        seeds: One an episode.
-        n_envs: Episodes played side by side.
-        on_episode: Called after each episode.
-        on_step: Called before each agent step, with the place of the episode's seed and
-            its observation.
+    ``make_env`` makes an env on a level, whose observations are a dictionary with what
+    the agent sees. ``on_step`` is called before each agent step, with the place of the
+    episode's seed and its observation; ``on_episode`` after each episode.
 
     Returns:
         The table, with all columns but ``agent``, ``task`` and ``noise``, and the
         recordings. Both follow the seeds.
     """
-    waiting = deque(range(len(seeds)))
     count = min(n_envs, len(seeds))
-    slots: dict[int, _Slot] = {}
     episodes: dict[int, tuple[dict[str, Any], Recording]] = {}
+    # By the place where an episode is played.
+    envs: dict[int, ReplayableEnv] = {}
+    under_way: dict[int, int] = {}
+    rngs: dict[int, np.random.Generator] = {}
+    actions: dict[int, int] = {}
+    ended: dict[int, Mapping[str, Any]] = {}
     observations: dict[str, np.ndarray] = {}
 
     with ExitStack() as stack, closing(Threads()) as threads:
 
-        def level_of(index: int) -> str:
-            return levels[index % len(levels)]
-
-        def make(place: int) -> None:
-            env = stack.enter_context(closing(make_env(level_of(place))))
-            slots[place] = _Slot(env)
+        def make(place: int, level: str) -> None:
+            envs[place] = stack.enter_context(closing(make_env(level)))
 
         def see(place: int, observation: Mapping[str, np.ndarray]) -> None:
             for key, array in observations.items():
                 array[place] = observation[key]
 
         def begin(place: int) -> None:
-            slot = slots[place]
-            assert slot.index is not None
-            if slot.env.level != (level := level_of(slot.index)):
-                slot.env.close()
-                slot.env = stack.enter_context(closing(make_env(level)))
-            observation, _ = slot.env.reset(seed=seeds[slot.index])
-            slot.rng = action_rng(seeds[slot.index])
+            index = under_way[place]
+            if envs[place].level != (level := levels[index % len(levels)]):
+                envs[place].close()
+                make(place, level)
+            observation, _ = envs[place].reset(seed=seeds[index])
+            rngs[place] = action_rng(seeds[index])
             see(place, observation)
 
         def step(place: int) -> None:
-            slot = slots[place]
             if on_step is not None:
-                assert slot.index is not None
-                on_step(
-                    slot.index, {k: array[place] for k, array in observations.items()}
-                )
-            observation, _, terminated, truncated, info = slot.env.step(slot.action)
+                seen = {key: array[place] for key, array in observations.items()}
+                on_step(under_way[place], seen)
+            observation, *_, info = envs[place].step(actions[place])
             see(place, observation)
-            slot.info = info if terminated or truncated else None
+            if envs[place].cause is not None:
+                ended[place] = info
 
-        threads.run(make, range(count))
-        for key, space in slots[0].env.observation_space.items():  # pyright: ignore[reportAttributeAccessIssue]
+        threads.run(
+            lambda place: make(place, levels[place % len(levels)]), range(count)
+        )
+        for key, space in envs[0].observation_space.items():  # pyright: ignore[reportAttributeAccessIssue]
             observations[key] = np.empty((count, *space.shape), space.dtype)
+        waiting = iter(range(len(seeds)))
         while len(episodes) < len(seeds):
-            begun = []
-            for place in range(count):
-                if slots[place].index is None and waiting:
-                    slots[place].index = waiting.popleft()
-                    begun.append(place)
-            threads.run(begin, begun)
-            playing = [
-                place for place in range(count) if slots[place].index is not None
-            ]
+            free = [place for place in range(count) if place not in under_way]
+            begun = dict(zip(free, waiting, strict=False))
+            under_way |= begun
+            threads.run(begin, list(begun))
+            playing = sorted(under_way)
             seen = {key: observations[key][playing] for key in agent.keys}
-            rngs = [rng for place in playing if (rng := slots[place].rng) is not None]
-            for place, action in zip(playing, agent.act(seen, rngs), strict=True):
-                slots[place].action = int(action)
+            chosen = agent.act(seen, [rngs[place] for place in playing])
+            actions = dict(zip(playing, map(int, chosen), strict=True))
             threads.run(step, playing)
-            for place in playing:
-                slot = slots[place]
-                if slot.info is not None and slot.index is not None:
-                    seed = seeds[slot.index]
-                    recording = Recording.of_episode(slot.env, seed)
-                    episodes[slot.index] = row_of(slot.env, seed, slot.info), recording
-                    slot.index = None
-                    on_episode()
+            for place, info in sorted(ended.items()):
+                index = under_way.pop(place)
+                recording = Recording.of_episode(envs[place], seeds[index])
+                row = row_of(envs[place], seeds[index], info)
+                episodes[index] = row, recording
+                on_episode()
+            ended.clear()
 
     rows, recordings = zip(*(episodes[i] for i in range(len(seeds))), strict=True)
     return pd.DataFrame(rows).astype({"place": "Int64"}), list(recordings)

@@ -5,6 +5,7 @@ Whoever reads a log replays it, and refuses it when the world ends up elsewhere.
 """
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from itertools import batched, groupby
@@ -16,11 +17,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from warpzone.core.errors import InputError
-from warpzone.core.files import read_text
+from warpzone.core.files import read_bytes
 from warpzone.core.params import NoiseParams
 from warpzone.envs.registry import env_class, make_env
 from warpzone.envs.replayable import ObsType, ReplayableEnv
 
+_Name = Annotated[str, Field(max_length=64)]
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Code = Annotated[int, Field(ge=0, le=255)]
 _Runs = list[tuple[_Code, Annotated[int, Field(ge=1, le=100_000)]]]
@@ -40,36 +42,23 @@ _OLD_OUTCOMES = {"clear": "success", "death": "failure"}
 
 
 class Recording(BaseModel):
-    """One episode on one level of a world.
+    """One episode on one level of a world; data/recordings/README.md has its keys.
 
-    Attributes:
-        env: The world, as params.yaml calls it.
-        level: Where in it.
-        frame_skip: Frames a decision lasted.
-        no_ops: Idle frames before the first decision.
-        frame_actions: Runs ``(code, frames)`` of what the world read in every frame
-            since the level's start, idle frames and sticky actions included. For the
-            NES a code is a mask of buttons.
-        decisions: Runs ``(code, agent_steps)`` of what the player asked for. A person's
-            recording may leave them out: see `decided`.
-        seed: Seed of the episode's noise; none for a person.
-        rom_sha256: The cartridge it was played on, if any.
-        version: What played it, for example ``nes-py 9.0.1``.
-        outcome: How it ended.
-        state_sha256: SHA-256 of the world's state after the last frame.
+    The release in ``version`` decides nothing: a recording replays on whatever release
+    of the emulator is installed, and the state at its end tells.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    env: str
-    level: str
+    env: _Name
+    level: _Name
     frame_skip: Annotated[int, Field(ge=1, le=16)]
     no_ops: Annotated[int, Field(ge=0, le=300)]
     frame_actions: _Runs
     decisions: _Runs | None
     seed: int | None
     rom_sha256: _Sha256 | None
-    version: str
+    version: _Name
     outcome: Literal["success", "failure", "unfinished"]
     state_sha256: _Sha256
 
@@ -91,12 +80,8 @@ class Recording(BaseModel):
         )
 
     @classmethod
-    def parse(cls, line: str, source: str) -> Self:
-        """Read one JSON object and check all but the replay.
-
-        Args:
-            line: The JSON text.
-            source: Where it comes from, for the message.
+    def parse(cls, line: str | bytes, source: str) -> Self:
+        """Read one JSON object, ``source`` in messages, and check all but the replay.
 
         Raises:
             InputError: If it is no recording, or not one that can be replayed here.
@@ -105,25 +90,15 @@ class Recording(BaseModel):
             recording = cls.model_validate_json(line)
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            where = where.encode("unicode_escape").decode() or "the line"
+            where = repr(".".join(map(str, first["loc"])))[1:-1] or "the line"
             if first["loc"] and first["type"] != "missing":
                 where += f" = {shorten(first['input'])}"
-            raise InputError(
-                f"{source}: not a recording: {where}: {first['msg']}"
-            ) from error
-        try:
-            world = env_class(recording.env)
-        except InputError as error:
-            raise InputError(f"{source}: not a recording: {error}") from error
-        if impossible := set(recording.held + recording.decided) - set(world.CODES):
-            raise InputError(
-                f"{source}: not a recording: holds {min(impossible)}, in "
-                f"{recording.env} a frame can hold {world.CODES[0]} to "
-                f"{world.CODES[-1]}"
-            )
-        if wrong := recording._wrongly_held(world):
-            raise InputError(f"{source}: not a recording: {wrong}")
+            # JSON has one line here; the file's is in the source.
+            reason = f"{where}: {first['msg'].replace(' at line 1', '')}"
+            if first["type"] == "value_error":
+                reason = first["ctx"]["error"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
+            raise InputError(f"{source}: not a recording: {reason}") from error
+        world = env_class(recording.env)
         if recording.rom_sha256 != (here := world.rom_sha256()):
             raise InputError(
                 f"{source}: was recorded with another ROM: it has "
@@ -149,7 +124,7 @@ class Recording(BaseModel):
         return new | {"env": "mario"}
 
     @model_validator(mode="after")
-    def _whole_steps(self) -> Self:
+    def _fits_its_world(self) -> Self:
         frames = sum(count for _, count in self.frame_actions)
         if frames > _MAX_FRAMES:
             raise ValueError(f"{frames} frames, a level allows {_MAX_FRAMES}")
@@ -163,25 +138,26 @@ class Recording(BaseModel):
                     f"{frames} frames with {self.no_ops} no-ops and frame skip "
                     f"{self.frame_skip} need {needed} decisions, got {steps}"
                 )
-        return self
-
-    def _wrongly_held(self, world: type[ReplayableEnv]) -> str | None:
-        """Say where a frame holds what nobody decided, if one does.
-
-        The replay tests the frames; this tests the decisions by the frames.
-        """
-        if self.decisions is None:
-            return None
-        held, decided, name = self.held, self.decided, world.code_name
-        for frame in range(self.no_ops, len(held)):
+        world, held, decided = env_class(self.env), self.held, self.decided
+        if self.level not in world.LEVELS:
+            levels = f"{world.LEVELS[0]} to {world.LEVELS[-1]}"
+            raise ValueError(f"no level {self.level!r}: {self.env} has {levels}")
+        if impossible := set(held + decided) - set(world.CODES):
+            raise ValueError(
+                f"holds {min(impossible)}, in {self.env} a frame can hold "
+                f"{world.CODES[0]} to {world.CODES[-1]}"
+            )
+        # The replay tests the frames; this tests the decisions by the frames.
+        for frame in range(self.no_ops, frames if self.decisions else 0):
             wanted = decided[(frame - self.no_ops) // self.frame_skip]
             before = held[frame - 1] if frame else wanted
             if held[frame] not in (wanted, before):
-                return (
+                name = world.code_name
+                raise ValueError(
                     f"frame {frame} holds {name(held[frame])}, but {name(wanted)} was "
                     f"decided and {name(before)} held"
                 )
-        return None
+        return self
 
     def to_json(self) -> str:
         """Return one line of JSON, the same for equal recordings."""
@@ -193,12 +169,9 @@ class Recording(BaseModel):
         obs_type: ObsType = "state",
         render_mode: str | None = None,
     ) -> ReplayableEnv:
-        """Return an env of the recording's level and kind, without noise.
+        """Return an env of the recording's level without noise.
 
-        Args:
-            kwargs: Of the env; the recording says which emulator plays.
-            obs_type: As the env has it.
-            render_mode: As the env has it.
+        The recording says which emulator plays, ``kwargs`` say all else.
         """
         ours = env_class(self.env).kwargs_for(self.version) or {}
         merged = {**kwargs, **ours}
@@ -218,19 +191,12 @@ class Recording(BaseModel):
         """
         if self.decisions is not None:
             return _decode(self.decisions)
-        frames = self.held[self.no_ops :]
-        skip = self.frame_skip
-        steps = (frames[i : i + skip] for i in range(0, len(frames), skip))
+        steps = batched(self.held[self.no_ops :], self.frame_skip, strict=False)
         return bytes(max(step, key=step.count) for step in steps)
 
 
 def replay(recording: Recording, env: ReplayableEnv, source: str) -> Iterator[int]:
-    """Play a recording again, frame by frame, and check where it ends.
-
-    Args:
-        recording: What to play.
-        env: One of its level and version.
-        source: Where the recording comes from, for the message.
+    """Play a recording, ``source`` in messages, frame by frame; check where it ends.
 
     Yields:
         The number of frames played so far: 0 at the level's start, then 1, 2, ...
@@ -241,28 +207,23 @@ def replay(recording: Recording, env: ReplayableEnv, source: str) -> Iterator[in
     env.begin(0)
     env.no_ops = recording.no_ops
     yield 0
-    held, decided, skip = recording.held, recording.decided, recording.frame_skip
+    held, decided = recording.held, recording.decided
     for frames, code in enumerate(held, start=1):
-        step, into_step = divmod(frames - 1 - recording.no_ops, skip)
+        step, into_step = divmod(frames - 1 - recording.no_ops, recording.frame_skip)
         if step >= 0 and into_step == 0:
             # Worlds may count them.
             env.decisions.append(decided[step])
         env.play_frames(bytes([code]))
-        if env.outcome != "unfinished" and frames < len(held):
-            raise _ends_early(source, frames, recording)
+        _check(recording, env, frames, len(held), source)
         yield frames
-    _check_end(recording, env, source)
 
 
 def replay_steps(
     recording: Recording, env: ReplayableEnv, source: str
 ) -> Iterator[Any]:
-    """Play a recording again, agent step by agent step, and check where it ends.
+    """Play a recording, ``source`` in messages, by agent steps; check where it ends.
 
-    Args:
-        recording: What to play.
-        env: One of its level, version and frame skip. Its noise plays no part.
-        source: Where the recording comes from, for the message.
+    The env's noise plays no part.
 
     Yields:
         The observation before each agent step.
@@ -276,10 +237,7 @@ def replay_steps(
     for wanted, codes in zip(recording.decided, steps, strict=True):
         yield observation
         observation, *_ = env.play_step(wanted, bytes(codes))
-        frames = len(env.frame_actions)
-        if env.outcome != "unfinished" and frames < len(held):
-            raise _ends_early(source, frames, recording)
-    _check_end(recording, env, source)
+        _check(recording, env, len(env.frame_actions), len(held), source)
 
 
 def read_recordings(path: Path) -> list[Recording]:
@@ -288,11 +246,11 @@ def read_recordings(path: Path) -> list[Recording]:
     Raises:
         InputError: With the file, the line and the reason.
     """
-    lines = read_text(path).splitlines()
+    lines, source = read_bytes(path).removeprefix(BOM_UTF8).splitlines(), shown(path)
     if not lines:
-        raise InputError(f"{path}: holds no recording")
+        raise InputError(f"{source}: holds no recording")
     return [
-        Recording.parse(line, f"{path}, line {number}")
+        Recording.parse(line, f"{source}, line {number}")
         for number, line in enumerate(lines, start=1)
     ]
 
@@ -300,65 +258,65 @@ def read_recordings(path: Path) -> list[Recording]:
 def watch(
     recording: Recording, kwargs: Mapping[str, Any], keys: tuple[str, ...], source: str
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Replay a recording and see what its player saw.
-
-    Args:
-        recording: What to play.
-        kwargs: Of the env, as params.yaml has them.
-        keys: What to see.
-        source: Where the recording comes from, for the message.
+    """Replay a recording, called ``source`` in messages, and see what its player saw.
 
     Returns:
         Observations by key, shape ``(T, ...)``, and actions, shape ``(T,)``, int64; row
         ``t`` of the first precedes action ``t``.
 
     Raises:
-        InputError: If the replay fails, or the recording does not fit the env.
+        InputError: If the replay fails, or the recording has another frame skip or does
+            what no action does.
     """
     with closing(recording.make_env(kwargs, keys)) as env:
-        check_fits(recording, env, source)
-        indices = {code: index for index, code in enumerate(env.codes)}
+        if recording.frame_skip != env.frame_skip:
+            raise InputError(
+                f"{source}: frame skip is {recording.frame_skip}, params.yaml wants "
+                f"{env.frame_skip}"
+            )
+        if unknown := set(recording.decided) - set(env.codes):
+            names = ", ".join(env.code_name(code) for code in env.codes)
+            raise InputError(
+                f"{source}: presses {env.code_name(min(unknown))}, which is none of "
+                f"the env's actions: {names}"
+            )
         seen = list(replay_steps(recording, env, source))
+        actions = [env.codes.index(code) for code in recording.decided]
     observations = {key: np.stack([one[key] for one in seen]) for key in keys}
-    return observations, np.array([indices[c] for c in recording.decided], np.int64)
+    return observations, np.array(actions, np.int64)
 
 
-def check_fits(recording: Recording, env: ReplayableEnv, source: str) -> None:
-    """Check that a recording decides as an env's agents do.
+def is_same_player(version: str, other: str) -> bool:
+    """Return whether two versions are releases of one emulator."""
+    return version.rpartition(" ")[0] == other.rpartition(" ")[0]
+
+
+def shown(path: Path) -> str:
+    """Return a path for a message, in one line."""
+    return repr(str(path))[1:-1]
+
+
+def _check(
+    recording: Recording, env: ReplayableEnv, frames: int, wanted: int, source: str
+) -> None:
+    """Check that a replay goes on until its last frame and ends as recorded.
 
     Raises:
-        InputError: If its frame skip is another, or it does what no action does.
+        InputError: If not. It names the version where that may be why.
     """
-    if recording.frame_skip != env.frame_skip:
-        raise InputError(
-            f"{source}: frame skip is {recording.frame_skip}, params.yaml wants "
-            f"{env.frame_skip}"
-        )
-    if unknown := set(recording.decided) - set(env.codes):
-        names = ", ".join(env.code_name(code) for code in env.codes)
-        raise InputError(
-            f"{source}: presses {env.code_name(min(unknown))}, which is none of the "
-            f"env's actions: {names}"
-        )
-
-
-def _ends_early(source: str, frames: int, recording: Recording) -> InputError:
-    return InputError(
-        f"{source}: the replay ends after {frames} of {len(recording.held)} frames"
-    )
-
-
-def _check_end(recording: Recording, env: ReplayableEnv, source: str) -> None:
-    if (found := env.state_sha256()) != recording.state_sha256:
-        raise InputError(
-            f"{source}: the replay ends in another state: {found}, "
-            f"recorded {recording.state_sha256}"
-        )
-    if env.outcome != recording.outcome:
-        raise InputError(
-            f"{source}: the replay ends with {env.outcome!r}, "
-            f"recorded {recording.outcome!r}"
-        )
+    if frames < wanted:
+        if env.outcome == "unfinished":
+            return
+        failure = f"ends after {frames} of {wanted} frames"
+    elif (found := env.state_sha256()) != recording.state_sha256:
+        failure = f"ends in another state: {found}, recorded {recording.state_sha256}"
+    elif env.outcome != recording.outcome:
+        failure = f"ends with {env.outcome!r}, recorded {recording.outcome!r}"
+    else:
+        return
+    if recording.version != env.version:
+        failure += f"; it is of {recording.version!r}, here is {env.version!r}"
+    raise InputError(f"{source}: the replay {failure}")
 
 
 def _encode(codes: bytes | bytearray) -> list[tuple[int, int]]:

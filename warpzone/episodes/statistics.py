@@ -1,6 +1,5 @@
-"""Confidence intervals of proportions and means, and of their differences."""
+"""95 % confidence intervals of proportions and means, and of their differences."""
 
-from collections.abc import Callable
 from math import sqrt
 from statistics import NormalDist
 from typing import NamedTuple
@@ -13,20 +12,20 @@ _PERCENTILES = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))
 
 
 class Interval(NamedTuple):
-    """Bounds of a 95 % confidence interval."""
+    """Bounds of an interval."""
 
     low: float
     high: float
 
 
 def wilson(successes: int, trials: int) -> Interval:
-    """Score interval of a proportion, sensible at 0 and 1 and for few trials.
+    """Return the score interval of a proportion, sensible at 0 and 1.
 
     Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953; it is method 3 of
     Newcombe 1998, https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E.
 
     Raises:
-        ValueError: If ``successes`` is not in ``[0, trials]`` or there are no trials.
+        ValueError: If it is no proportion.
     """
     if trials < 1 or not 0 <= successes <= trials:
         raise ValueError(f"{successes} successes in {trials} trials is no proportion")
@@ -43,13 +42,10 @@ def wilson(successes: int, trials: int) -> Interval:
 def newcombe(
     successes_a: int, trials_a: int, successes_b: int, trials_b: int
 ) -> Interval:
-    """Interval of the difference of two independent proportions, a minus b.
+    """Return the interval of the difference of two independent proportions, a minus b.
 
     Method 10 of Newcombe 1998, which joins two Wilson intervals,
     https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I.
-
-    Raises:
-        ValueError: If either is no proportion.
     """
     a, b = wilson(successes_a, trials_a), wilson(successes_b, trials_b)
     share_a, share_b = successes_a / trials_a, successes_b / trials_b
@@ -63,31 +59,23 @@ def newcombe(
 def bootstrap_mean(
     values: np.ndarray, samples: int, rng: np.random.Generator
 ) -> Interval:
-    """Percentile bootstrap interval of a mean.
+    """Return the percentile bootstrap interval of the mean of independent values.
 
-    Efron 1979, https://doi.org/10.1214/aos/1176344552.
-
-    Args:
-        values: Independent observations, shape ``(n,)``.
-        samples: How often to resample, 1,000 or more for steady bounds.
-        rng: Where the resamples are drawn from.
-
-    Raises:
-        ValueError: If there are no values.
+    Efron 1979, https://doi.org/10.1214/aos/1176344552. It takes 1,000 samples or more
+    for steady bounds.
     """
-    return _percentiles(lambda: _resampled_mean(values, rng), samples)
+    return _percentiles([_resampled_mean(values, rng) for _ in range(samples)])
 
 
 def bootstrap_difference(
     values_a: np.ndarray, values_b: np.ndarray, samples: int, rng: np.random.Generator
 ) -> Interval:
-    """Percentile bootstrap interval of a difference of means, a minus b.
-
-    Both groups are resampled, independently of each other; for the rest see
-    `bootstrap_mean`.
-    """
+    """Return the percentile bootstrap interval of a difference of means, a minus b."""
     return _percentiles(
-        lambda: _resampled_mean(values_a, rng) - _resampled_mean(values_b, rng), samples
+        [
+            _resampled_mean(values_a, rng) - _resampled_mean(values_b, rng)
+            for _ in range(samples)
+        ]
     )
 
 
@@ -97,6 +85,6 @@ def _resampled_mean(values: np.ndarray, rng: np.random.Generator) -> float:
     return values[rng.integers(len(values), size=len(values))].mean()
 
 
-def _percentiles(draw: Callable[[], float], samples: int) -> Interval:
-    low, high = np.percentile([draw() for _ in range(samples)], _PERCENTILES)
+def _percentiles(means: list[float]) -> Interval:
+    low, high = np.percentile(means, _PERCENTILES)
     return Interval(float(low), float(high))

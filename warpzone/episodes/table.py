@@ -1,7 +1,9 @@
 """The table of episodes, one row each, and what it says of an agent."""
 
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from warpzone.core.errors import InputError
-from warpzone.core.files import one_line
+from warpzone.core.files import one_line, read_text
 from warpzone.envs.replayable import ReplayableEnv
 from warpzone.episodes.statistics import (
     Interval,
@@ -53,7 +55,6 @@ class Score:
     progress: float
     """Mean over the episodes, in the world's unit."""
     episodes: int = field(compare=False)
-    """That were played to know, in so many ``agent_steps`` and ``emulator_frames``."""
     agent_steps: int = field(default=0, compare=False)
     emulator_frames: int = field(default=0, compare=False)
 
@@ -88,7 +89,7 @@ def causes_of(world: type[ReplayableEnv]) -> tuple[str, ...]:
 def row_of(env: ReplayableEnv, seed: int, info: Mapping[str, Any]) -> dict[str, Any]:
     """Return the row of the episode that has just ended in an env.
 
-    All of its columns but ``agent``, ``task`` and ``noise``.
+    It lacks ``agent``, ``task`` and ``noise``.
     """
     return {
         "level": env.level,
@@ -109,51 +110,72 @@ def row_of(env: ReplayableEnv, seed: int, info: Mapping[str, Any]) -> dict[str, 
 def read_episodes(
     path: Path, world: type[ReplayableEnv], **expected: str
 ) -> pd.DataFrame:
-    """Read the episode table of an agent.
+    """Read the episode table of an agent in a world.
 
-    Args:
-        path: The file.
-        world: Where the episodes were played.
-        expected: What ``agent``, ``task`` and ``noise`` have to be.
+    ``expected`` is what ``agent``, ``task`` and ``noise`` have to be.
 
     Raises:
-        InputError: With the file and the reason.
+        InputError: With the file, the line and the reason.
     """
-    columns = columns_of(world)
-    try:
-        table = pd.read_csv(path, dtype=columns)
-    except (OSError, ValueError, OverflowError) as error:
+    columns, text = columns_of(world), read_text(path)
+    if not text.endswith("\n"):
+        line = text.count("\n") + 1
         raise InputError(
-            f"{path}: is not an episode table: {one_line(error)}"
+            f"{path}, line {line}: the file ends within it: evaluate again"
+        )
+    try:
+        table = pd.read_csv(StringIO(text), dtype=columns, skip_blank_lines=False)
+    except (ValueError, OverflowError) as error:
+        raise InputError(
+            f"{path}, line {_first_wrong_line(text, columns)}: is not an episode: "
+            f"{one_line(error)}"
         ) from error
     if list(table) != list(columns):
-        raise InputError(f"{path}: has the columns {list(table)}, not {list(columns)}")
+        raise InputError(
+            f"{path}, line 1: has the columns {list(table)}, not {list(columns)}"
+        )
     if len(table) == 0:
-        raise InputError(f"{path}: holds no episode")
-    wrong = {name: table[name].isna() for name in columns if name != "place"}
+        raise InputError(f"{path}, line 1: no episode follows")
+    causes, places = table["cause"], table["place"].notna()
+    wrong = {
+        name: table[name].isna() | table[name].isin([np.inf, -np.inf])
+        for name in columns
+        if name != "place"
+    }
     wrong |= {name: table[name] != value for name, value in expected.items()}
-    wrong["cause"] = ~table["cause"].isin(causes_of(world))
-    wrong["success"] = table["success"] != table["cause"].isin(world.SUCCESSES)
-    failed, placed = table["cause"].isin(world.FAILURES), table["place"].notna()
+    wrong["seed"] = table["seed"].duplicated()
+    wrong["cause"] = ~causes.isin(causes_of(world))
+    wrong["success"] = table["success"] != causes.isin(world.SUCCESSES)
     # All failures have a place, or, in a world without places, none.
-    wrong["place"] = (failed != placed) & placed.to_numpy().any()
+    wrong["place"] = (causes.isin(world.FAILURES) != places) & places.to_numpy().any()
     for column, is_wrong in wrong.items():
         rows = is_wrong.to_numpy().nonzero()[0]
         if len(rows) > 0:
             row = int(rows[0])
+            again = " again" if column == "seed" else ""
             raise InputError(
-                f"{path}, line {row + 2}: {column} cannot be {table[column][row]!r} in "
-                f"an episode of {' '.join(expected.values())} that ended by "
-                f"{table['cause'][row]!r}"
+                f"{path}, line {row + 2}: {column} cannot be "
+                f"{table[column].tolist()[row]!r}{again} in an episode of "
+                f"{' '.join(expected.values())} that ended by {causes[row]!r}"
             )
     return table
 
 
-def check_comparable(tables: Mapping[str, pd.DataFrame]) -> None:
-    """Check that all agents played the same episodes: level, seeds and noise.
+def _first_wrong_line(text: str, columns: dict[Hashable, Any]) -> int:
+    """Return the number of the first line that pandas cannot read."""
+    line = 1
+    with suppress(ValueError, OverflowError):
+        rows = pd.read_csv(
+            StringIO(text), dtype=columns, skip_blank_lines=False, chunksize=1
+        )
+        line = 2
+        for _ in rows:
+            line += 1
+    return line
 
-    Args:
-        tables: Episode tables by agent.
+
+def check_comparable(tables: Mapping[str, pd.DataFrame]) -> None:
+    """Check that all agents, by name, played the same levels, seeds and noise.
 
     Raises:
         InputError: If two of them differ.
@@ -176,17 +198,11 @@ def summarise(
     samples: int,
     rng: np.random.Generator,
 ) -> dict[str, float | int]:
-    """Reduce an episode table to metrics, with 95 % intervals ``_low`` to ``_high``.
+    """Return the metrics of an episode table, with intervals ``_low`` to ``_high``.
 
     The interval of ``success_rate`` is Wilson's. That of the mean progress is a
-    bootstrap's: where one agent dies in a few places, distances lie in a few clumps,
-    and no formula for the bell curve fits.
-
-    Args:
-        table: Episodes of one agent under one noise.
-        causes: What can end an episode.
-        samples: Of the bootstrap.
-        rng: Of the bootstrap.
+    bootstrap's, with so many ``samples``: where one agent dies in a few places,
+    distances lie in a few clumps, and no formula for the bell curve fits.
     """
     score = Score.of(table)
     progress = table["progress"].to_numpy()
@@ -207,17 +223,11 @@ def summarise(
 def contrast(
     a: pd.DataFrame, b: pd.DataFrame, samples: int, rng: np.random.Generator
 ) -> dict[str, float]:
-    """Compare two agents: a minus b, with 95 % intervals ``_low`` to ``_high``.
+    """Return how two agents differ, a minus b, with intervals ``_low`` to ``_high``.
 
     Success rates by Newcombe's interval, progress by a bootstrap. The seeds are the
     same, but two agents part ways after the first decisions, so the episodes count as
     independent.
-
-    Args:
-        a: Episodes of one agent.
-        b: Episodes of the other.
-        samples: Of the bootstrap.
-        rng: Of the bootstrap.
     """
     ours, theirs = Score.of(a), Score.of(b)
     rates = newcombe(ours.successes, len(a), theirs.successes, len(b))
@@ -232,13 +242,8 @@ def contrast(
 def survival(table: pd.DataFrame, step: int) -> pd.DataFrame:
     """Return the share of the episodes that got at least so far.
 
-    Args:
-        table: Episodes of one agent.
-        step: Of progress, between two rows of the result.
-
-    Returns:
-        Columns ``progress`` (0, ``step``, ... up to the first that nobody reached) and
-        ``share``.
+    In columns ``progress`` (0, ``step``, ... up to the first that nobody reached) and
+    ``share``.
     """
     furthest = table["progress"].to_numpy()
     progress = np.arange(0, furthest.max() + step + 1, step)

@@ -1,1 +1,1 @@
-"""Episode tables and recordings to pictures."""
+"""Episode tables and recordings to figures and films."""

@@ -4,13 +4,12 @@ Equal frames give equal bytes. imageio-ffmpeg's own writer is not used because i
 not say when ffmpeg fails.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from subprocess import PIPE, Popen
 from tempfile import TemporaryFile
-from typing import BinaryIO, cast
 
 import numpy as np
 from imageio_ffmpeg import get_ffmpeg_exe
@@ -20,11 +19,11 @@ from warpzone.core.errors import InputError
 _CRF = 18
 """x264's quality: visually lossless."""
 _GIF_FINAL_DELAY = 100
-"""How long the last picture stays before the loop starts again, in 1/100 s."""
+"""How long the last frame stays before the loop starts again, in 1/100 s."""
 
 
 def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: int, scale: int) -> int:
-    """Write an H.264 video that browsers play.
+    """Write an H.264 video that browsers play, and return the number of frames.
 
     Args:
         path: Where to. The file is written beside it and renamed.
@@ -34,28 +33,23 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: int, scale: int) ->
         scale: Every pixel becomes a square of this many. It has to make height and
             width even, as yuv420p needs; with 2 or more, no colour is blurred.
 
-    Returns:
-        The number of frames.
-
     Raises:
         InputError: If ffmpeg cannot be run or fails. Nothing is written then.
-        ValueError: If there are no frames or their sizes differ.
+        ValueError: If there are no frames.
     """
     return _encode(
         path,
         frames,
         fps,
-        [
-            "-vf",
-            f"scale=iw*{scale}:ih*{scale}:flags=neighbor+accurate_rnd+bitexact"
-            ":out_color_matrix=bt709:out_range=tv,format=yuv420p,"
-            "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709",
-            *("-c:v", "libx264", "-preset", "medium", "-crf", str(_CRF)),
-            # Otherwise the bytes depend on the number and the kind of the CPU's cores.
-            *("-threads", "1", "-x264-params", "cpu-independent=1"),
-            # The index goes first, so that a browser starts before it has all.
-            *("-movflags", "+faststart", "-f", "mp4"),
-        ],
+        "-vf",
+        f"scale=iw*{scale}:ih*{scale}:flags=neighbor+accurate_rnd+bitexact"
+        ":out_color_matrix=bt709:out_range=tv,format=yuv420p,"
+        "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709",
+        *("-c:v", "libx264", "-preset", "medium", "-crf", str(_CRF)),
+        # Otherwise the bytes depend on the number and the kind of the CPU's cores.
+        *("-threads", "1", "-x264-params", "cpu-independent=1"),
+        # The index goes first, so that a browser starts before it has all.
+        *("-movflags", "+faststart", "-f", "mp4"),
     )
 
 
@@ -64,39 +58,24 @@ def write_gif(
 ) -> int:
     """Write an animation with one palette of up to 256 colours, which loops.
 
-    Args:
-        path: Where to. The file is written beside it and renamed.
-        frames: As in `write_mp4`, at ``fps``. ffmpeg holds the pictures of the result
-            in memory, since the palette is chosen by all of them.
-        fps: Frames a second of ``frames``.
-        gif_fps: Pictures a second of the animation.
-        width: Of the animation in pixels; the height follows.
-
-    Returns:
-        The number of frames read.
-
-    Raises:
-        InputError: If ffmpeg cannot be run or fails. Nothing is written then.
-        ValueError: If there are no frames or their sizes differ.
+    Its own frames, ``gif_fps`` a second and ``width`` pixels wide, are all in memory,
+    since the palette is chosen by all of them. For the rest see `write_mp4`.
     """
     return _encode(
         path,
         frames,
         fps,
-        [
-            "-filter_complex",
-            f"fps={gif_fps},scale={width}:-1:flags=area+accurate_rnd+bitexact,"
-            "split[pictures][copy];[copy]palettegen[palette];"
-            # Dithering would make still areas flicker, and the file much larger.
-            "[pictures][palette]paletteuse=dither=none:diff_mode=rectangle",
-            *("-final_delay", str(_GIF_FINAL_DELAY), "-threads", "1", "-f", "gif"),
-        ],
+        "-filter_complex",
+        f"fps={gif_fps},scale={width}:-1:flags=area+accurate_rnd+bitexact,"
+        "split[frames][copy];[copy]palettegen[palette];"
+        # Dithering would make still areas flicker, and the file much larger.
+        "[frames][palette]paletteuse=dither=none:diff_mode=rectangle",
+        *("-final_delay", str(_GIF_FINAL_DELAY), "-threads", "1", "-f", "gif"),
     )
 
 
-def _encode(
-    path: Path, frames: Iterable[np.ndarray], fps: int, arguments: list[str]
-) -> int:
+def _encode(path: Path, frames: Iterable[np.ndarray], fps: int, *options: str) -> int:
+    """Let ffmpeg encode the frames, and return how many it took."""
     frames = iter(frames)
     first = next(frames, None)
     if first is None:
@@ -104,53 +83,40 @@ def _encode(
     height, width, _ = first.shape
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.partial")
-    command = [
+    arguments = [
         *("-hide_banner", "-loglevel", "error", "-y"),
         *("-f", "rawvideo", "-pix_fmt", "rgb24"),
         *("-s", f"{width}x{height}", "-r", str(fps), "-i", "-"),
         # No date, no version of the encoder.
         *("-map_metadata", "-1", "-fflags", "+bitexact", "-flags", "+bitexact"),
-        *arguments,
+        *options,
         str(beside),
     ]
+    count = 0
     try:
-        count = _feed(command, chain([first], frames), path)
+        with TemporaryFile() as log:
+            try:
+                process = Popen([get_ffmpeg_exe(), *arguments], stdin=PIPE, stderr=log)
+            except (OSError, RuntimeError) as error:
+                raise InputError(f"{path}: ffmpeg cannot be run: {error}") from error
+            # Its end is a broken pipe here; the exit code and the log say more.
+            with suppress(BrokenPipeError), process:
+                try:
+                    for frame in chain([first], frames):
+                        process.stdin.write(np.ascontiguousarray(frame).data)  # pyright: ignore[reportOptionalMemberAccess]
+                        count += 1
+                except BaseException:
+                    process.kill()
+                    raise
+            if process.returncode != 0:
+                log.seek(0)
+                lines = log.read().decode(errors="replace").splitlines()
+                reason = next(filter(str.strip, lines), "it does not say why").strip()
+                raise InputError(
+                    f"{path}: ffmpeg failed with exit code {process.returncode}: "
+                    f"{reason}"
+                )
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
-    return count
-
-
-def _feed(command: list[str], frames: Iterator[np.ndarray], path: Path) -> int:
-    """Run ffmpeg on the frames and return how many it took."""
-    shape = None
-    count = 0
-    with TemporaryFile() as log:
-        try:
-            process = Popen([get_ffmpeg_exe(), *command], stdin=PIPE, stderr=log)
-        except (OSError, RuntimeError) as error:
-            raise InputError(f"{path}: ffmpeg cannot be run: {error}") from error
-        pipe = cast(BinaryIO, process.stdin)
-        # Its end is a broken pipe here; the exit code and the log say more.
-        with suppress(BrokenPipeError), process:
-            try:
-                for frame in frames:
-                    shape = shape or frame.shape
-                    if frame.shape != shape or frame.dtype != np.uint8:
-                        raise ValueError(
-                            f"frame {count} of {path.name} is {frame.dtype} of shape "
-                            f"{frame.shape}, it should be uint8 of {shape}"
-                        )
-                    pipe.write(np.ascontiguousarray(frame).data)
-                    count += 1
-            except BaseException:
-                process.kill()
-                raise
-        if process.returncode != 0:
-            log.seek(0)
-            lines = log.read().decode(errors="replace").splitlines()
-            reason = next(filter(str.strip, lines), "it does not say why").strip()
-            raise InputError(
-                f"{path}: ffmpeg failed with exit code {process.returncode}: {reason}"
-            )
     return count

@@ -127,8 +127,12 @@ class MarioEnv(ReplayableEnv):
 
     @staticmethod
     def kwargs_for(version: str) -> Mapping[str, Any] | None:
-        emulator = installed_emulators().get(version)
-        return {"emulator": emulator} if emulator else None
+        # Of any release: the numbers at the end do not count.
+        wanted = version.rpartition(" ")[0]
+        for installed, emulator in installed_emulators().items():
+            if installed.rpartition(" ")[0] == wanted:
+                return {"emulator": emulator}
+        return None
 
     def __init__(
         self,

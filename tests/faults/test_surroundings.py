@@ -89,7 +89,7 @@ def test_where_no_folder_lets_libraries_be_loaded_one_line_says_so(
 
 ODD: dict[str, dict[str, str | None]] = {
     "HOME is not set": {"HOME": None},
-    "HOME is no folder": {"HOME": "/dev/null"},
+    "HOME is read-only": {"HOME": "/proc"},
     "TMPDIR is missing": {"TMPDIR": "/nowhere"},
     "LC_ALL=C": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
     "Turkish": {"LC_ALL": "tr_TR.UTF-8", "LANG": "tr_TR.UTF-8"},

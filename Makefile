@@ -69,6 +69,7 @@ venv: ## build .venv from requirements.lock if it is not up to date
 	@sh tools/setup_venv.sh
 
 clean: ## remove .venv and caches of tools; keep data, models, metrics, plots
-	rm -rf .venv benchmarks/.legacy-venv .pytest_cache .ruff_cache .hypothesis dvc_plots
+	@sh tools/setup_venv.sh remove
+	rm -rf benchmarks/.legacy-venv .pytest_cache .ruff_cache .hypothesis dvc_plots
 	find . -name .git -prune -o -name .dvc -prune -o -type d -name __pycache__ \
 	  -exec rm -rf {} +

@@ -10,7 +10,6 @@ import logging
 import subprocess
 import sys
 import time
-from argparse import ArgumentParser
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +21,9 @@ from dvc.repo.experiments.executor.base import ExecutorInfo
 from dvc.repo.experiments.queue.base import QueueEntry
 from dvc.repo.experiments.queue.celery import LocalCeleryQueue
 
+from warpzone.core.stage import argument_parser
+
+RECORDINGS = Path("data/recordings")
 SECONDS_TO_START = 60
 SECONDS_BETWEEN_LINES = 300
 
@@ -29,14 +31,17 @@ SECONDS_BETWEEN_LINES = 300
 def main() -> None:
     # The libraries below warn of what is reported here in one line.
     logging.disable(logging.CRITICAL)
-    parser = ArgumentParser(prog="make queue", description=__doc__)
+    parser = argument_parser(__doc__, "make queue")
     parser.add_argument(
         "--jobs", type=int, default=1, help="experiments at the same time"
     )
     jobs = parser.parse_args().jobs
+    if jobs < 1:
+        parser.error(f"argument --jobs: must be at least 1, got {jobs}")
     try:
         with Repo() as repo:
             queue = repo.experiments.celery_queue
+            check_recordings(queue)
             if any(queue.iter_queued()) and len(find_workers(queue)) < jobs:
                 start_workers(jobs)
                 wait_for_a_worker(queue)
@@ -47,6 +52,20 @@ def main() -> None:
     except KeyboardInterrupt:
         print("What was started keeps running: make queue waits for it.", flush=True)
         sys.exit(130)
+
+
+def check_recordings(queue: LocalCeleryQueue) -> None:
+    """Check that queued experiments have the recordings of people that are here."""
+    here = {path.name for path in RECORDINGS.glob("*.jsonl")}
+    for entry in queue.iter_queued():
+        command = ["git", "ls-tree", "--name-only", f"{entry.stash_rev}:{RECORDINGS}"]
+        listed = subprocess.run(command, capture_output=True, text=True).stdout
+        if missing := ", ".join(sorted(here - set(listed.splitlines()))):
+            name = name_of(entry)
+            sys.exit(
+                f"error: {name}: lacks {missing} of {RECORDINGS}, which git did not "
+                f"know: git add it, dvc queue remove {name}, and queue it again"
+            )
 
 
 def start_workers(jobs: int) -> None:

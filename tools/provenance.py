@@ -9,12 +9,12 @@ import hashlib
 import json
 import subprocess
 import sys
-from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
 from tools.storage.listing import listing_of
 from warpzone.core.errors import InputError
+from warpzone.core.stage import argument_parser
 
 SPEC = "policy.json"
 
@@ -32,7 +32,7 @@ LINES = {
 
 
 def main() -> None:
-    parser = ArgumentParser(prog="python -m tools.provenance", description=__doc__)
+    parser = argument_parser(__doc__, "python -m tools.provenance")
     parser.add_argument(
         "folder", nargs="+", type=Path, help="a model, or several in it"
     )

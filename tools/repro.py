@@ -1,40 +1,48 @@
 """Run the pipeline (`make repro`): dvc repro, and checks before and after it.
 
-Before: params.yaml and dvc.lock can be read, and no other run is under way; what is
-wrong ends in one line. After: every object that dvc.lock names is in the cache and
-whole; dvc itself ends with success when the disk is full while it caches a folder.
-What a kill left half done, and would end every later run, is mended: DVC's run cache,
-and dvc.lock, which DVC does not write at one stroke. What agents left behind that
-params.yaml no longer names is set aside in .leftovers/, and taken out of dvc.lock: a
-clone never had it. DVC's run cache brings it back when it is named again.
+Before: params.yaml and dvc.lock can be read, and nothing else is at work here; what is
+wrong ends in one line. What a kill left half done, and would end every later run, is
+mended: DVC's lists and databases, its run cache, and dvc.lock, which DVC does not write
+at one stroke. Outputs that somebody has edited are copied to .dvc/cache/quarantine.
+What agents left behind that params.yaml no longer names is set aside in .leftovers/,
+and taken out of dvc.lock: a clone never had it. DVC's run cache brings it back when it
+is named again. After: every object that dvc.lock names is in the cache and whole; dvc
+itself ends with success when the disk is full while it caches a folder.
 
 Arguments are handed to dvc repro. Then outputs that are not in the workspace are left
 out of the check afterwards, dvc.lock keeps what it has, and a dry run is not checked.
 """
 
-import shutil
+import re
+import sqlite3
+import subprocess
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from contextlib import suppress
 from pathlib import Path
 
+from dvc.cli import DvcParserError
 from dvc.cli import main as dvc
+from dvc.cli.parser import get_main_parser
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
-from dvc.utils.serialize import dumps_yaml
 
-from tools.storage.__main__ import main as storage
+from tools import lockfile
+from tools.alone import RUNNING, alone
+from tools.storage.__main__ import run as storage
+from tools.storage.cache import Cache
+from tools.storage.errors import StorageError, explain
+from tools.storage.listing import Out, recorded_outs
 from warpzone.core.errors import InputError
-from warpzone.core.files import locked, write_text
+from warpzone.core.files import locked
 from warpzone.core.leftovers import set_aside
-from warpzone.core.params import load_params
-from warpzone.core.yaml import read_yaml
+from warpzone.core.params import Params, load_params
 
 PARAMS = Path("params.yaml")
-LOCK = Path("dvc.lock")
-RUNNING = Path(".dvc/tmp/repro.lock")
-BEFORE = Path(".dvc/tmp/dvc.lock.before")
-"""dvc.lock as it was before a run; gone when the run ends by itself."""
+RECORDINGS = Path("data/recordings")
+OUTPUTS = ("data", "models", "metrics", "plots")
+
+_TEMPORARY = re.compile(r"\..+\.partial|\.[\w-]{22}\.tmp")
+"""Files that we, or DVC, write beside an output and then rename."""
 
 
 def main() -> None:
@@ -49,90 +57,70 @@ def main() -> None:
     _, arguments = parser.parse_known_args()
     try:
         params = load_params(PARAMS)
+        options, unknown = get_main_parser().parse_known_args(["repro", *arguments])
+        if unknown:
+            raise InputError(f"dvc repro knows no {unknown[0]}: see dvc repro --help")
         with locked(RUNNING):
-            keep_lock()
-            remove_empty_runs()
-            if "--dry" not in arguments:
-                set_aside(params)
-            code = dvc(["repro", *arguments])
-            check_lock()
-            if not (code or arguments):
-                tidy_lock()
-            BEFORE.unlink(missing_ok=True)
-            if code:
-                sys.exit(code)
-            if "--dry" not in arguments:
-                storage(["verify", "--local", *(["--present"] if arguments else [])])
-    except InputError as error:
-        sys.exit(f"error: {error}")
+            sys.exit(repro(params, arguments, is_dry=options.dry))
+    except DvcParserError:
+        sys.exit(254)
+    except (StorageError, InputError, DvcException, OSError, sqlite3.Error) as error:
+        sys.exit(f"error: {explain(error, {})}")
 
 
-def keep_lock() -> None:
-    """Keep a copy of dvc.lock until the run has ended.
+def repro(params: Params, arguments: list[str], *, is_dry: bool) -> int:
+    """Run dvc repro, and what comes before and after it; return its exit status."""
+    with alone() as repo:
+        lockfile.mend(repo)
+        if not is_dry:
+            sweep(repo)
+            keep_edited(repo)
+            set_aside(params)
+            note_recordings()
+    # A stage that has ended may find another DVC at work.
+    code = dvc(["--wait-for-lock", "repro", *arguments])
+    with alone() as repo:
+        lockfile.mend(repo)
+        if not (code or arguments):
+            lockfile.tidy(repo)
+    if not (code or is_dry):
+        print(storage(["verify", "--local", *(["--present"] if arguments else [])]))
+    return code
 
-    If an earlier run was killed while DVC wrote it, it is taken back first: DVC's run
-    cache still knows what had been done since.
 
-    Raises:
-        InputError: In one line, if it cannot be read and there is no copy.
+def sweep(repo: Repo) -> None:
+    """Remove what a kill has left beside outputs and in DVC's run cache.
+
+    DVC hashes the files beside outputs, and expects no run cache without a run.
     """
-    try:
-        check_lock()
-    except InputError:
-        if not BEFORE.exists():
-            raise
-        print(
-            f"{LOCK}: half written when a run was killed: taken back", file=sys.stderr
-        )
-        BEFORE.replace(LOCK)
-        check_lock()
-    if LOCK.exists():
-        shutil.copy(LOCK, BEFORE)
+    beside = [path for folder in OUTPUTS for path in Path(folder).rglob(".*")]
+    runs = Path(repo.stage_cache.cache_dir)
+    for path in [*Path().glob(".*"), *beside, *runs.glob("*/*/.*")]:
+        if _TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink()
+    for folder in runs.glob("*/*"):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
-def check_lock() -> None:
-    """Check that dvc.lock can be read.
-
-    Raises:
-        InputError: In one line, if it cannot.
-    """
-    if not LOCK.exists():
-        return
-    if "\n<<<<<<< " in f"\n{LOCK.read_text(encoding='utf-8', errors='replace')}":
-        raise InputError(
-            f"{LOCK}: has a merge's conflict marks: take either side (git checkout "
-            f"--ours {LOCK}), then run this again"
-        )
-    try:
-        document = read_yaml(LOCK)
-    except InputError as error:
-        raise InputError(f"{error}: get it back with git checkout {LOCK}") from None
-    if not (isinstance(document, dict) and isinstance(document.get("stages"), dict)):
-        raise InputError(
-            f"{LOCK}: holds no stages: get it back with git checkout {LOCK}"
-        )
+def keep_edited(repo: Repo) -> None:
+    """Copy outputs that somebody has edited, which the run may overwrite."""
+    outs = recorded_outs(repo)
+    known = {out.path for out in outs}
+    for out in repo.index.outs:
+        if (path := Path(out.def_path)) not in known:
+            outs.append(Out(path, "", out.use_cache))
+    for path, place in Cache(repo).copy_edited(outs):
+        print(f"{path}: is not what dvc.lock records: kept in {place}", file=sys.stderr)
 
 
-def tidy_lock() -> None:
-    """Leave in dvc.lock the stages of dvc.yaml only, in its order, as in a clone."""
-    if not LOCK.exists():
-        return
-    with Repo() as repo:
-        names = [stage.addressing for stage in repo.index.stages]
-    document = read_yaml(LOCK)
-    recorded = document["stages"]
-    stages = {name: recorded[name] for name in names if name in recorded}
-    if list(stages) != list(recorded):
-        write_text(LOCK, dumps_yaml(document | {"stages": stages}))
-
-
-def remove_empty_runs() -> None:
-    """Remove folders without a run from DVC's run cache: it does not expect any."""
-    # What else is wrong with the repository dvc will say.
-    with suppress(DvcException), Repo() as repo:
-        for folder in Path(repo.stage_cache.cache_dir).glob("*/*"):
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+def note_recordings() -> None:
+    """Say which recordings of people git does not know."""
+    command = ["git", "ls-files", "--others", "--exclude-standard", RECORDINGS]
+    listed = subprocess.run(command, capture_output=True, text=True).stdout
+    if names := ", ".join(listed.splitlines()):
+        lack = "not in git, so clones and queued experiments lack it"
+        print(f"{names}: {lack}: git add it", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,12 @@ import socket
 import subprocess
 import sys
 import time
-from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from warpzone.core.stage import argument_parser
 
 BUCKET = "warpzone"
 SECONDS_TO_START = 20
@@ -35,7 +36,7 @@ class Server(NamedTuple):
 def main() -> None:
     from dvc.repo import Repo
 
-    parser = ArgumentParser(prog="make s3", description=__doc__)
+    parser = argument_parser(__doc__, "make s3")
     parser.add_argument("--folder", type=Path, default=Path(".dvc/s3"))
     parser.add_argument("--port", type=int, default=0, help="0: any that is free")
     arguments = parser.parse_args()

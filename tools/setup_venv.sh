@@ -1,5 +1,6 @@
 #!/bin/sh
-# Build .venv from requirements.lock, unless it is already what the lock says.
+# Build .venv from requirements.lock, unless it is already what the lock says. With the
+# argument `remove`: remove it.
 #
 # Installs with uv when there is one, else with pip; both check every hash.
 # The stamp is written last, so an interrupted build is done again from scratch.
@@ -38,15 +39,38 @@ find_python() {
     python_313 python3
 }
 
-if [ -x .venv/bin/python ] && wanted | cmp -s - "$stamp"; then
+if [ "${1:-}" != remove ] && [ -x .venv/bin/python ] && wanted | cmp -s - "$stamp"; then
     exit 0
 fi
 
 if ! python=$(find_python); then
+    [ "${1:-}" != remove ] || exec rm -rf .venv
     echo "Warpzone needs Python 3.13 and found none: install it with" \
         "'uv python install 3.13', 'pyenv install 3.13' or from" \
         "https://www.python.org/downloads/" >&2
     exit 1
+fi
+
+# What `make repro` and its like hold while they run. Once more, then, with it held.
+if [ -z "${VENV_LOCKED:-}" ]; then
+    VENV_LOCKED=1 exec "$python" -c '
+import fcntl, os, sys
+os.makedirs(".dvc/tmp", exist_ok=True)
+lock = open(".dvc/tmp/repro.lock", "a+")
+try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    lock.seek(0)
+    pid = lock.read().strip()
+    sys.exit(f"error: process {pid} uses .venv, which is to be replaced: wait for it or end it")
+lock.truncate(0)
+lock.write(f"{os.getpid()}\n")
+lock.flush()
+os.set_inheritable(lock.fileno(), True)
+os.execvp("sh", ["sh", "tools/setup_venv.sh", *sys.argv[1:]])' "$@"
+fi
+if [ "${1:-}" = remove ]; then
+    exec rm -rf .venv
 fi
 
 # --no-deps: the lock lists every package. A resolver would refuse it, because of the

@@ -190,7 +190,8 @@ def misses_its_bucket(repo: Path, server: Server) -> None:
     """Check what a push says when there is no such bucket."""
     use_server(repo, server, bucket="nowhere")
     done = run_in(repo, *STORAGE, "push")
-    assert "there is no bucket 'nowhere'" in error_line(done)
+    assert "there is no such bucket (NoSuchBucket: " in error_line(done)
+    assert "create it, or correct s3://nowhere/" in error_line(done)
     assert server.secret not in done.stdout + done.stderr
 
 

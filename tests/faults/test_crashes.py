@@ -213,11 +213,13 @@ def test_a_dvc_lock_half_written_by_a_killed_run_is_taken_back(checked: Path) ->
     (checked / "make.py").write_text(make)
     done = run_in(checked, *REPRO)
     assert done.returncode == 0, done.stderr
-    assert "dvc.lock: half written when a run was killed: taken back" in done.stderr
+    assert "half written when a run was killed: taken back" in done.stderr
     assert "another" in (checked / "table.csv").read_text()
-    # From now on it is somebody else who damaged it.
+    # Once more, to what it is now: no stage runs.
     (checked / "dvc.lock").write_text("")
-    assert "git checkout" in error_line(run_in(checked, *REPRO))
+    done = run_in(checked, *REPRO)
+    assert "taken back" in done.stderr
+    assert "Running stage" not in done.stdout
 
 
 @pytest.mark.parametrize("command", ["verify", "push", "pull"])

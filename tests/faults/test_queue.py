@@ -166,6 +166,32 @@ def test_a_result_lost_to_another_of_the_same_name_is_told(grid: Path) -> None:
     assert errors[1].startswith("error: second: it ran, but git has no refs/exps/")
 
 
+@pytest.mark.slow
+def test_an_experiment_without_a_recording_is_told_before_any_is_run(
+    grid: Path,
+) -> None:
+    (grid / "data/recordings").mkdir(parents=True)
+    (grid / "data/recordings/mine.jsonl").touch()
+    enqueue(grid, "first", "short")
+    line = error_line(run_in(grid, *QUEUE))
+    assert line.startswith("error: first: lacks mine.jsonl of data/recordings")
+    assert not (grid.parent / "pids/short").exists()
+    # What it says to do helps.
+    must(grid, "git", "add", "data/recordings")
+    assert "lacks mine.jsonl" in error_line(run_in(grid, *QUEUE))
+    must(grid, *DVC, "queue", "remove", "first")
+    enqueue(grid, "first", "short")
+    done = run_in(grid, *QUEUE, timeout=300)
+    assert done.stdout.endswith("experiments with a result: 1, without: 0\n")
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1", "two"])
+def test_a_number_of_jobs_that_cannot_be_is_told_in_one_line(
+    repo: Path, jobs: str
+) -> None:
+    assert "argument --jobs: " in error_line(run_in(repo, *QUEUE, f"--jobs={jobs}"))
+
+
 def ref_of(repo: Path, name: str) -> str:
     refs = must(repo, "git", "for-each-ref", "--format=%(refname)", "refs/exps")
     (ref,) = (ref for ref in refs.splitlines() if ref.endswith(f"/{name}"))

@@ -11,25 +11,28 @@ and the reverse.
 import logging
 import os
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
-from dvc.repo import Repo, lock_repo
+from dvc.repo import Repo
 
+from tools.alone import RUNNING, alone
 from tools.storage.cache import Cache
 from tools.storage.errors import StorageError, explain, raise_first
 from tools.storage.listing import recorded_outs
 from tools.storage.remote import Remote, each
+from warpzone.core.errors import InputError
+from warpzone.core.files import locked
+from warpzone.core.stage import argument_parser
 
 
 def main(words: list[str]) -> None:
-    # The libraries below log what they are about to raise.
-    logging.disable(logging.CRITICAL)
     try:
-        print(run(words))
-    except StorageError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        with locked(RUNNING):
+            print(run(words))
+    except (StorageError, InputError, OSError) as error:
+        print(f"error: {explain(error, {})}", file=sys.stderr, flush=True)
         # Not waiting for threads that wait for a server.
         os._exit(1)
     except KeyboardInterrupt:
@@ -43,12 +46,13 @@ def run(words: list[str]) -> str:
         StorageError: What went wrong; it shows no secret.
     """
     arguments = parse_arguments(words)
+    # The libraries below log what they are about to raise.
+    logging.disable(logging.CRITICAL)
     config: Mapping[str, Any] = {}
     try:
-        with Repo() as repo:
+        with alone() as repo:
             config = repo.config
-            with lock_repo(repo):
-                return arguments.action(repo, Cache(repo), arguments)
+            return arguments.action(repo, Cache(repo), arguments)
     except Exception as error:
         found = explain(error, config)
         found.op = arguments.command
@@ -56,22 +60,17 @@ def run(words: list[str]) -> str:
 
 
 def parse_arguments(words: list[str]) -> Namespace:
-    parser = ArgumentParser(
-        prog="python -m tools.storage",
-        description=__doc__,
-        formatter_class=RawDescriptionHelpFormatter,
-    )
+    parser = argument_parser(__doc__, "python -m tools.storage")
     commands = parser.add_subparsers(required=True, dest="command", metavar="COMMAND")
     for action in (push, pull, verify):
         text = action.__doc__
         command = commands.add_parser(action.__name__, help=text, description=text)
         command.set_defaults(action=action)
         if action is verify:
-            for option, text in (
-                ("--local", "do not ask the remote"),
-                ("--present", "leave out outputs that are not in the workspace"),
-            ):
-                command.add_argument(option, action="store_true", help=text)
+            text = "do not ask the remote"
+            command.add_argument("--local", action="store_true", help=text)
+            text = "leave out outputs that are not in the workspace"
+            command.add_argument("--present", action="store_true", help=text)
         else:
             text = "also the experiments, whose git refs are on this git remote"
             command.add_argument("--experiments", metavar="GIT_REMOTE", help=text)

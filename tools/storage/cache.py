@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import subprocess
 import tempfile
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -15,7 +17,7 @@ from dvc_data.hashfile.checkout import checkout
 from dvc_data.hashfile.hash_info import HashInfo
 from dvc_objects.fs.local import localfs
 
-from tools.storage.errors import DamagedError, MissingError, StorageError, UnsafeError
+from tools.storage.errors import DamagedError, StorageError
 from tools.storage.listing import OID, Out, listing_of, md5, oid_of, parse_listing
 from tools.storage.remote import Remote, each
 
@@ -42,8 +44,9 @@ class Cache:
     def stored(self) -> set[str]:
         """Return the names of all objects in the cache."""
         paths = Path(self.odb.path).glob("??/*")
-        names = {path.parent.name + path.name for path in paths}
-        return {name for name in names if OID.fullmatch(name)}
+        return set(
+            filter(OID.fullmatch, (path.parent.name + path.name for path in paths))
+        )
 
     def complete(
         self, outs: list[Out], remote: Remote | None = None
@@ -57,32 +60,37 @@ class Cache:
             The names of all objects, and how many were healed.
         """
         # Where in the workspace each object belongs.
-        files: dict[str, list[Path]] = {}
-        listings: dict[str, list[Path]] = {}
+        places: dict[str, set[Path]] = defaultdict(set)
         for out in outs:
-            kind = listings if out.oid.endswith(".dir") else files
-            if out.cached and out.path not in kind.setdefault(out.oid, []):
-                kind[out.oid].append(out.path)
+            if out.cached:
+                places[out.oid].add(out.path)
+        listings = {oid: places[oid] for oid in places if oid.endswith(".dir")}
         healed = self._heal(listings, remote)
         for oid, folders in listings.items():
             if self.path_of(oid).is_file():
                 content = self.path_of(oid).read_bytes()
                 for name, member in parse_listing(content, oid).items():
-                    paths = [folder / name for folder in folders]
-                    files.setdefault(member, []).extend(paths)
-        healed += self._heal(files, remote)
-        return [*files, *listings], healed
+                    places[member] |= {folder / name for folder in folders}
+        files = {oid: places[oid] for oid in places.keys() - listings.keys()}
+        return list(places), healed + self._heal(files, remote)
 
-    def _heal(self, objects: dict[str, list[Path]], remote: Remote | None) -> int:
+    def _heal(self, objects: dict[str, set[Path]], remote: Remote | None) -> int:
         def heal(oid: str) -> int:
+            paths = sorted(objects[oid])
             if self.is_whole(oid):
                 return 0
-            if any(self.adopt(path, oid) for path in objects[oid]):
+            if any(self.adopt(path, oid) for path in paths):
                 return 1
             if remote and self.take_in(oid, partial(remote.get, oid)):
                 return 1
-            places = f"{', '.join(map(str, objects[oid][:2]))} ({oid})"
-            self.problems.append(MissingError(places, has_remote=remote is not None))
+            places = "cache, workspace or remote" if remote else "cache or workspace"
+            self.problems.append(
+                StorageError(
+                    f"no whole copy in {places}",
+                    f"{', '.join(map(str, paths[:2]))} ({oid})",
+                    "`make repro` makes it again, or `make pull` from a remote with it",
+                )
+            )
             return 0
 
         return sum(each(heal, objects, remote))
@@ -122,13 +130,13 @@ class Cache:
 
         Each output is built under .dvc/tmp, read back, and renamed to its place.
         (`Repo.checkout` trusts times, removes what is there before it writes, and does
-        not tell why it failed.) What was there and is not in the cache is set aside.
+        not tell why it failed.) What was there and is kept nowhere else is set aside.
         """
         changed = [out for out in outs if out.cached and not self.is_in_place(out)]
         for out in changed:
             target = self.root / out.path
             if not target.parent.resolve().is_relative_to(self.root.resolve()):
-                raise UnsafeError("a link leads out of the repository", str(out.path))
+                raise StorageError("a link leads out of the repository", str(out.path))
             with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
                 new = Path(folder, "new")
                 content = load(self.odb, HashInfo("md5", out.oid))
@@ -136,8 +144,10 @@ class Cache:
                 if oid_of(new) != out.oid:
                     raise DamagedError("reads back damaged", str(out.path))
                 target.parent.mkdir(parents=True, exist_ok=True)
-                if os.path.lexists(target):
-                    self.retire(target, Path(folder, "old"))
+                if self.is_kept(target):
+                    shutil.move(target, Path(folder, "old"))
+                elif os.path.lexists(target):
+                    self.set_aside(target, target.name)
                 shutil.move(new, target)
         return len(changed)
 
@@ -147,24 +157,50 @@ class Cache:
         may_link = "symlink" in self.odb.cache_types
         return (may_link or not path.is_symlink()) and oid_of(path) == out.oid
 
-    def retire(self, target: Path, old: Path) -> None:
-        """Take an output from its place; set it aside unless the cache has it all."""
-        files = [target] if target.is_file() else sorted(target.rglob("*"))
-        known = all(
-            path.is_dir() or (path.is_file() and self.is_whole(md5(path)))
-            for path in files
+    def is_kept(self, path: Path) -> bool:
+        """Return whether the cache or git has all of a file or folder."""
+        files = path.rglob("*") if path.is_dir() else [path]
+        return not path.is_symlink() and all(
+            file.is_dir()
+            or (file.is_file() and (self.is_whole(md5(file)) or is_in_git(file)))
+            for file in files
         )
-        if known and not target.is_symlink():
-            shutil.move(target, old)
-        else:
-            self.set_aside(target, target.name)
 
-    def set_aside(self, path: Path, name: str) -> None:
-        """Move a file or folder to the quarantine under a new name."""
+    def copy_edited(self, outs: Iterable[Out]) -> list[tuple[Path, Path]]:
+        """Copy to the quarantine what a run may overwrite and is kept nowhere else.
+
+        Returns:
+            What was copied, and where to.
+        """
+        return [
+            (out.path, self.set_aside(path, path.name, _copy))
+            for out in outs
+            if (path := self.root / out.path).exists()
+            and not self.is_in_place(out)
+            and not self.is_kept(path)
+        ]
+
+    def set_aside(
+        self, path: Path, name: str, take: Callable[..., object] = shutil.move
+    ) -> Path:
+        """Move, or else copy, a file or folder to the quarantine under a new name."""
         with self._lock:
             self.quarantine.mkdir(parents=True, exist_ok=True)
             number = 1
             while os.path.lexists(place := self.quarantine / f"{name}.{number}"):
                 number += 1
-            shutil.move(path, place)
+            take(path, place)
             self.quarantined += 1
+            return place
+
+
+def is_in_git(path: Path) -> bool:
+    """Return whether git has the content of a file."""
+    git = ["git", "-C", str(path.parent)]
+    found = subprocess.run([*git, "hash-object", path], capture_output=True, text=True)
+    known = [*git, "cat-file", "-e", found.stdout.strip()]
+    return subprocess.run(known, capture_output=True).returncode == 0
+
+
+def _copy(path: Path, place: Path) -> None:
+    (shutil.copytree if path.is_dir() else shutil.copy2)(path, place)

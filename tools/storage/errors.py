@@ -1,4 +1,4 @@
-"""What can go wrong with the storage: typed, and put into words in one place.
+"""What can go wrong with the storage, put into words in one place.
 
 What the libraries raise is told apart by its type, its errno and the code that the
 server answered, never by its text.
@@ -6,31 +6,52 @@ server answered, never by its text.
 
 import errno
 import os
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dvc.exceptions import DvcException
 
+from warpzone.core.errors import InputError
+
 SECRETS = ("access_key_id", "secret_access_key", "session_token", "password")
 
 KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or .dvc/config.local"
-NO_ANSWER = (
+AGAIN = "What has arrived is kept; the same command resumes"
+SLOW = (
     "is it running, and is the endpointurl right? A slow one gets more seconds with "
-    "`dvc remote modify --local NAME read_timeout 60`. What has arrived is kept; the "
-    "same command resumes"
+    "`dvc remote modify --local {name} read_timeout 60` (or connect_timeout). " + AGAIN
 )
-REFUSED = "the server refuses these credentials", f"check {KEYS}"
+REFUSED = "the server refuses these credentials"
 EXPIRED = (
     "the server refuses the session token",
     "get a new one for AWS_SESSION_TOKEN, or session_token in .dvc/config.local",
 )
-FAILED = "the server failed", "run it again later: what has arrived is kept"
+FULL = "the storage is full", f"make room there, or raise its quota. {AGAIN}"
+REGION = (
+    "the bucket is in another region",
+    "dvc remote modify --local {name} region REGION",
+)
+BUSY = (
+    "the server has too many requests",
+    "run it again later, or `dvc remote modify --local {name} jobs 4`. " + AGAIN,
+)
 ANSWERS = {
     "RequestTimeTooSkewed": ("the server refuses this machine's time", "set the clock"),
+    "InvalidAccessKeyId": (REFUSED, f"check the key: {KEYS}"),
+    "SignatureDoesNotMatch": (REFUSED, f"check the secret: {KEYS}"),
+    "AccessDenied": (
+        "the server does not allow this with these credentials",
+        "they need ListBucket, GetObject and PutObject for {url}, or others: " + KEYS,
+    ),
+    "NoSuchBucket": ("there is no such bucket", "create it, or correct {url}"),
     **dict.fromkeys(("ExpiredToken", "InvalidToken", "TokenRefreshRequired"), EXPIRED),
-    **dict.fromkeys((401, 403), REFUSED),
-    **dict.fromkeys(("SlowDown", 500, 502, 503, 504), FAILED),
+    **dict.fromkeys(("AuthorizationHeaderMalformed", "PermanentRedirect", 301), REGION),
+    **dict.fromkeys((401, 403), (REFUSED, f"check {KEYS}")),
+    **dict.fromkeys((500, 502, 504), ("the server failed", f"try later. {AGAIN}")),
+    **dict.fromkeys(("SlowDown", "TooManyRequests", 429, 503), BUSY),
+    **dict.fromkeys(("QuotaExceeded", "XMinioAdminBucketQuotaExceeded", 507), FULL),
 }
 """Reason and hint by the code, or else the status, that an S3 server answers."""
 
@@ -57,34 +78,8 @@ class DamagedError(StorageError):
     """An object or an output is not what its name says."""
 
 
-class MissingError(StorageError):
-    """There is no whole copy of an object."""
-
-    def __init__(self, path: str, *, has_remote: bool) -> None:
-        if has_remote:
-            reason = "neither the cache, the workspace nor the remote has a whole copy"
-            hint = "run `make repro` to make it again, or push it from a clone with it"
-        else:
-            reason = "neither the cache nor the workspace has a whole copy"
-            hint = "run `make repro` to make it again, or set a remote and `make pull`"
-        super().__init__(reason, path, hint)
-
-
-class UnsafeError(StorageError):
-    """A name in dvc.lock or in a listing could lead out of the repository."""
-
-
-class RemoteError(StorageError):
-    """The remote is not set, does not answer, or refuses."""
-
-
 def raise_first(errors: list[StorageError], result: str) -> None:
-    """Raise the first error if there is one; it says how many there are, and more.
-
-    Args:
-        errors: What went wrong.
-        result: What came of it.
-    """
+    """Raise the first error, if any; it says how many there are and what came of it."""
     if errors:
         first = min(errors, key=str)
         count = f" (1 of {len(errors)} errors)" if len(errors) > 1 else ""
@@ -93,25 +88,28 @@ def raise_first(errors: list[StorageError], result: str) -> None:
 
 
 def explain(error: BaseException, config: Mapping[str, Any]) -> StorageError:
-    """Return what a library raised as a typed error that shows no secret.
+    """Return what a library raised as an error in one line that shows no secret.
 
     Args:
         error: What was raised.
         config: DVC's configuration.
     """
-    found = _typed(error, f"remote {config.get('core', {}).get('remote')!r}")
-    secrets = {value for name, value in os.environ.items() if name.startswith("AWS_S")}
-    for remote in config.get("remote", {}).values():
-        secrets |= {str(remote.get(key, "")) for key in SECRETS}
+    name, remotes = config.get("core", {}).get("remote"), config.get("remote", {})
+    found = _typed(error, name, remotes.get(name, {}).get("url"))
+    secrets = {value for key, value in os.environ.items() if key.startswith("AWS_S")}
+    secrets |= {str(one.get(key, "")) for one in remotes.values() for key in SECRETS}
     for secret in secrets:
         if len(secret) >= 4:
             found.reason = found.reason.replace(secret, "***")
     return found
 
 
-def _typed(error: BaseException, remote: str) -> StorageError:
+def _typed(error: BaseException, name: str, url: str) -> StorageError:
     from aiohttp import ClientError as HTTPError
     from botocore import exceptions as boto
+
+    def of_remote(reason: str, hint: str) -> StorageError:
+        return StorageError(reason, f"remote {name!r}", hint.format(name=name, url=url))
 
     causes = [error]
     while cause := causes[-1].__cause__:
@@ -126,12 +124,11 @@ def _typed(error: BaseException, remote: str) -> StorageError:
                 code, status = said.get("Code", ""), meta.get("HTTPStatusCode")
                 refused = ("the server refuses the request", "")
                 reason, hint = ANSWERS.get(code) or ANSWERS.get(status) or refused
-                reason += f" ({code}: {said.get('Message', '')})"
-                return RemoteError(reason, remote, hint)
-            case DvcException():
+                return of_remote(f"{reason} ({code}: {said.get('Message', '')})", hint)
+            case InputError() | DvcException():
                 return StorageError(str(cause) or type(cause).__name__)
             case boto.NoCredentialsError() | boto.PartialCredentialsError():
-                return RemoteError("no credentials", remote, f"set {KEYS}")
+                return of_remote("no credentials", f"set {KEYS}")
             case (
                 TimeoutError()
                 | ConnectionError()
@@ -141,9 +138,13 @@ def _typed(error: BaseException, remote: str) -> StorageError:
                 | HTTPError()
             ):
                 reason = f"the server does not answer ({type(cause).__name__})"
-                return RemoteError(reason, remote, NO_ANSWER)
+                return of_remote(reason, SLOW)
             case OSError(errno=int(number), strerror=text, filename=name):
-                hint = "make room, then run it again" if number == errno.ENOSPC else ""
+                full = number in (errno.ENOSPC, errno.EDQUOT)
                 path = os.fsdecode(name) if isinstance(name, str | bytes) else ""
+                hint = "make room, then run it again" if full else ""
                 return StorageError(f"{text}", path, hint)
+            case sqlite3.Error():
+                reason = f"DVC's database of hashes: {cause}"
+                return StorageError(reason, hint="is its disk full or read-only?")
     return StorageError(f"{type(error).__name__}: {error}")

@@ -5,13 +5,12 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
-from tools.storage.errors import UnsafeError
+from dvc.repo import Repo
 
-if TYPE_CHECKING:
-    from dvc.repo import Repo
+from tools.storage.errors import StorageError
 
 OID = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
@@ -50,11 +49,11 @@ def oid_of(path: Path) -> str | None:
     return md5(path) if path.is_file() else None
 
 
-def recorded_outs(repo: "Repo", revisions: Iterable[str] | None = None) -> list[Out]:
+def recorded_outs(repo: Repo, revisions: Iterable[str] | None = None) -> list[Out]:
     """Return the outputs that dvc.lock records, here or in commits.
 
     Raises:
-        UnsafeError: A path leads out of the repository or a hash is none.
+        StorageError: A path leads out of the repository or a hash is none.
     """
     if revisions is not None:
         revisions = list(revisions)
@@ -67,9 +66,9 @@ def recorded_outs(repo: "Repo", revisions: Iterable[str] | None = None) -> list[
             continue
         path = Path(os.path.relpath(out.fs_path, repo.root_dir))
         if out.protocol != "local" or path.is_absolute() or ".." in path.parts:
-            raise UnsafeError(f"{path} is outside of the repository", "dvc.lock")
+            raise StorageError(f"{path} is outside of the repository", "dvc.lock")
         if not OID.fullmatch(oid):
-            raise UnsafeError(f"{path} has the hash {oid!r}, not an MD5", "dvc.lock")
+            raise StorageError(f"{path} has the hash {oid!r}, not an MD5", "dvc.lock")
         outs.append(Out(path, oid, out.use_cache))
     return outs
 
@@ -80,36 +79,29 @@ def parse_listing(content: bytes, oid: str) -> dict[str, str]:
     A listing comes from the remote, and its hash from whoever wrote dvc.lock.
 
     Raises:
-        UnsafeError: If a path is absolute, leads out of the folder, or comes twice, or
+        StorageError: If a path is absolute, leads out of the folder, or comes twice, or
             if it is no listing.
     """
-
-    def refuse(reason: str) -> UnsafeError:
-        return UnsafeError(reason, f"listing {oid}")
-
+    where = f"listing {oid}"
     try:
-        entries = json.loads(content)
-    except (ValueError, RecursionError):
-        raise refuse("is not JSON") from None
-    if not isinstance(entries, list):
-        raise refuse("is not a list")
-    members: dict[str, str] = {}
-    for entry in entries:
-        match entry:
-            case {"relpath": str(name), "md5": str(member)} if len(entry) == 2:
-                pass
-            case _:
-                raise refuse(f"has the entry {str(entry)[:80]!r}")
-        if not re.fullmatch("[0-9a-f]{32}", member):
-            raise refuse(f"{name!r} has the hash {member[:80]!r}, not an MD5")
-        parts = name.split("/")
-        if {"", ".", ".."} & set(parts) or any(c in name for c in "\\\0\n"):
-            raise refuse(f"{name!r} is no path inside of the folder")
-        if name in members:
-            raise refuse(f"{name!r} comes twice")
-        members[name] = member
-    for name in members:
-        parents = [str(parent) for parent in Path(name).parents]
-        if both := members.keys() & set(parents):
-            raise refuse(f"{both.pop()!r} is a file and a folder")
-    return members
+        listed = json.loads(content)
+        if not isinstance(listed, list):
+            raise TypeError
+        entries = [(entry["relpath"], entry["md5"]) for entry in listed]
+        members = {PurePosixPath(name): member for name, member in entries}
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise StorageError("is not the listing of a folder", where) from None
+    for name, member in entries:
+        path = PurePosixPath(name)
+        if not (isinstance(member, str) and re.fullmatch("[0-9a-f]{32}", member)):
+            reason = f"{name!r} has the hash {str(member)[:80]!r}, not an MD5"
+            raise StorageError(reason, where)
+        # As written: what is written in two ways could come twice.
+        strange = path.is_absolute() or ".." in path.parts or str(path) != name
+        if strange or name == "." or any(c in name for c in "\\\0\n"):
+            raise StorageError(f"{name!r} is no path inside of the folder", where)
+        if members.keys() & set(path.parents):
+            raise StorageError(f"{name!r} is below a file", where)
+    if len(members) < len(entries):
+        raise StorageError("a path comes twice", where)
+    return dict(entries)

@@ -13,13 +13,12 @@ from typing import Any
 from dvc.repo import Repo
 from fsspec import Callback
 
-from tools.storage.errors import DamagedError, RemoteError
+from tools.storage.errors import DamagedError, StorageError
 from tools.storage.listing import md5
 
 # A server that is gone or stalls is given up within 15 s, unless the remote's
 # configuration says more. A request is tried twice.
-CONNECT_SECONDS = 3
-READ_SECONDS = 4
+SECONDS = {"connect_timeout": 3, "read_timeout": 4}
 ATTEMPTS = 2
 
 # Botocore has sent and wanted CRC checksums since 2025, which S3 servers other than
@@ -82,38 +81,31 @@ class Remote:
     """The objects on DVC's default remote."""
 
     def __init__(self, repo: Repo) -> None:
-        """Ask the remote a first question.
+        """Ask the remote a first question: what is wrong with all of it is told once.
 
         Raises:
-            RemoteError: No remote is set, or its bucket is missing.
+            StorageError: No remote is set.
         """
         name = repo.config["core"].get("remote")
         config = repo.config["remote"].get(name) if name else None
         if config is None:
             hint = "`make s3` starts one on this machine, README.md says how to set one"
-            raise RemoteError("no remote is set", hint=hint)
+            raise StorageError("no remote is set", hint=hint)
+        os.environ.update(CHECKSUMS | os.environ)
+        patience = {key: max(SECONDS[key], config.get(key, 0)) for key in SECONDS}
+        self.watch = Watch(ATTEMPTS * max(patience.values()) + 1)
+        self.threads = config.get("jobs", THREADS)
         if config["url"].startswith("s3://"):
             from s3fs import S3FileSystem
 
             S3FileSystem.retries = ATTEMPTS
-            config.setdefault("connect_timeout", CONNECT_SECONDS)
-            config.setdefault("read_timeout", READ_SECONDS)
-            for variable, value in CHECKSUMS.items():
-                os.environ.setdefault(variable, value)
-        self.threads = config.get("jobs", THREADS)
-        own = (config.get(name, 0) for name in ("connect_timeout", "read_timeout"))
-        slowest = max(CONNECT_SECONDS, READ_SECONDS, *own)
-        self.watch = Watch(ATTEMPTS * slowest + 1)
+            config.update(patience)
         self.odb = repo.cloud.get_remote_odb(name)
         self.files: Any = self.odb.fs
-        # A bucket that is not there and one that is empty look alike from below.
+        # A bucket that is not there and one that is empty look alike later on.
         if self.files.protocol == "s3":
             bucket = self.odb.path.strip("/").split("/")[0]
-            try:
-                self.files.fs.call_s3("list_objects_v2", Bucket=bucket, MaxKeys=1)
-            except FileNotFoundError:
-                reason = f"there is no bucket {bucket!r}"
-                raise RemoteError(reason, f"remote {name!r}", "create it") from None
+            self.files.fs.call_s3("list_objects_v2", Bucket=bucket, MaxKeys=1)
 
     def get(self, oid: str, path: Path) -> None:
         """Fetch an object as it is there.
@@ -132,6 +124,14 @@ class Remote:
             if response.get("Error", {}).get("Code") == "InvalidRange":
                 raise DamagedError("is cut on the remote", oid) from None
             raise
+
+    def has(self, oid: str, scratch: Path) -> bool:
+        """Fetch and rehash an object."""
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
+            copy = Path(folder, "object")
+            with suppress(FileNotFoundError, DamagedError):
+                self.get(oid, copy)
+            return copy.is_file() and md5(copy) == oid[:32]
 
     def put(self, oid: str, path: Path) -> None:
         """Send an object."""
@@ -155,24 +155,17 @@ class Remote:
             DamagedError: What was sent came back damaged.
         """
 
-        def is_there(oid: str) -> bool:
-            with tempfile.TemporaryDirectory(dir=scratch) as folder:
-                copy = Path(folder, "object")
-                with suppress(FileNotFoundError, DamagedError):
-                    self.get(oid, copy)
-                return copy.is_file() and md5(copy) == oid[:32]
-
         def send(oid: str) -> int:
-            if is_there(oid):
+            if self.has(oid, scratch):
                 return 0
             self.put(oid, paths[oid])
-            if not is_there(oid):
+            if not self.has(oid, scratch):
                 raise DamagedError("came back from the remote damaged", oid)
             return 1
 
         # A listing says that its files are there, so it comes after them.
         listings = [oid for oid in paths if oid.endswith(".dir")]
-        files = [oid for oid in paths if not oid.endswith(".dir")]
+        files = paths.keys() - set(listings)
         return sum(each(send, files, self)) + sum(each(send, listings, self))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 
@@ -28,10 +29,15 @@ COSTS = Path("metrics/costs")
 _SECONDS_BETWEEN_LOOKS = 0.2
 
 
-def argument_parser(docstring: str | None) -> ArgumentParser:
-    """Return a parser whose help is the script's docstring."""
-    return ArgumentParser(
-        description=docstring, formatter_class=RawDescriptionHelpFormatter
+class _Parser(ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see --help\n")
+
+
+def argument_parser(docstring: str | None, prog: str | None = None) -> ArgumentParser:
+    """Return a parser whose help is the script's docstring, with errors in one line."""
+    return _Parser(
+        prog, description=docstring, formatter_class=RawDescriptionHelpFormatter
     )
 
 

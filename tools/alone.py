@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 from dvc.lock import LockError, make_lock
@@ -81,7 +82,7 @@ def _check_stages(folder: Path) -> None:
     path = folder / "rwlock"
     with make_lock(f"{path}.lock"):
         try:
-            held = SCHEMA(json.loads(path.read_bytes()))
+            held: Any = SCHEMA(json.loads(path.read_bytes()))
         except FileNotFoundError:
             return
         except (ValueError, Invalid):

@@ -13,6 +13,7 @@ Arguments are handed to dvc repro. Then outputs that are not in the workspace ar
 out of the check afterwards, dvc.lock keeps what it has, and a dry run is not checked.
 """
 
+import json
 import re
 import sqlite3
 import subprocess
@@ -31,14 +32,16 @@ from tools.alone import RUNNING, alone
 from tools.storage.__main__ import run as storage
 from tools.storage.cache import Cache
 from tools.storage.errors import StorageError, explain
-from tools.storage.listing import Out, recorded_outs
+from tools.storage.listing import Out, oid_of, recorded_outs
 from warpzone.core.errors import InputError
-from warpzone.core.files import locked
+from warpzone.core.files import locked, write_json
 from warpzone.core.leftovers import set_aside
 from warpzone.core.params import Params, load_params
 
 PARAMS = Path("params.yaml")
 RECORDINGS = Path("data/recordings")
+LEFT = Path(".dvc/tmp/left.json")
+"""Hashes of the outputs as the last run that failed has left them."""
 OUTPUTS = ("data", "models", "metrics", "plots")
 
 _TEMPORARY = re.compile(r"\..+\.partial|\.[\w-]{22}\.tmp")
@@ -81,7 +84,9 @@ def repro(params: Params, arguments: list[str], *, is_dry: bool) -> int:
     code = dvc(["--wait-for-lock", "repro", *arguments])
     with alone() as repo:
         lockfile.mend(repo)
-        if not (code or arguments):
+        if code:
+            write_json(LEFT, {str(out.path): oid_of(out.path) for out in outs_of(repo)})
+        elif not arguments:
             lockfile.tidy(repo)
     if not (code or is_dry):
         print(storage(["verify", "--local", *(["--present"] if arguments else [])]))
@@ -103,13 +108,19 @@ def sweep(repo: Repo) -> None:
             folder.rmdir()
 
 
+def outs_of(repo: Repo) -> list[Out]:
+    """Return the outputs of all stages, with an empty hash if dvc.lock has none."""
+    outs = {out.path: out for out in recorded_outs(repo)}
+    for out in repo.index.outs:
+        path = Path(out.def_path)
+        outs.setdefault(path, Out(path, "", out.use_cache))
+    return list(outs.values())
+
+
 def keep_edited(repo: Repo) -> None:
     """Copy outputs that somebody has edited, which the run may overwrite."""
-    outs = recorded_outs(repo)
-    known = {out.path for out in outs}
-    for out in repo.index.outs:
-        if (path := Path(out.def_path)) not in known:
-            outs.append(Out(path, "", out.use_cache))
+    left = json.loads(LEFT.read_bytes()) if LEFT.exists() else {}
+    outs = [out for out in outs_of(repo) if oid_of(out.path) != left.get(str(out.path))]
     for path, place in Cache(repo).copy_edited(outs):
         print(f"{path}: is not what dvc.lock records: kept in {place}", file=sys.stderr)
 

@@ -173,6 +173,20 @@ def test_an_output_that_no_run_has_made_yet_is_kept_too(checked: Path) -> None:
 
 
 @pytest.mark.slow
+def test_what_a_failed_stage_has_written_is_not_taken_for_an_edit(
+    checked: Path,
+) -> None:
+    make = (checked / "make.py").read_text()
+    (checked / "word.txt").write_text("another")
+    (checked / "make.py").write_text(f"{make}sys.exit(1)\n")
+    assert run_in(checked, *REPRO).returncode != 0
+    assert "another" in (checked / "table.csv").read_text()
+    (checked / "make.py").write_text(make)
+    assert stderr_of(checked, *REPRO) == []
+    assert not (checked / QUARANTINE).exists()
+
+
+@pytest.mark.slow
 def test_what_the_cache_or_git_has_is_not_kept_again(checked: Path) -> None:
     old = (checked / "dvc.lock").read_bytes()
     (checked / "word.txt").write_text("another")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from warpzone.envs.mario.state import ORDINARY, TRACED
 from warpzone.envs.nes import consoles
-from warpzone.envs.nes.console import Console, Watch
+from warpzone.envs.nes.console import Watch
 
 WATCH = Watch(TRACED, ORDINARY)
 """Mario's place is traced; a native run ends when the player loses control."""
@@ -24,7 +24,7 @@ def rom_sha256() -> str:
     return hashlib.sha256(rom_path().read_bytes()).hexdigest()
 
 
-def make_console(emulator: str) -> Console:
+def make_console(emulator: str) -> consoles.Console:
     """Return a new console with the cartridge in it.
 
     Raises:

@@ -26,7 +26,7 @@ from warpzone.core.files import write_csv, write_json
 from warpzone.core.names import agent_name, cell
 from warpzone.core.params import Params
 from warpzone.core.stage import read_arguments, run_stage
-from warpzone.envs.registry import agent_key, make_env
+from warpzone.envs.registry import agent_key, make_env, observed_keys
 from warpzone.training.checkpoint import Checkpoint, checkpointed
 from warpzone.training.dagger import DAgger
 
@@ -50,13 +50,12 @@ def pretrain(params: Params, task: str, folder: Path, checkpoint: Checkpoint) ->
     make_deterministic(params.seed)
     device = find_device(params.device)
     key = agent_key(params.env, bc.observation)
-    obs_type = tuple(dict.fromkeys((key, "state")))
     make = partial(
         make_env,
         params.env,
         params.world.kwargs,
         noise=params.noise,
-        obs_type=obs_type,
+        obs_type=observed_keys(params.env, bc.observation),
     )
     if checkpoint.has("state"):
         print("pretrain_bc: resumes", file=sys.stderr)

@@ -30,8 +30,8 @@ from warpzone.core.params import Params, RecipeParams
 from warpzone.core.progress import progress_bar
 from warpzone.core.seeds import Purpose, episode_seed
 from warpzone.core.stage import read_arguments, run_stage
-from warpzone.envs.curriculum import training_env
-from warpzone.envs.registry import agent_key, make_env
+from warpzone.envs.curriculum import TrainingEnv
+from warpzone.envs.registry import agent_key, make_env, observed_keys
 from warpzone.envs.replayable import ReplayableEnv
 from warpzone.envs.vec_env import ThreadedVecEnv
 from warpzone.episodes.demonstrations import start_states
@@ -78,7 +78,8 @@ def train_one(
     if checkpoint.has("state"):
         print(f"train_rl {agent}: resumes", file=sys.stderr)
     with ExitStack() as stack:
-        make = partial(world, params, obs_type=tuple(dict.fromkeys((key, "state"))))
+        shown = observed_keys(params.env, recipe.observation)
+        make = partial(world, params, obs_type=shown)
         one = stack.enter_context(closing(make(levels[0])))
         start = starting_agent(params, task, name, one, recordings, checkpoint)
         start.policy.to(device)
@@ -91,7 +92,7 @@ def train_one(
         )
         makers = [
             partial(
-                training_env,
+                TrainingEnv,
                 partial(make, level),
                 starts.get(level, ()),
                 recipe.demo_start_probability,

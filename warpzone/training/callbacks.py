@@ -18,7 +18,6 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from warpzone.agents.policy import Policy, set_weights, weights_of
 from warpzone.core.params import RecipeParams
-from warpzone.envs.replay import EpisodeLog
 from warpzone.episodes.table import Score
 from warpzone.training.checkpoint import Checkpoint, like_parameters
 from warpzone.training.ema import MovingAverage
@@ -145,7 +144,7 @@ class LearningCurve(Periodic):
 
     Attributes:
         rows: Counters are totals so far: ``agent_steps``, ``emulator_frames``.
-            ``episodes`` ended since the last row, second tries and those that began
+            ``episodes`` ended since the last row, restarts and those that began
             further on, too; ``episode_return``, ``progress`` and ``success_rate`` are
             their means. Then what SB3 says of the last update, and the parts of the
             `Score` where the policy was evaluated, each after ``eval_``.
@@ -321,12 +320,11 @@ class KeepCheckpoint(Periodic):
         self._parts = parts
 
     def on_due(self) -> None:
-        logs: list[EpisodeLog] = self.training_env.env_method("log")
         self._checkpoint.save(
             "state",
             {
                 "model": _model_state(self.model),
-                "episodes": [log.to_json() for log in logs],
+                "episodes": self.training_env.env_method("log"),
                 "callbacks": {n: part.state_dict() for n, part in self._parts.items()},
                 "itself": self.state_dict(),
             },
@@ -342,9 +340,7 @@ class KeepCheckpoint(Periodic):
             self._parts[name].load_state_dict(state)
         self.load_state_dict(stored["itself"])
         for index, log in enumerate(stored["episodes"]):
-            [steps] = envs.env_method(
-                "replay", EpisodeLog.from_json(log), indices=[index]
-            )
+            [steps] = envs.env_method("replay", log, indices=[index])
             for _ in steps:
                 pass
 

@@ -1,6 +1,5 @@
 """One level on one console, from its first frame to death or the flag."""
 
-from dataclasses import dataclass
 from itertools import batched
 from typing import Any
 
@@ -17,7 +16,7 @@ from warpzone.envs.mario.state import (
     read_x,
 )
 from warpzone.envs.nes.buttons import NO_BUTTONS, START
-from warpzone.envs.nes.console import Console
+from warpzone.envs.nes.consoles import Console
 
 LEVELS = tuple(f"{world}-{stage}" for world in range(1, 9) for stage in range(1, 5))
 """Every level of the game, ``1-1`` to ``8-4``."""
@@ -80,12 +79,8 @@ class Odometer:
         return twin
 
 
-@dataclass(frozen=True, slots=True)
-class PlaySnapshot:
-    """A state of a `LevelPlay`."""
-
-    machine: Any
-    odometer: Odometer
+type PlaySnapshot = tuple[Any, Odometer]
+"""A state of a `LevelPlay`: its console's and the odometer."""
 
 
 class LevelPlay:
@@ -127,8 +122,7 @@ class LevelPlay:
             How many were played: all, or fewer if Mario has died or cleared the level.
         """
         played = 0
-        is_over = False
-        while played < len(buttons) and not is_over:
+        while played < len(buttons):
             trace = self.console.run(buttons[played:])
             frames = len(trace) // len(TRACED)
             played += frames
@@ -137,11 +131,11 @@ class LevelPlay:
                 self.odometer.follow(trace)
                 continue
             self.odometer.follow(trace[: -len(TRACED)])
-            is_over = self.is_over
-            if not is_over:
+            if not self.is_over:
                 self._skip_cutscene()
-                is_over = self.is_over
             self.odometer.update(self.ram)
+            if self.is_over:
+                break
         return played
 
     def advance(self, buttons: int) -> None:
@@ -153,17 +147,18 @@ class LevelPlay:
         """Whether Mario is dead or has cleared the level."""
         return is_dead(self.ram) or is_cleared(self.ram)
 
-    def snapshot(self) -> "PlaySnapshot":
+    def snapshot(self) -> PlaySnapshot:
         """Return the state of the level. It is valid in this process only."""
-        return PlaySnapshot(self.console.snapshot(), self.odometer.copy())
+        return self.console.snapshot(), self.odometer.copy()
 
-    def restore(self, snapshot: "PlaySnapshot") -> None:
+    def restore(self, snapshot: PlaySnapshot) -> None:
         """Bring back a state that `snapshot` returned on this level.
 
         Another object's will do if its console is of the same kind and still open.
         """
-        self.console.restore(snapshot.machine)
-        self.odometer = snapshot.odometer.copy()
+        machine, odometer = snapshot
+        self.console.restore(machine)
+        self.odometer = odometer.copy()
 
     def _emulate(self, buttons: int) -> None:
         self.console.advance(buttons)

@@ -13,8 +13,8 @@ game only through the console.
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,9 +22,9 @@ from warpzone.envs.mario.cartridge import make_console
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.mario.level import LevelPlay, PlaySnapshot
 from warpzone.envs.mario.state import (
+    ON_GROUND,
+    Address,
     is_cleared,
-    is_on_ground,
-    is_rising,
     read_area,
     read_state,
 )
@@ -35,42 +35,36 @@ RUN = RIGHT | B
 JUMP = RIGHT | A | B
 
 # All lengths are agent steps.
+
+# How far running is looked ahead.
 HORIZON = 16
-"""How far running is looked ahead."""
+# A plan shorter than this is looked at again.
 FRESH = 8
-"""A plan shorter than this is looked at again."""
+# How long A is held in a jump, in order of preference.
 HOLDS = (8, 5, 3, 1)
-"""How long A is held in a jump, in order of preference."""
+# Take-offs in a row that survive and are enough to choose a hold.
 WIDE = 3
-"""Take-offs in a row that survive and are enough to choose a hold."""
+# Between the chosen take-off and the last one that survives.
 MARGIN = 2
-"""Between the chosen take-off and the last one that survives."""
+# How long Mario must run on after a landing, and stand again, to call it one.
 SETTLE = 6
-"""How long Mario must run on after a landing, and stand again, to call it one."""
 MAX_FLIGHT = 24
-STUCK = 3
-"""Running that covers less than `STUCK_PIXELS` in this time is stopped by a wall."""
-STUCK_PIXELS = 6
+# Running that covers fewer pixels than this in this time is stopped by a wall.
+STUCK, STUCK_PIXELS = 3, 6
+# How long A is held on while Mario rises, in order of preference.
 AIR_HOLDS = (8, 6, 4, 3, 2, 1)
-"""How long A is held on while Mario rises, in order of preference."""
+# How long something else than running is tried when no jump helps.
 DETOURS = (1, 2, 4, 8)
-"""How long something else than running is tried when no jump helps."""
-STRIDE = 4
-"""How long a button is held on the way round an obstacle."""
-PLACE = 16
-"""Size of a place there, in pixels."""
-MAX_PLACES = 400
-"""Places looked at before no way round is expected."""
-TRIALS = 4
-"""How often a plan is tried under noise."""
-TRIAL_STEPS = 28
-"""How much of it."""
+# How long a button is held on the way round an obstacle, the size of a place there, in
+# pixels, and the places looked at before no way round is expected.
+STRIDE, PLACE, MAX_PLACES = 4, 16, 400
+# How often a plan is tried under noise, and how much of it.
+TRIALS, TRIAL_STEPS = 4, 28
+# Plans tried under noise before the best of them is taken.
 MAX_CANDIDATES = 16
-"""Plans tried under noise before the best of them is taken."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Moment:
+class _Moment(NamedTuple):
     """The state of the console after an agent step."""
 
     snapshot: PlaySnapshot
@@ -87,21 +81,17 @@ class _Moment:
 
 
 class Planner:
-    """Plays in an environment, and tries things out on a console of its own.
-
-    Args:
-        env: Its action set must have the buttons of ``right_only``.
-    """
+    """Plays in an env with actions that run right, and tries out on its own console."""
 
     def __init__(self, env: MarioEnv) -> None:
         self._env = env
         # Restoring is not exact to the last frame, see `Console.snapshot`: the
         # environment's own console is never restored, so that its log replays.
         self._play = LevelPlay(make_console(env.emulator), env.level)
-        masks = (NO_BUTTONS, LEFT, RIGHT, JUMP, A | LEFT)
         moves = (RUN, JUMP, LEFT, A | LEFT, NO_BUTTONS)
+        detours = (NO_BUTTONS, LEFT, RIGHT, JUMP, A | LEFT)
         self._moves = [mask for mask in moves if mask in env.codes]
-        self._detours = [mask for mask in masks if mask in env.codes]
+        self._detours = [mask for mask in detours if mask in env.codes]
         # The same ones every time, so that equal states get equal plans.
         self._draws = np.random.default_rng(0).random(
             (TRIALS, TRIAL_STEPS, env.frame_skip)
@@ -110,14 +100,12 @@ class Planner:
 
     @property
     def emulated_frames(self) -> int:
-        """Frames emulated so far, to plan and to play."""
         return self._play.emulator_frames + self._env.emulated_frames
 
     def decide(self) -> int:
         """Return the action, an index into the environment's action set."""
         ram = bytes(self._env.play.ram)
-        as_expected = bool(self._expected) and self._expected[0] == ram
-        if not as_expected:
+        if self._expected[:1] != [ram]:
             self.reset()
         if len(self._plan) < FRESH or self._presses_a(self._plan):
             self._play.restore(self._env.play.snapshot())
@@ -218,14 +206,9 @@ class Planner:
     ) -> Iterator[list[int]]:
         """Yield plans of a jump that passes the danger at the end of ``running``.
 
-        Args:
-            here: Where the run begins.
-            running: The moments after each of its steps; the last one is lost or stuck.
-            follow_ups: Further jumps allowed where landing leads to death.
-
-        Yields:
-            The steps up to the take-off and the whole jump, wide ranges of take-offs
-            first.
+        Each holds the steps up to the take-off and the whole jump; wide ranges of
+        take-offs come first. Where landing leads to death, ``follow_ups`` further jumps
+        are allowed.
         """
         moments = [here, *running]
         wall = running[-1].progress
@@ -241,7 +224,7 @@ class Planner:
             narrow: list[list[list[int]]] = []
             for hold in HOLDS:
                 spans = self._spans(moments, take_offs, hold, wall, follow_ups)
-                widest = max(spans, key=len, default=[])
+                widest = max(spans, key=len)
                 if len(widest) >= WIDE:
                     yield widest[MARGIN]
                 elif widest:
@@ -266,11 +249,10 @@ class Planner:
             plan = self._jump(moments[index], hold, wall, follow_ups)
             if plan is not None:
                 span.append([RUN] * index + plan)
-            if span and (plan is None or len(span) >= WIDE):
+            if plan is None or len(span) >= WIDE:
                 yield span
                 span = []
-        if span:
-            yield span
+        yield span
 
     def _jump(
         self, start: _Moment, hold: int, wall: int, follow_ups: int
@@ -348,14 +330,16 @@ class Planner:
 
     def _moment(self) -> _Moment:
         play = self._play
+        is_on_ground = play.ram[Address.FLOAT_STATE] == ON_GROUND
         return _Moment(
             snapshot=play.snapshot(),
             ram=bytes(play.ram),
             progress=play.odometer.progress,
             is_over=play.is_over,
             is_cleared=is_cleared(play.ram),
-            is_on_ground=is_on_ground(play.ram),
-            is_rising=is_rising(play.ram),
+            is_on_ground=is_on_ground,
+            # A signed byte; up is negative.
+            is_rising=not is_on_ground and play.ram[Address.Y_SPEED] >= 128,
         )
 
 

@@ -9,11 +9,8 @@ gym-super-mario-bros frame by frame.
 from enum import IntEnum
 from typing import NamedTuple
 
-FLAGPOLE = 0x31
-BOWSER = 0x2D
 ON_GROUND = 0
-CLIMBING = 3
-"""Player float states; the second one is that of a vine and of the flagpole."""
+"""A player float state."""
 PLAYING = 1
 WORLD_CLEARED = 2
 """Game modes; the second one is that after the axe has been touched."""
@@ -65,8 +62,8 @@ class PlayerState(IntEnum):
     CLIMBING_VINE = 0x01
     ENTERING_SIDE_PIPE = 0x02
     ENTERING_PIPE = 0x03
-    AUTO_WALK = 0x04
-    AUTO_WALK_2 = 0x05
+    SLIDING_DOWN_POLE = 0x04
+    WALKING_OFF = 0x05
     DEAD = 0x06
     ENTERING_AREA = 0x07
     NORMAL = 0x08
@@ -75,7 +72,6 @@ class PlayerState(IntEnum):
 
 ORDINARY = (
     (Address.PLAYER_STATE.value, PlayerState.NORMAL.value, PlayerState.NORMAL.value),
-    (Address.FLOAT_STATE.value, ON_GROUND, CLIMBING - 1),
     (Address.Y_VIEWPORT.value, 0, 1),
     (Address.CHANGE_AREA_TIMER.value, 0, 1),
     (Address.GAME_MODE.value, PLAYING, PLAYING),
@@ -91,8 +87,6 @@ TRACED = (
     Address.X_PIXEL.value,
 )
 """What `read_area` and `read_x` read, which consoles trace from frame to frame."""
-
-_ENEMY_SLOTS = 5
 
 
 class GameState(NamedTuple):
@@ -162,15 +156,14 @@ def is_in_pit(ram: memoryview) -> bool:
 def is_cleared(ram: memoryview) -> bool:
     """Whether the level is won: flagpole grabbed, or axe touched in a castle.
 
-    A castle has no flag: the game mode changes when the axe is touched. Vines set the
-    same float state as the flagpole, so the flagpole or Bowser must be there too.
+    Either is the event itself. In the frame in which Mario touches the pole the game
+    begins to slide him down, by a routine that nothing else leads to; vines have their
+    own. The axe changes the game mode. gym-super-mario-bros looks for the flag on the
+    castle instead, in five of the six places where it may be.
     """
-    if ram[Address.GAME_MODE] == WORLD_CLEARED:
-        return True
-    if ram[Address.FLOAT_STATE] != CLIMBING:
-        return False
-    enemies = ram[Address.ENEMY_TYPE : Address.ENEMY_TYPE + _ENEMY_SLOTS]
-    return FLAGPOLE in enemies or BOWSER in enemies
+    ends = (PlayerState.SLIDING_DOWN_POLE, PlayerState.WALKING_OFF)
+    is_at_pole = ram[Address.PLAYER_STATE] in ends
+    return is_at_pole or ram[Address.GAME_MODE] == WORLD_CLEARED
 
 
 def is_cutscene(ram: memoryview) -> bool:

@@ -1,0 +1,170 @@
+"""How episodes end, in every level of the real game.
+
+What ends a level is put in front of Mario: tiles in RAM, which the game itself finds
+when he touches them.
+"""
+
+from collections.abc import Callable
+from contextlib import closing
+from itertools import chain, repeat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gym_super_mario_bros import SuperMarioBrosEnv
+
+from warpzone.envs.mario.env import MarioEnv
+from warpzone.envs.mario.level import LEVELS
+from warpzone.envs.mario.state import Address, PlayerState, read_x
+from warpzone.envs.nes.buttons import NO_BUTTONS
+from warpzone.episodes.recording import read_recordings
+
+CLEARS = read_recordings(Path(__file__).parents[1] / "data" / "clears.jsonl")
+POLE, VINE, AXE = 0x25, 0x26, 0xC5
+ENEMY_STATE = 0x1E
+GOOMBA, FLAG = 0x06, 0x31
+# Enemies, and one more place, for what there is only one of.
+SLOTS = 6
+WAIT, WALK, RUN_AND_JUMP = 0, 1, 4
+
+
+def put(ram: memoryview, tile: int, *, instead_of_air: bool) -> None:
+    """Put a tile into the next two columns: all of the air, or all of the ground."""
+    next_column = read_x(ram) // 16 + 1
+    for column in (next_column, next_column + 1):
+        # Two screens, of 13 rows and 16 columns, follow each other by turns.
+        first = Address.TILES + 208 * (column // 16 % 2) + column % 16
+        for address in range(first, first + 208, 16):
+            if (ram[address] == 0) == instead_of_air:
+                ram[address] = tile
+
+
+def touch_the_end(env: MarioEnv) -> tuple[float, bool, bool, dict[str, Any]]:
+    """Walk to a pole, or in a castle to an axe, and return how it ends."""
+    ends: tuple[float, bool, bool, dict[str, Any]] = (0.0, False, False, {})
+    while env.cause is None:
+        if env.level.endswith("-4"):
+            put(env.play.ram, AXE, instead_of_air=False)
+        else:
+            put(env.play.ram, POLE, instead_of_air=True)
+        _, *ends = env.step(WALK)  # pyright: ignore[reportAssignmentType]
+    return ends
+
+
+def fill_all_slots(ram: memoryview, types: int = GOOMBA) -> None:
+    for slot in range(SLOTS):
+        ram[Address.ENEMY_PRESENT + slot] = 1
+        ram[Address.ENEMY_TYPE + slot] = types
+
+
+def fill_free_slots(ram: memoryview) -> None:
+    """Let Goombas fall from above, on a Mario with a star, whom nobody hurts."""
+    ram[0x079F] = 0xFF
+    for slot in range(SLOTS - 1):
+        if not ram[Address.ENEMY_PRESENT + slot]:
+            ram[Address.ENEMY_PRESENT + slot] = 1
+            ram[Address.ENEMY_TYPE + slot] = GOOMBA
+            ram[ENEMY_STATE + slot] = 0
+            # Mario is the first of all objects.
+            for address in (Address.X_PAGE, Address.X_PIXEL):
+                ram[address + 1 + slot] = ram[address]
+            ram[Address.Y_VIEWPORT + 1 + slot] = 1
+            ram[Address.Y_PIXEL_IN_PAGE + 1 + slot] = 32
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_level_begins_and_ends_as_itself(
+    mario: Callable[..., MarioEnv], level: str
+) -> None:
+    env = mario(level, emulator="fceumm", obs_type="state", reward={"clear": 7.0})
+    _, info = env.reset()
+    assert f"{info['world']}-{info['stage']}" == level
+    assert (info["score"], info["coins"], info["life"]) == (0, 0, 2)
+    assert (info["status"], info["cause"]) == ("small", None)
+    _, reward, terminated, truncated, info = (None, *touch_the_end(env))
+    assert (terminated, truncated) == (True, False)
+    assert info["cause"] == "clear"
+    assert info["is_success"]
+    assert info["flag_get"]
+    assert f"{info['world']}-{info['stage']}" == level
+    assert 7.0 <= reward < 8.0
+    # The game's own death: its clock shows 001, and its next tick is the last one.
+    env.reset()
+    env.play.ram[Address.TIME_DIGITS : Address.TIME_DIGITS + 3] = bytes([0, 0, 1])
+    while env.cause is None:
+        *_, info = env.step(WAIT)
+    assert (info["cause"], info["is_success"], info["dead"]) == ("clock", False, True)
+    assert f"{info['world']}-{info['stage']}" == level
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_level_ends_as_itself_on_the_reference_emulator(
+    mario: Callable[..., MarioEnv], level: str
+) -> None:
+    env = mario(level, obs_type="state")
+    env.reset()
+    fill_all_slots(env.play.ram)
+    *_, info = touch_the_end(env)
+    assert (info["cause"], info["is_success"]) == ("clear", True)
+
+
+@pytest.mark.parametrize("emulator", ["fceumm", "nes-py"])
+def test_the_pole_ends_the_episode_in_the_frame_of_the_touch(
+    mario: Callable[..., MarioEnv], emulator: str
+) -> None:
+    env = mario(emulator=emulator, obs_type="state", frame_skip=30)
+    env.reset()
+    touch_the_end(env)
+    assert env.play.ram[Address.PLAYER_STATE] == PlayerState.SLIDING_DOWN_POLE
+    # One frame of thirty: a native run ends there, too.
+    assert len(env.frame_actions) == 1
+
+
+@pytest.mark.parametrize("emulator", ["fceumm", "nes-py"])
+@pytest.mark.parametrize("enemy", [GOOMBA, FLAG])
+def test_a_vine_is_no_end_whatever_else_is_there(
+    mario: Callable[..., MarioEnv], emulator: str, enemy: int
+) -> None:
+    env = mario(emulator=emulator, obs_type="state")
+    env.reset()
+    put(env.play.ram, VINE, instead_of_air=True)
+    env.step(WALK)
+    fill_all_slots(env.play.ram, enemy)
+    env.step(WAIT)
+    # He hangs on it, as on a pole.
+    assert env.play.ram[Address.FLOAT_STATE] == 3
+    assert env.cause is None
+
+
+def test_a_clear_is_seen_where_the_official_environment_sees_none(
+    mario: Callable[..., MarioEnv],
+) -> None:
+    """All places for enemies are taken before the castle comes, so its flag is sixth.
+
+    The official environment looks into five, so it plays on in 1-2.
+    """
+    [clear] = (recording for recording in CLEARS if recording.level == "1-1")
+    official = SuperMarioBrosEnv(target=(1, 1))
+    official.reset()
+    env = mario(obs_type="state", action_set="all", frame_skip=1)
+    env.reset()
+    info: dict[str, Any] = {}
+    said: dict[str, Any] = {}
+    with closing(official):
+        for held in chain(clear.held, repeat(clear.held[-1])):
+            for ram in (env.play.ram, memoryview(official.ram)):
+                types = ram[Address.ENEMY_TYPE : Address.ENEMY_TYPE + SLOTS]
+                if read_x(ram) > 2700 and FLAG not in types:
+                    fill_free_slots(ram)
+            *_, info = env.step(env.codes.index(held))
+            _, _, terminated, _, said = official.step(held)
+            assert not said["flag_get"]
+            assert not terminated
+            if env.cause is not None:
+                break
+            assert bytes(env.play.ram) == bytes(official.ram)
+        assert (info["cause"], info["x_pos"]) == ("clear", 3161)
+        while (said["world"], said["stage"]) == (1, 1):
+            *_, said = official.step(NO_BUTTONS)
+        assert (said["world"], said["stage"], said["flag_get"]) == (1, 2, False)

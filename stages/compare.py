@@ -262,7 +262,8 @@ def introduction(params: Params) -> str:
 
 def glossary(world: type[ReplayableEnv]) -> str:
     return fill(
-        f"Success: {', '.join(world.SUCCESSES)}. Failure: {', '.join(world.FAILURES)}. "
+        f"Success: {', '.join(map(spoken, world.SUCCESSES))}. "
+        f"Failure: {', '.join(map(spoken, world.FAILURES))}. "
         "Stuck: no progress for too long. Time limit: stopped by the env. The last "
         f"column counts failures by cause and place, in stretches of {STRETCH}; the "
         f"unit is that of progress: {world.PROGRESS}.",
@@ -319,7 +320,8 @@ def end_row(
     # Equal counts in the order of the level.
     most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     named = [
-        f"{cause} at {stretch * STRETCH:,} to {(stretch + 1) * STRETCH - 1:,} ({count})"
+        f"{spoken(cause)} at {stretch * STRETCH:,} to "
+        f"{(stretch + 1) * STRETCH - 1:,} ({count})"
         for (stretch, cause), count in most[:3]
     ]
     ends = " | ".join(str(metrics[f"ended_by_{cause}"]) for cause in causes_of(world))

@@ -16,12 +16,14 @@ from gym_super_mario_bros import SuperMarioBrosEnv
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.mario.level import LEVELS
 from warpzone.envs.mario.state import Address, PlayerState, read_x
-from warpzone.envs.nes.buttons import NO_BUTTONS
+from warpzone.envs.nes.buttons import DOWN, NO_BUTTONS
 from warpzone.episodes.recording import read_recordings
 
 CLEARS = read_recordings(Path(__file__).parents[1] / "data" / "clears.jsonl")
 POLE, VINE, AXE = 0x25, 0x26, 0xC5
 ENEMY_STATE = 0x1E
+WARP_ZONE = 0x06D6
+GAME_MODE_TASK = 0x0772
 GOOMBA, FLAG = 0x06, 0x31
 # Enemies, and one more place, for what there is only one of.
 SLOTS = 6
@@ -107,6 +109,41 @@ def test_every_level_ends_as_itself_on_the_reference_emulator(
     fill_all_slots(env.play.ram)
     *_, info = touch_the_end(env)
     assert (info["cause"], info["is_success"]) == ("clear", True)
+
+
+@pytest.mark.parametrize("emulator", ["fceumm", "nes-py"])
+def test_a_pipe_of_a_warp_zone_leaves_the_level(
+    mario: Callable[..., MarioEnv], emulator: str, into_the_bonus_room: bytes
+) -> None:
+    env = mario(emulator=emulator, obs_type="state", action_set="complex", frame_skip=1)
+    env.reset()
+    for held in into_the_bonus_room[:-1]:
+        env.step(env.codes.index(held))
+    # Makes a warp zone of where Mario is: its pipes lead to the worlds 4, 3 and 2.
+    env.play.ram[WARP_ZONE] = 4
+    before = env.progress
+    _, reward, terminated, truncated, info = env.step(env.codes.index(DOWN))
+    assert (terminated, truncated, info["cause"]) == (True, False, "left_level")
+    assert (info["is_success"], env.outcome) == (False, "failure")
+    assert (info["world"], info["stage"]) != (1, 1)
+    # In the frame in which he enters the pipe; nothing is paid or counted for it.
+    assert len(env.frame_actions) == len(into_the_bonus_room)
+    assert (reward, info["progress"], info["place"]) == (0.0, before, 918)
+
+
+@pytest.mark.parametrize("emulator", ["fceumm", "nes-py"])
+@pytest.mark.parametrize("level", ["1-2", "4-2"])
+def test_another_level_pays_nothing_however_mario_gets_there(
+    mario: Callable[..., MarioEnv], emulator: str, level: str
+) -> None:
+    env = mario(level, emulator=emulator, obs_type="state")
+    env.reset()
+    ram = env.play.ram
+    ram[Address.WORLD], ram[Address.STAGE] = 4, 0
+    # The game loads the area that its pointer names, behind a black screen.
+    ram[GAME_MODE_TASK] = 0
+    _, reward, terminated, _, info = env.step(RUN_AND_JUMP)
+    assert (terminated, info["cause"], reward) == (True, "left_level", 0.0)
 
 
 @pytest.mark.parametrize("emulator", ["fceumm", "nes-py"])

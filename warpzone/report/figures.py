@@ -161,7 +161,7 @@ def deaths_figure(
                 bins,
                 stacked=True,
                 color=list(_CAUSES[: len(failures)]),
-                label=list(failures),
+                label=[failure.replace("_", " ") for failure in failures],
             )
             failed = int(np.isin(causes, failures).sum())
             succeeded = int(table["success"].to_numpy().sum())

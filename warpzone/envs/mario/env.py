@@ -68,13 +68,14 @@ class MarioEnv(ReplayableEnv):
     |---|---|---|
     | `clear` | flag or axe; `info["is_success"]` | terminated |
     | `pit`, `enemy`, `clock` | death below the screen, by what hurts, or of time | terminated |
+    | `left_level` | a pipe of a warp zone, which leads to another level | terminated |
     | `stuck` | `stuck_limit` agent steps without new ground | terminated |
     | `time_limit` | `time_limit` agent steps | truncated |
 
     `info` holds, as of the last frame: `reward` (summed since the episode's start),
     `x_pos`, `x_pos_max` and `progress` (the furthest x in the level's first area),
     `y_pos`, `score`, `coins`, `time`, `life`, `status`, `dead`, `flag_get`, `world`,
-    `stage`, `steps` (agent steps), `cause`, `is_success`, and `place`, where Mario died.
+    `stage`, `steps` (agent steps), `cause`, `is_success`, and `place`, where Mario failed.
 
     Args:
         level: `1-1` to `8-4`.
@@ -105,7 +106,7 @@ class MarioEnv(ReplayableEnv):
     PROGRESS = "distance (pixels)"
     OBS_TYPES = ("pixels", "state")
     SUCCESSES = ("clear",)
-    FAILURES = ("pit", "enemy", "clock")
+    FAILURES = ("pit", "enemy", "clock", "left_level")
     COLUMNS: ClassVar[Mapping[str, str]] = {
         "score": "int64",
         "coins": "int64",
@@ -222,6 +223,8 @@ class MarioEnv(ReplayableEnv):
 
     def _cause(self) -> str | None:
         ram = self.play.ram
+        if self.play.has_left:
+            return "left_level"
         if is_cleared(ram):
             return "clear"
         if is_in_pit(ram):

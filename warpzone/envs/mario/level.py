@@ -1,4 +1,4 @@
-"""One level on one console, from its first frame to death or the flag."""
+"""One level on one console, from its first frame to its end."""
 
 from itertools import batched
 from typing import Any
@@ -21,8 +21,8 @@ from warpzone.envs.nes.consoles import Console
 LEVELS = tuple(f"{world}-{stage}" for world in range(1, 9) for stage in range(1, 5))
 """Every level of the game, ``1-1`` to ``8-4``."""
 
-# Worlds whose second level opens with a walk into a pipe, which is an area of its own.
-_WORLDS_WITH_AN_INTRO = (1, 2, 4, 7)
+# Worlds, from 0, whose second level opens with a walk into a pipe, an area of its own.
+_WORLDS_WITH_AN_INTRO = (0, 1, 3, 6)
 
 # Real cutscenes are shorter. A game that plays by itself for longer is handed back to
 # the player, so that a time limit can end the episode.
@@ -88,7 +88,7 @@ class LevelPlay:
 
     Pipes, doors and the black screens between areas are played through at once, their
     timers cut short, as gym-super-mario-bros does: after every call of `run` the player
-    is in control, or dead, or has cleared the level.
+    is in control, or the level is over.
 
     Args:
         console: It is powered on and belongs to this object from now on.
@@ -102,6 +102,9 @@ class LevelPlay:
         if name not in LEVELS:
             raise ValueError(f"no level {name!r}: the game has 1-1 to 8-4")
         self.name = name
+        world, stage = map(int, name.split("-"))
+        # As RAM counts them.
+        self._world, self._stage = world - 1, stage - 1
         self.console = console
         self.ram = console.ram
         self.emulator_frames = 0
@@ -119,7 +122,7 @@ class LevelPlay:
         """Play a frame for each button mask, and any cutscene that one begins.
 
         Returns:
-            How many were played: all, or fewer if Mario has died or cleared the level.
+            How many were played: all, or fewer if the level is over.
         """
         played = 0
         while played < len(buttons):
@@ -143,9 +146,18 @@ class LevelPlay:
         self.run(bytes([buttons]))
 
     @property
+    def has_left(self) -> bool:
+        """Whether Mario is on his way to another level, by a pipe of a warp zone.
+
+        The game counts him there from the frame on in which he enters the pipe.
+        """
+        here = self.ram[Address.WORLD], self.ram[Address.STAGE]
+        return here != (self._world, self._stage)
+
+    @property
     def is_over(self) -> bool:
-        """Whether Mario is dead or has cleared the level."""
-        return is_dead(self.ram) or is_cleared(self.ram)
+        """Whether Mario is dead, has cleared the level or has left it."""
+        return is_dead(self.ram) or is_cleared(self.ram) or self.has_left
 
     def snapshot(self) -> PlaySnapshot:
         """Return the state of the level. It is valid in this process only."""
@@ -166,16 +178,15 @@ class LevelPlay:
 
     def _enter_level(self) -> None:
         """Start a game, put it on the level, and wait for the clock's first tick."""
-        world, stage = map(int, self.name.split("-"))
-        has_intro = world in _WORLDS_WITH_AN_INTRO and stage >= 2
+        has_intro = self._world in _WORLDS_WITH_AN_INTRO and self._stage >= 1
         ram = self.ram
         self.console.power_on()
         self._tap_start()
         while read_time(ram) == 0:
             self._emulate(START)
-            ram[Address.WORLD] = world - 1
-            ram[Address.STAGE] = stage - 1
-            ram[Address.AREA] = stage - 1 + has_intro
+            ram[Address.WORLD] = self._world
+            ram[Address.STAGE] = self._stage
+            ram[Address.AREA] = self._stage + has_intro
             self._emulate(NO_BUTTONS)
             ram[Address.PRELEVEL_TIMER] = 0
         full_clock = read_time(ram)
@@ -191,7 +202,7 @@ class LevelPlay:
         if 1 < ram[Address.CHANGE_AREA_TIMER] < 255:
             ram[Address.CHANGE_AREA_TIMER] = 1
         for _ in range(_MAX_CUTSCENE_FRAMES):
-            if not is_cutscene(ram):
+            if self.is_over or not is_cutscene(ram):
                 break
             ram[Address.PRELEVEL_TIMER] = 0
             self._emulate(NO_BUTTONS)

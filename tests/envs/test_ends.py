@@ -10,6 +10,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from gym_super_mario_bros import SuperMarioBrosEnv
 
@@ -23,11 +24,12 @@ CLEARS = read_recordings(Path(__file__).parents[1] / "data" / "clears.jsonl")
 POLE, VINE, AXE = 0x25, 0x26, 0xC5
 ENEMY_STATE = 0x1E
 WARP_ZONE = 0x06D6
+STAR_TIMER = 0x079F
 GAME_MODE_TASK = 0x0772
 GOOMBA, FLAG = 0x06, 0x31
 # Enemies, and one more place, for what there is only one of.
 SLOTS = 6
-WAIT, WALK, RUN_AND_JUMP = 0, 1, 4
+WAIT, WALK, RUN, RUN_AND_JUMP, LEFT = 0, 1, 3, 4, 6
 
 
 def put(ram: memoryview, tile: int, *, instead_of_air: bool) -> None:
@@ -61,7 +63,7 @@ def fill_all_slots(ram: memoryview, types: int = GOOMBA) -> None:
 
 def fill_free_slots(ram: memoryview) -> None:
     """Let Goombas fall from above, on a Mario with a star, whom nobody hurts."""
-    ram[0x079F] = 0xFF
+    ram[STAR_TIMER] = 0xFF
     for slot in range(SLOTS - 1):
         if not ram[Address.ENEMY_PRESENT + slot]:
             ram[Address.ENEMY_PRESENT + slot] = 1
@@ -144,6 +146,60 @@ def test_another_level_pays_nothing_however_mario_gets_there(
     ram[GAME_MODE_TASK] = 0
     _, reward, terminated, _, info = env.step(RUN_AND_JUMP)
     assert (terminated, info["cause"], reward) == (True, "left_level", 0.0)
+
+
+# With these seeds he takes a wrong way, and then again.
+@pytest.mark.parametrize(
+    ("level", "seed", "steps"), [("4-4", 20, 222), ("7-4", 14, 660)]
+)
+def test_who_runs_through_the_loop_of_a_maze_is_not_stuck(
+    mario: Callable[..., MarioEnv], level: str, seed: int, steps: int
+) -> None:
+    env = mario(
+        level, emulator="fceumm", obs_type="state", reward={"progress_cap": 1000}
+    )
+    _, info = env.reset()
+    rng = np.random.default_rng(seed)
+    places: list[int] = []
+    action = known = longest = hold = 0
+    while len(places) < steps:
+        # Only pits kill a Mario with a star.
+        env.play.ram[STAR_TIMER] = 0xFF
+        if hold == 0:
+            action = RUN_AND_JUMP if rng.random() < 0.5 else RUN
+            hold = int(rng.integers(1, 9))
+        hold -= 1
+        _, reward, *_, info = env.step(action)
+        places.append(info["x_pos"])
+        known = known + 1 if reward == 0 else 0
+        longest = max(longest, known)
+        assert env.cause is None
+    # The level takes back 1,024 pixels; an agent step of running is up to 12.
+    assert min(np.diff(places)) <= 12 - 1024
+    # For more than the limit he has run over ground that he knew, which is not paid.
+    assert longest > env.stuck_limit == 100
+    assert info["reward"] == pytest.approx(0.02 * env.play.odometer.progress)
+    assert env.play.odometer.progress <= info["x_pos_max"]
+    # Who stands still is stuck there, too.
+    while env.cause is None:
+        env.play.ram[STAR_TIMER] = 0xFF
+        *_, info = env.step(WAIT)
+    assert info["cause"] == "stuck"
+    assert len(env.decisions) < steps + 120
+
+
+def test_who_walks_to_and_fro_is_stuck(mario: Callable[..., MarioEnv]) -> None:
+    env = mario(emulator="fceumm", obs_type="state")
+    _, info = env.reset()
+    for step in range(200):
+        env.play.ram[STAR_TIMER] = 0xFF
+        *_, info = env.step(WALK if step % 20 < 10 else LEFT)
+        if env.cause is not None:
+            break
+    assert info["cause"] == "stuck"
+    # Ten steps of walking to the right, and then nothing but known ground.
+    assert info["x_pos_max"] > 60
+    assert 100 < info["steps"] <= 115
 
 
 @pytest.mark.parametrize("emulator", ["fceumm", "nes-py"])

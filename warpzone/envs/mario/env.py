@@ -72,6 +72,10 @@ class MarioEnv(ReplayableEnv):
     | `stuck` | `stuck_limit` agent steps without new ground | terminated |
     | `time_limit` | `time_limit` agent steps | truncated |
 
+    New ground is a new furthest x in an area; only that is paid. For `stuck`, ground is
+    new again where a pipe, a vine or a maze has put Mario elsewhere: to run through a
+    loop of 4-4, 7-4 or 8-4 is not to be stuck.
+
     `info` holds, as of the last frame: `reward` (summed since the episode's start),
     `x_pos`, `x_pos_max` and `progress` (the furthest x in the level's first area),
     `y_pos`, `score`, `coins`, `time`, `life`, `status`, `dead`, `flag_get`, `world`,
@@ -190,8 +194,8 @@ class MarioEnv(ReplayableEnv):
 
     @property
     def ground(self) -> int:
-        """Pixels of new ground in all areas."""
-        return self.play.odometer.progress
+        """Pixels that Mario has got on, see `level.Odometer`."""
+        return self.play.odometer.travelled
 
     @property
     def emulated_frames(self) -> int:
@@ -236,7 +240,7 @@ class MarioEnv(ReplayableEnv):
     def _reward(self) -> float:
         before, state = self._ledger, read_state(self.play.ram)
         counted = (state.score, state.coins, state.time, state.dead, state.flag_get)
-        self._state, self._ledger = state, Ledger(self.ground, *counted)
+        self._state, self._ledger = state, Ledger(self.play.odometer.progress, *counted)
         return reward(before, self._ledger, self.reward_weights) if before else 0.0
 
     def _observe(self, first: bool) -> Mapping[str, np.ndarray]:

@@ -37,13 +37,19 @@ class Odometer:
             rooms have an x of their own, which says nothing about the level.
         progress: Pixels walked to new furthest points, summed over all areas. What a
             pipe skips is not walked.
+        travelled: Pixels walked to the right of where Mario has been since something
+            else than his legs put him where he is: a pipe, a vine, a fall out of the
+            clouds, or a maze, which takes back a run along the wrong way. It is what
+            says whether he is stuck: it rises as long as he gets on, also over ground
+            that he knows, and not while he walks to and fro.
     """
 
     def __init__(self, ram: memoryview) -> None:
         self._area = self._first_area = read_area(ram)
         self._x = read_x(ram)
         self._furthest = {self._area: self._x}
-        self.progress = 0
+        self._rightmost = self._x
+        self.progress = self.travelled = 0
 
     @property
     def x_pos_max(self) -> int:
@@ -63,12 +69,17 @@ class Odometer:
         self._move(read_area(ram), read_x(ram))
 
     def _move(self, area: int, x: int) -> None:
+        has_walked = area == self._area and abs(x - self._x) <= MAX_STRIDE
         furthest = self._furthest.get(area, -1)
         if x > furthest:
             self._furthest[area] = x
-            walked = area == self._area and abs(x - self._x) <= MAX_STRIDE
-            if walked:
+            if has_walked:
                 self.progress += x - furthest
+        if not has_walked:
+            self._rightmost = x
+        elif x > self._rightmost:
+            self.travelled += x - self._rightmost
+            self._rightmost = x
         self._area, self._x = area, x
 
     def copy(self) -> "Odometer":

@@ -11,6 +11,7 @@ either reads from them. What differs, by design:
   that is paused in a cutscene back after 2,000 frames.
 - The official environment knows a clear by the flag on the castle, which it looks for
   in five of the six places where the game may keep it. See tests/envs/test_ends.py.
+- The official environment takes a fall out of the clouds for a death.
 - The official ``x_pos_max`` is the largest x in any area. Ours is that of the level's
   first area, see `Odometer` and tests/envs/test_level.py.
 
@@ -223,6 +224,7 @@ def ram() -> memoryview:
     ram[Address.Y_VIEWPORT] = 1
     ram[Address.PLAYER_STATE] = PlayerState.NORMAL
     ram[Address.GAME_MODE] = 1
+    ram[Address.GAME_TASK] = 3
     return ram
 
 

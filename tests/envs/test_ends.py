@@ -17,7 +17,7 @@ from gym_super_mario_bros import SuperMarioBrosEnv
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.mario.level import LEVELS
 from warpzone.envs.mario.state import Address, PlayerState, read_x
-from warpzone.envs.nes.buttons import DOWN, NO_BUTTONS
+from warpzone.envs.nes.buttons import DOWN, NO_BUTTONS, RIGHT, UP
 from warpzone.episodes.recording import read_recordings
 
 CLEARS = read_recordings(Path(__file__).parents[1] / "data" / "clears.jsonl")
@@ -25,7 +25,8 @@ POLE, VINE, AXE = 0x25, 0x26, 0xC5
 ENEMY_STATE = 0x1E
 WARP_ZONE = 0x06D6
 STAR_TIMER = 0x079F
-GAME_MODE_TASK = 0x0772
+AREA_POINTER = 0x0750
+CLOUDS = 0x2B
 GOOMBA, FLAG = 0x06, 0x31
 # Enemies, and one more place, for what there is only one of.
 SLOTS = 6
@@ -143,7 +144,7 @@ def test_another_level_pays_nothing_however_mario_gets_there(
     ram = env.play.ram
     ram[Address.WORLD], ram[Address.STAGE] = 4, 0
     # The game loads the area that its pointer names, behind a black screen.
-    ram[GAME_MODE_TASK] = 0
+    ram[Address.GAME_TASK] = 0
     _, reward, terminated, _, info = env.step(RUN_AND_JUMP)
     assert (terminated, info["cause"], reward) == (True, "left_level", 0.0)
 
@@ -228,6 +229,31 @@ def test_a_vine_is_no_end_whatever_else_is_there(
     # He hangs on it, as on a pole.
     assert env.play.ram[Address.FLOAT_STATE] == 3
     assert env.cause is None
+
+
+@pytest.mark.parametrize("emulator", ["fceumm", "nes-py"])
+def test_a_fall_out_of_the_clouds_is_no_death(
+    mario: Callable[..., MarioEnv], emulator: str
+) -> None:
+    env = mario("2-1", emulator=emulator, obs_type="state", action_set="all")
+    env.reset()
+    ram = env.play.ram
+    put(ram, VINE, instead_of_air=True)
+    env.step(env.codes.index(RIGHT))
+    ram[AREA_POINTER] = CLOUDS
+    while ram[Address.IN_CLOUDS] == 0:
+        env.step(env.codes.index(UP))
+    lowest = 0
+    while ram[Address.IN_CLOUDS] != 0:
+        *_, info = env.step(env.codes.index(RIGHT))
+        lowest = max(lowest, ram[Address.Y_VIEWPORT])
+        assert env.cause is None
+    # The screen is the second page: he has fallen two more screens below it.
+    assert lowest >= 3
+    *_, info = env.step(WAIT)
+    # The clouds of 2-1 lead back to this place.
+    assert (info["cause"], info["x_pos"]) == (None, 2600)
+    assert (info["world"], info["stage"], info["dead"]) == (2, 1, False)
 
 
 def test_a_clear_is_seen_where_the_official_environment_sees_none(

@@ -14,6 +14,8 @@ ON_GROUND = 0
 PLAYING = 1
 WORLD_CLEARED = 2
 """Game modes; the second one is that after the axe has been touched."""
+RUNNING = 3
+"""A game task; those before it load an area."""
 
 MAX_STRIDE = 8
 """No walk, run, fall or platform moves Mario more pixels than this in one frame."""
@@ -40,12 +42,14 @@ class Address(IntEnum):
     Y_PIXEL = 0x03B8
     TILES = 0x0500
     CHANGE_AREA_TIMER = 0x06DE
+    IN_CLOUDS = 0x0743
     POWER_UP = 0x0756
     LIVES = 0x075A
     STAGE = 0x075C
     WORLD = 0x075F
     AREA = 0x0760
     GAME_MODE = 0x0770
+    GAME_TASK = 0x0772
     PRELEVEL_TIMER = 0x07A0
     SCORE_DIGITS = 0x07DE
     COIN_DIGITS = 0x07ED
@@ -101,7 +105,7 @@ class GameState(NamedTuple):
     status: str  # small, tall or fireball
     world: int
     stage: int
-    dead: bool  # dying, dead or below the screen
+    dead: bool  # dying, dead or in a pit
     flag_get: bool  # flag grabbed, or axe touched in a castle
 
 
@@ -143,14 +147,19 @@ def read_time(ram: memoryview) -> int:
 
 
 def is_dead(ram: memoryview) -> bool:
-    """Whether Mario is dying, dead or below the screen."""
+    """Whether Mario is dying, dead or in a pit."""
     dying = ram[Address.PLAYER_STATE] in (PlayerState.DYING, PlayerState.DEAD)
     return dying or is_in_pit(ram)
 
 
 def is_in_pit(ram: memoryview) -> bool:
-    """Whether Mario is below the screen."""
-    return ram[Address.Y_VIEWPORT] > 1
+    """Whether Mario is below the screen, and not because he fell out of the clouds.
+
+    From there the game leads him back to the level. gym-super-mario-bros takes it for a
+    death.
+    """
+    is_in_level = ram[Address.IN_CLOUDS] == 0 and ram[Address.GAME_TASK] == RUNNING
+    return ram[Address.Y_VIEWPORT] > 1 and is_in_level
 
 
 def is_cleared(ram: memoryview) -> bool:

@@ -88,10 +88,10 @@ def test_a_watch_holds_where_every_byte_is_in_its_range() -> None:
     ("traced", "ordinary", "message"),
     [
         ((), (), "one address or more"),
-        ((2048,), (), "got 0x800"),
-        ((0,), ((-1, 0, 1),), "got -0x1"),
-        ((0,), ((0, 5, 4),), r"got \(0, 5, 4\)"),
-        ((0,), ((0, 0, 256),), r"got \(0, 0, 256\)"),
+        ((2048,), (), "no RAM has 0 to 0 at 0x800"),
+        ((0,), ((-1, 0, 1),), "no RAM has 0 to 1 at -0x1"),
+        ((0,), ((0, 5, 4),), "no RAM has 5 to 4 at 0x0"),
+        ((0,), ((0, 0, 256),), "no RAM has 0 to 256 at 0x0"),
     ],
 )
 def test_a_watch_that_no_ram_has_is_refused(

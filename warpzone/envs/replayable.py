@@ -48,27 +48,22 @@ class ReplayableEnv(gym.Env):
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 60}  # noqa: RUF012
 
-    WORLD: ClassVar[str]
-    """Its name in params.yaml."""
+    WORLD: ClassVar[str]  # its name in params.yaml
     LEVELS: ClassVar[tuple[str, ...]]
     FRAMES_PER_SECOND: ClassVar[int]
-    PROGRESS: ClassVar[str]
-    """What progress counts, for labels, for example ``distance (pixels)``."""
-    OBS_TYPES: ClassVar[tuple[str, ...]]
-    """Keys of its observations; ``state`` is among them."""
+    PROGRESS: ClassVar[str]  # what it counts, for labels: ``distance (pixels)``
+    OBS_TYPES: ClassVar[tuple[str, ...]]  # keys of observations; ``state`` is one
+    # What ends an episode, beside ``stuck`` and ``time_limit``.
     SUCCESSES: ClassVar[tuple[str, ...]]
     FAILURES: ClassVar[tuple[str, ...]]
-    """Causes that end an episode, beside ``stuck`` and ``time_limit``."""
+    # Further columns of an episode table and their types, taken from ``info``.
     COLUMNS: ClassVar[Mapping[str, str]] = {}
-    """Further columns of an episode table and their types, taken from ``info``."""
-    CODES: ClassVar[range] = range(256)
-    """What a frame can hold."""
+    CODES: ClassVar[range] = range(256)  # what a frame can hold
+    # Arguments that decide what observations and actions mean.
     INTERFACE: ClassVar[tuple[str, ...]] = ("frame_skip",)
-    """Arguments that decide what observations and actions mean."""
 
     codes: tuple[int, ...]
-    version: str
-    """What plays it, for example ``nes-py 9.0.1``: recordings name it."""
+    version: str  # what plays it, as recordings name it: ``nes-py 9.0.1``
 
     def __init__(
         self,

@@ -38,9 +38,8 @@ class ThreadedVecEnv(DummyVecEnv):
     Raises:
         ValueError: If there are no environments, if one of them is given twice, or if
             their observations are neither arrays nor dictionaries of arrays.
-        RuntimeError: If an environment raises, here or later. The message begins with
-            the lowest index of those that did, ``environment 3: ...``, the cause is
-            chained, and all environments are closed.
+        RuntimeError: If an environment raises, here or later. The message names the
+            lowest index of those that did, and all environments are closed.
     """
 
     def __init__(
@@ -73,12 +72,6 @@ class ThreadedVecEnv(DummyVecEnv):
         self._lengths = np.zeros(self.num_envs, np.int64)
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Begin a step.
-
-        Raises:
-            RuntimeError: If a step is under way, or the environments are closed.
-            ValueError: If there are not as many actions as environments.
-        """
         self._require_open()
         if self._pending is not None:
             raise RuntimeError("a step is under way: call step_wait() first")
@@ -88,7 +81,9 @@ class ThreadedVecEnv(DummyVecEnv):
                 f"for {self.num_envs} environments"
             )
         self._renew_buffers()
-        self._pending = self._begin(lambda index: self._step_one(index, actions[index]))
+        self._pending = self._threads.begin(
+            lambda index: self._step_one(index, actions[index]), range(self.num_envs)
+        )
 
     def step_wait(self) -> VecEnvStepReturn:
         self._require_open()
@@ -104,7 +99,7 @@ class ThreadedVecEnv(DummyVecEnv):
         if self._pending is not None:
             self.step_wait()
         self._renew_buffers()
-        self._finish(self._begin(self._reset_one))
+        self._finish(self._threads.begin(self._reset_one, range(self.num_envs)))
         self._reset_seeds()
         self._reset_options()
         return self._obs_from_buf()
@@ -173,18 +168,12 @@ class ThreadedVecEnv(DummyVecEnv):
         # Without SB3's copy.
         return dict_to_obs(self.observation_space, self.buf_obs)
 
-    def _begin(self, do_one: Callable[[int], None]) -> Work:
-        return self._threads.begin(do_one, range(self.num_envs))
-
     def _finish(self, work: Work) -> None:
         """Wait for the threads, and raise the error of the lowest index."""
         if errors := work.finish():
-            index = min(errors)
-            error = errors[index]
-            try:
-                raise RuntimeError(f"environment {index}: {error}") from error
-            finally:
-                self.close()
+            self.close()
+            index, error = min(errors.items())
+            raise RuntimeError(f"environment {index}: {error}") from error
 
     def _get_target_envs(self, indices: VecEnvIndices) -> list[gym.Env]:
         # Nobody else may touch an environment in the middle of its step.

@@ -37,11 +37,10 @@ class Odometer:
             rooms have an x of their own, which says nothing about the level.
         progress: Pixels walked to new furthest points, summed over all areas. What a
             pipe skips is not walked.
-        travelled: Pixels walked to the right of where Mario has been since something
-            else than his legs put him where he is: a pipe, a vine, a fall out of the
-            clouds, or a maze, which takes back a run along the wrong way. It is what
-            says whether he is stuck: it rises as long as he gets on, also over ground
-            that he knows, and not while he walks to and fro.
+        travelled: Pixels walked to furthest points since a pipe, a vine or a maze,
+            which takes back a run along a wrong way, put Mario where he was. So it
+            rises as long as he gets on, over ground that he knows, too, and not while
+            he walks to and fro.
     """
 
     def __init__(self, ram: memoryview) -> None:
@@ -56,11 +55,7 @@ class Odometer:
         return self._furthest[self._first_area]
 
     def follow(self, trace: bytes) -> None:
-        """Take note of further frames.
-
-        Args:
-            trace: What was at `warpzone.envs.mario.state.TRACED`, frame after frame.
-        """
+        """Take note of further frames, by what was at `TRACED` in each of them."""
         for low, high, page, pixel in batched(trace, len(TRACED), strict=True):
             self._move(high << 8 | low, page << 8 | pixel)
 
@@ -84,7 +79,7 @@ class Odometer:
 
     def copy(self) -> "Odometer":
         """Return an independent copy."""
-        # copy.copy takes ten times as long, and the planner copies at every step.
+        # copy.copy takes ten times as long.
         twin = object.__new__(Odometer)
         twin.__dict__.update(self.__dict__, _furthest=self._furthest.copy())
         return twin
@@ -101,9 +96,7 @@ class LevelPlay:
     timers cut short, as gym-super-mario-bros does: after every call of `run` the player
     is in control, or the level is over.
 
-    Args:
-        console: It is powered on and belongs to this object from now on.
-        name: The level, ``1-1`` to ``8-4``.
+    The console belongs to this object from now on.
 
     Raises:
         ValueError: If the game has no such level.
@@ -153,7 +146,7 @@ class LevelPlay:
         return played
 
     def advance(self, buttons: int) -> None:
-        """Play one frame, and any cutscene that it begins."""
+        """Play one frame, as `run` does."""
         self.run(bytes([buttons]))
 
     @property
@@ -175,9 +168,9 @@ class LevelPlay:
         return self.console.snapshot(), self.odometer.copy()
 
     def restore(self, snapshot: PlaySnapshot) -> None:
-        """Bring back a state that `snapshot` returned on this level.
+        """Bring back a state that `snapshot` returned, also that of another console.
 
-        Another object's will do if its console is of the same kind and still open.
+        It has to be of the same kind, on the same level, and still open.
         """
         machine, odometer = snapshot
         self.console.restore(machine)

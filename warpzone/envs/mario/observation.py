@@ -65,33 +65,27 @@ class FrameStack:
     def draw(
         self, before: np.ndarray | None, console: Console, held: int
     ) -> np.ndarray:
-        """Return a stack whose newest frame is the screen and the held buttons.
+        """Return a new stack, shape ``(depth, height, width)``, uint8, oldest first.
 
         Args:
             before: The last stack, whose oldest frame is left out. Without one, every
                 frame shows the screen.
-            console: Whose screen it is.
-            held: A mask of buttons.
-
-        Returns:
-            Shape ``(depth, height, width)``, uint8, oldest first.
+            console: Whose screen is the newest frame.
+            held: The buttons that are held.
         """
+        _, height, width = self.shape
         stack = np.empty(self.shape, np.uint8)
         frame = stack[-1]
-        self._draw_screen(console, frame)
-        if self._show_buttons:
-            for index, button in enumerate((A, B, LEFT, RIGHT)):
-                left = index * _SQUARE
-                frame[:_SQUARE, left : left + _SQUARE] = 255 if held & button else 0
-        stack[:-1] = frame if before is None else before[1:]
-        return stack
-
-    def _draw_screen(self, console: Console, frame: np.ndarray) -> None:
         console.read_grey(self._screen)
         image = self._visible
         for half in self._halvings:
             rows, columns = half.shape
             even = image[: 2 * rows, : 2 * columns]
             image = cv2.resize(even, (columns, rows), half, 0, 0, cv2.INTER_AREA)
-        height, width = frame.shape
         cv2.resize(image, (width, height), frame, 0, 0, cv2.INTER_LINEAR)
+        if self._show_buttons:
+            for index, button in enumerate((A, B, LEFT, RIGHT)):
+                left = index * _SQUARE
+                frame[:_SQUARE, left : left + _SQUARE] = 255 if held & button else 0
+        stack[:-1] = frame if before is None else before[1:]
+        return stack

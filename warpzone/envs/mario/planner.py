@@ -85,7 +85,7 @@ class Planner:
 
     def __init__(self, env: MarioEnv) -> None:
         self._env = env
-        # Restoring is not exact to the last frame, see `Console.snapshot`: the
+        # Restoring is not exact to the last frame, see `NesPyConsole.snapshot`: the
         # environment's own console is never restored, so that its log replays.
         self._play = LevelPlay(make_console(env.emulator), env.level)
         moves = (RUN, JUMP, LEFT, A | LEFT, NO_BUTTONS)
@@ -115,16 +115,12 @@ class Planner:
         return self._env.codes.index(self._plan.pop(0))
 
     def reset(self) -> None:
-        """Begin an episode, or make a new plan at the next decision."""
+        """Make a new plan at the next decision."""
         self._plan: list[int] = []
         self._expected: list[bytes] = []
 
     def _search(self, here: _Moment) -> tuple[list[int], list[_Moment]]:
-        """Return a plan of at least one step and its moments.
-
-        Of the candidates it is the first that survives all trials, or the one that
-        survives most.
-        """
+        """Return the first plan that survives all trials, or most, and its moments."""
         best, most = self._plan or [JUMP], -1
         for plan in islice(self._candidates(here), MAX_CANDIDATES):
             survived = self._survived(here, plan) if self._presses_a(plan) else TRIALS
@@ -173,10 +169,7 @@ class Planner:
         yield from self._ways_round(here)
 
     def _ways_round(self, here: _Moment) -> Iterator[list[int]]:
-        """Yield plans that lead to new ground by any way there is, quick ones first.
-
-        A search in breadth: places are passed through once, as Mario first gets there.
-        """
+        """Yield plans that lead to new ground, found by a search in breadth."""
         ways: deque[tuple[_Moment, list[int]]] = deque([(here, [])])
         seen: set[tuple[int, ...]] = set()
         while ways and len(seen) < MAX_PLACES:
@@ -240,9 +233,9 @@ class Planner:
         wall: int,
         follow_ups: int,
     ) -> Iterator[list[list[int]]]:
-        """Yield runs of neighbouring take-offs whose jumps succeed, latest first.
+        """Yield runs of up to `WIDE` neighbouring take-offs whose jumps succeed.
 
-        Each run lists its plans, latest take-off first, and ends at `WIDE` of them.
+        Both the runs and the plans in them begin with the latest take-off.
         """
         span: list[list[int]] = []
         for index in reversed(take_offs):

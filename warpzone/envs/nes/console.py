@@ -35,32 +35,20 @@ class Watch:
     def __post_init__(self) -> None:
         if not self.traced:
             raise ValueError("a watch traces one address or more, got none")
-        for address in (*self.traced, *(row[0] for row in self.ordinary)):
-            if not 0 <= address < RAM_SIZE:
-                raise ValueError(f"RAM has addresses 0 to 0x7FF, got {address:#x}")
-        for row in self.ordinary:
-            if not 0 <= row[1] <= row[2] <= 255:
-                raise ValueError(f"a row is (address, lowest, highest), got {row}")
+        for address, low, high in (*self.ordinary, *((a, 0, 0) for a in self.traced)):
+            if not (0 <= address < RAM_SIZE and 0 <= low <= high <= 255):
+                raise ValueError(f"no RAM has {low} to {high} at {address:#x}")
 
     def is_ordinary(self, ram: memoryview) -> bool:
         """Return whether every row of `ordinary` holds."""
-        for address, lowest, highest in self.ordinary:
-            if not lowest <= ram[address] <= highest:
-                return False
-        return True
+        return all(low <= ram[address] <= high for address, low, high in self.ordinary)
 
 
 class NesPyConsole:
     """nes-py, which releases the GIL while it emulates a frame.
 
-    Its methods are those of every console. They act on the current frame.
-
-    Args:
-        rom: The cartridge image, an iNES file.
-        watch: What to read after every frame.
-
-    Attributes:
-        ram: 2,048 bytes, live and writable.
+    Its methods are those of every console. They act on the current frame. ``ram`` is
+    2,048 bytes, live and writable.
     """
 
     def __init__(self, rom: Path, watch: Watch) -> None:

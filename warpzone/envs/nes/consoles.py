@@ -21,12 +21,7 @@ EMULATORS: dict[str, tuple[type[NesPyConsole] | type[FceummConsole], str]] = {
 
 
 def make_console(name: str, rom: Path, watch: Watch) -> Console:
-    """Return a new console with a cartridge in it.
-
-    Args:
-        name: The emulator.
-        rom: The cartridge image, an iNES file.
-        watch: What `NesPyConsole.run` reads after every frame.
+    """Return a new console of an emulator, with a cartridge image (iNES) in it.
 
     Raises:
         InputError: If there is no such emulator, or it is not installed.

@@ -109,22 +109,18 @@ class FceummSnapshot(NamedTuple):
 
 
 class FceummConsole:
-    """A console that runs without the GIL. Its methods are those of `NesPyConsole`.
-
-    Args:
-        rom: The cartridge image, an iNES file.
-        watch: What to read after every frame.
-    """
+    """A console that runs without the GIL. Its methods are those of `NesPyConsole`."""
 
     def __init__(self, rom: Path, watch: Watch) -> None:
-        self._cores = _cores(rom, watch)
+        self._blank, self._idle = _cores(rom, watch)
+        self._make = partial(_Core, rom, watch)
         self._traced = len(watch.traced)
         self.ram = memoryview(bytearray(RAM_SIZE))
         self._ram = ctypes.addressof(ctypes.c_uint8.from_buffer(self.ram))
-        self.restore(self._cores.blank)
+        self.restore(self._blank)
 
     def power_on(self) -> None:
-        self.restore(self._cores.blank)
+        self.restore(self._blank)
         for _ in range(_HEAD_START):
             self.advance(NO_BUTTONS)
 
@@ -137,9 +133,13 @@ class FceummConsole:
         held = bytes([self._held]) + buttons
         old, self._state = self._state, np.empty_like(self._state)
         places = old.ctypes.data, self._state.ctypes.data, old.size - _PIXELS, self._ram
-        core = self._cores.take()
+        # Taking one from the end of a list is safe from any thread, as is adding one.
+        try:
+            core = self._idle.pop()
+        except IndexError:
+            core = self._make()
         frames = core.run(*places, held, count, trace)
-        self._cores.idle.append(core)
+        self._idle.append(core)
         self._held = buttons[frames - 1]
         return trace.raw[: frames * self._traced]
 
@@ -206,35 +206,16 @@ class _Core:
         self.run = _Run(engine.get_function_address("run"))
 
 
-class _Cores:
-    """All cores with one cartridge and one watch.
-
-    Attributes:
-        blank: A console that has been switched off and on.
-        idle: Cores that nobody runs on.
-    """
-
-    def __init__(self, rom: Path, watch: Watch) -> None:
-        self._make = partial(_Core, rom, watch)
-        core = self._make()
-        library = core.library
-        size = ctypes.c_size_t(library.retro_serialize_size())
-        state = np.zeros(size.value + _PIXELS, np.uint8)
-        library.retro_serialize(ctypes.c_void_p(state.ctypes.data), size)
-        # nes-py begins with empty RAM, FCEUmm with a pattern in it.
-        self.blank = FceummSnapshot(state, bytes(RAM_SIZE), NO_BUTTONS)
-        self.idle = [core]
-
-    def take(self) -> _Core:
-        """Return a core that nobody runs on."""
-        # Taking one from the end of a list is safe from any thread, as is adding one.
-        try:
-            return self.idle.pop()
-        except IndexError:
-            return self._make()
-
-
-_cores = cache(_Cores)
+@cache
+def _cores(rom: Path, watch: Watch) -> tuple[FceummSnapshot, list[_Core]]:
+    """Return a console that has been switched off and on, and the idle cores."""
+    core = _Core(rom, watch)
+    library = core.library
+    size = ctypes.c_size_t(library.retro_serialize_size())
+    state = np.zeros(size.value + _PIXELS, np.uint8)
+    library.retro_serialize(ctypes.c_void_p(state.ctypes.data), size)
+    # nes-py begins with empty RAM, FCEUmm with a pattern in it.
+    return FceummSnapshot(state, bytes(RAM_SIZE), NO_BUTTONS), [core]
 
 
 def _load_library() -> ctypes.CDLL:

@@ -60,8 +60,9 @@ def rams(play: LevelPlay, held: bytes) -> list[bytes]:
 
 
 # nes-py's snapshots lack how far the game has got in reading the controllers, see
-# `NesPyConsole.snapshot`. In the clear of 1-1 it is in the middle of that after 75, 247 and
-# 327 frames. It must not be at the level's start, which every episode is restored to.
+# `NesPyConsole.snapshot`. In the clear of 1-1 it is in the middle of that after 75, 247
+# and 327 frames. It must not be at the level's start, which every episode is restored
+# to.
 def test_an_episode_does_not_depend_on_where_the_one_before_ended() -> None:
     held = read_recordings(CLEARS)[0].held
     play = begin("1-1")

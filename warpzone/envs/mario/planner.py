@@ -93,9 +93,8 @@ class Planner:
         self._moves = [mask for mask in moves if mask in env.codes]
         self._detours = [mask for mask in detours if mask in env.codes]
         # The same ones every time, so that equal states get equal plans.
-        self._draws = np.random.default_rng(0).random(
-            (TRIALS, TRIAL_STEPS, env.frame_skip)
-        )
+        shape = TRIALS, TRIAL_STEPS, env.frame_skip
+        self._draws = np.random.default_rng(0).random(shape)
         self.reset()
 
     @property
@@ -159,14 +158,27 @@ class Planner:
             after = self._roll_out(here, plan)
             if _danger(here, after) is None:
                 yield (plan + [RUN] * len(after))[: len(after)]
+        yield from self._ways_ahead(here, follow_ups=1)
+        # Something else for a while: wait, go back, walk, jump.
+        for mask in self._detours:
+            for steps in DETOURS:
+                after = self._roll(here, [mask] * steps)
+                if after[-1].is_lost:
+                    break
+                ahead = next(self._ways_ahead(after[-1], follow_ups=0), None)
+                if ahead:
+                    yield [mask] * steps + ahead
+                    break
+        yield from self._ways_round(here)
+
+    def _ways_ahead(self, here: _Moment, follow_ups: int) -> Iterator[list[int]]:
+        """Yield plans that run on, or jump where there is danger."""
         running = self._roll_out(here, [RUN] * HORIZON)
         danger = _danger(here, running)
         if danger is None:
             yield [RUN] * len(running)
         else:
-            yield from self._jumps_before(here, running[: danger + 1], follow_ups=1)
-        yield from self._detour_plans(here)
-        yield from self._ways_round(here)
+            yield from self._jumps_before(here, running[: danger + 1], follow_ups)
 
     def _ways_round(self, here: _Moment) -> Iterator[list[int]]:
         """Yield plans that lead to new ground, found by a search in breadth."""
@@ -189,10 +201,9 @@ class Planner:
 
     def _is_safe(self, here: _Moment) -> bool:
         """Whether Mario stands, and lives on if he waits, runs or jumps."""
-        return here.is_on_ground and any(
-            not self._roll_out(here, [mask] * HORIZON)[-1].is_lost
-            for mask in (NO_BUTTONS, RUN, JUMP)
-        )
+        ways = ([mask] * HORIZON for mask in (NO_BUTTONS, RUN, JUMP))
+        lives = (not self._roll_out(here, way)[-1].is_lost for way in ways)
+        return here.is_on_ground and any(lives)
 
     def _jumps_before(
         self, here: _Moment, running: list[_Moment], follow_ups: int
@@ -280,24 +291,6 @@ class Planner:
                 return plan + further
         return None
 
-    def _detour_plans(self, here: _Moment) -> Iterator[list[int]]:
-        """Yield plans that do something else for a while: wait, go back, walk, jump."""
-        for mask in self._detours:
-            for steps in DETOURS:
-                after = self._roll(here, [mask] * steps)
-                if after[-1].is_lost:
-                    break
-                running = self._roll_out(after[-1], [RUN] * HORIZON)
-                danger = _danger(after[-1], running)
-                if danger is None:
-                    yield [mask] * steps + [RUN] * len(running)
-                    break
-                ahead = running[: danger + 1]
-                jump = next(self._jumps_before(after[-1], ahead, follow_ups=0), None)
-                if jump:
-                    yield [mask] * steps + jump
-                    break
-
     def _roll(self, start: _Moment, plan: list[int]) -> list[_Moment]:
         """Return the moments after each step of a plan, up to the episode's end."""
         self._play.restore(start.snapshot)
@@ -324,15 +317,16 @@ class Planner:
     def _moment(self) -> _Moment:
         play = self._play
         is_on_ground = play.ram[Address.FLOAT_STATE] == ON_GROUND
+        # A signed byte; up is negative.
+        is_rising = not is_on_ground and play.ram[Address.Y_SPEED] >= 128
         return _Moment(
-            snapshot=play.snapshot(),
-            ram=bytes(play.ram),
-            progress=play.odometer.progress,
-            is_over=play.is_over,
-            is_cleared=is_cleared(play.ram),
-            is_on_ground=is_on_ground,
-            # A signed byte; up is negative.
-            is_rising=not is_on_ground and play.ram[Address.Y_SPEED] >= 128,
+            play.snapshot(),
+            bytes(play.ram),
+            play.odometer.progress,
+            play.is_over,
+            is_cleared(play.ram),
+            is_on_ground,
+            is_rising,
         )
 
 

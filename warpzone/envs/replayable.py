@@ -188,7 +188,6 @@ class ReplayableEnv(gym.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode at the level's start, after some idle frames."""
         super().reset(seed=seed)
         return self.begin(int(self.np_random.integers(self.no_op_max + 1)))
 
@@ -229,12 +228,7 @@ class ReplayableEnv(gym.Env):
     def play_step(
         self, wanted: int, held: bytes
     ) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Play an agent step of which it is known what was held.
-
-        Args:
-            wanted: The code that was asked for.
-            held: What the world reads, one code a frame.
-        """
+        """Play an agent step: what was asked for, and what was held in each frame."""
         ground = self.ground
         self.decisions.append(wanted)
         self.play_frames(held)
@@ -318,11 +312,8 @@ def hold_noisily(
 ) -> bytes:
     """Return what is held in each frame of an agent step.
 
-    Args:
-        held: The code of the frame before.
-        wanted: The one that the agent asks for.
-        draws: A number in [0, 1) for each frame.
-        sticky_probability: How often the code of the frame before is held on.
+    It is the code of the frame before, at first ``held``, where the frame's draw, a
+    number in [0, 1), is below ``sticky_probability``.
     """
     codes = bytearray()
     for draw in draws.tolist():

@@ -25,9 +25,5 @@ def rom_sha256() -> str:
 
 
 def make_console(emulator: str) -> consoles.Console:
-    """Return a new console with the cartridge in it.
-
-    Raises:
-        InputError: If there is no such emulator, or it is not installed.
-    """
+    """Return a new console with the cartridge in it, see `consoles.make_console`."""
     return consoles.make_console(emulator, rom_path(), WATCH)

@@ -189,7 +189,7 @@ class MarioEnv(ReplayableEnv):
 
     @property
     def progress(self) -> int:
-        """Pixels from the level's start to the furthest x in its first area."""
+        """The furthest x in the level's first area, in pixels."""
         return self.play.odometer.x_pos_max
 
     @property

@@ -11,11 +11,10 @@ from typing import NamedTuple
 
 ON_GROUND = 0
 """A player float state."""
-PLAYING = 1
-WORLD_CLEARED = 2
-"""Game modes; the second one is that after the axe has been touched."""
+# Game modes; the second one is that after the axe has been touched.
+PLAYING, WORLD_CLEARED = 1, 2
+# A game task; those before it load an area.
 RUNNING = 3
-"""A game task; those before it load an area."""
 
 MAX_STRIDE = 8
 """No walk, run, fall or platform moves Mario more pixels than this in one frame."""

@@ -11,7 +11,6 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv as Game
 
 from warpzone.envs.replayable import ObsType, ReplayableEnv
 
-_LEVEL = "default"
 # Half of the track, in metres.
 _TRACK = 2.4
 # Idle frames that the pole stands.
@@ -58,7 +57,7 @@ class CartPoleEnv(ReplayableEnv):
     """
 
     WORLD = "cartpole"
-    LEVELS = (_LEVEL,)
+    LEVELS = ("default",)
     FRAMES_PER_SECOND = 50
     PROGRESS = "time balanced (agent steps)"
     OBS_TYPES = ("state",)
@@ -71,7 +70,7 @@ class CartPoleEnv(ReplayableEnv):
 
     def __init__(
         self,
-        level: str = _LEVEL,
+        level: str = "default",
         *,
         time_limit: int = 500,
         no_op_max: int = 30,
@@ -89,8 +88,8 @@ class CartPoleEnv(ReplayableEnv):
             obs_type=obs_type,
             render_mode=render_mode,
         )
-        if level != _LEVEL:
-            raise ValueError(f"no level {level!r}: there is {_LEVEL}")
+        if level not in self.LEVELS:
+            raise ValueError(f"no level {level!r}: there is default")
         if no_op_max > _MAX_NO_OPS:
             raise ValueError(
                 f"no_op_max must be at most {_MAX_NO_OPS}, got {no_op_max}: the pole "

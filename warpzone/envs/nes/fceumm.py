@@ -21,7 +21,6 @@ from importlib.metadata import distribution
 from importlib.resources import files
 from pathlib import Path
 from tempfile import NamedTemporaryFile, gettempdir
-from typing import NamedTuple
 
 import cv2
 import llvmlite.binding as llvm
@@ -31,18 +30,9 @@ from warpzone.core.errors import InputError
 from warpzone.envs.nes.buttons import NO_BUTTONS
 from warpzone.envs.nes.console import RAM_SIZE, SCREEN_SHAPE, Watch
 
-# What the core calls back, by libretro's function that it is handed to.
-_SETTERS = {
-    "retro_set_video_refresh": "video",
-    "retro_set_audio_sample": "sound",
-    "retro_set_audio_sample_batch": "sounds",
-    "retro_set_input_poll": "poll",
-    "retro_set_input_state": "button",
-}
-
-_GET_VARIABLE = 15
-_SET_PIXEL_FORMAT = 10
-_SYSTEM_RAM = 2
+# What the core calls back, and other names and numbers of libretro.
+_CALLBACKS = "video_refresh audio_sample audio_sample_batch input_poll input_state"
+_GET_VARIABLE, _SET_PIXEL_FORMAT, _SYSTEM_RAM = 15, 10, 2
 _OPTIONS = {
     # The number of the colour instead of a colour.
     b"fceumm_palette": b"raw",
@@ -80,32 +70,27 @@ _GREYS = (_COLOURS @ np.array([77, 150, 29]) >> 8).astype(np.uint8)
 """Luma as nes-py rounds it, shape ``(256,)``, uint8."""
 
 
+_POINTER, _SIZE, _COUNT = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint32
+_TEXT = ctypes.c_char_p
+
+
 class _Game(ctypes.Structure):
     """libretro's ``retro_game_info``."""
 
-    _fields_ = (
-        ("path", ctypes.c_char_p),
-        ("data", ctypes.c_char_p),
-        ("size", ctypes.c_size_t),
-        ("meta", ctypes.c_char_p),
-    )
+    _fields_ = (("path", _TEXT), ("data", _TEXT), ("size", _SIZE), ("meta", _TEXT))
 
 
-_Variable = ctypes.c_char_p * 2
+_Variable = _TEXT * 2
 """libretro's ``retro_variable``: a key and a value."""
-_Environment = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_uint, ctypes.c_void_p)
-_POINTER, _COUNT = ctypes.c_void_p, ctypes.c_uint32
-_STATES = _POINTER, _POINTER, ctypes.c_size_t, _POINTER
-_Run = ctypes.CFUNCTYPE(_COUNT, *_STATES, ctypes.c_char_p, _COUNT, ctypes.c_char_p)
+_Environment = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_uint, _POINTER)
+_States = _POINTER, _POINTER, _SIZE, _POINTER
+_Run = ctypes.CFUNCTYPE(_COUNT, *_States, _TEXT, _COUNT, _TEXT)
 
+type FceummSnapshot = tuple[np.ndarray, bytes, int]
+"""What the core saves and then the screen, RAM, and what is held.
 
-class FceummSnapshot(NamedTuple):
-    """A state of a console: exact, and good for any console of the same cartridge."""
-
-    state: np.ndarray
-    """What the core saves, then the screen. Nobody writes into it."""
-    ram: bytes
-    held: int
+It is exact, and good for any console of the same cartridge. Nobody writes into it.
+"""
 
 
 class FceummConsole:
@@ -150,7 +135,7 @@ class FceummConsole:
         return _COLOURS[self._screen]
 
     def snapshot(self) -> FceummSnapshot:
-        return FceummSnapshot(self._state, bytes(self.ram), self._held)
+        return self._state, bytes(self.ram), self._held
 
     def restore(self, snapshot: FceummSnapshot) -> None:
         self._state, self.ram[:], self._held = snapshot
@@ -164,11 +149,7 @@ class FceummConsole:
 
 
 class _Core:
-    """FCEUmm with the cartridge in it.
-
-    Attributes:
-        run: Loads a console's state, runs it for some frames, and saves it again.
-    """
+    """FCEUmm with the cartridge in it; ``run`` is that of fceumm.ll."""
 
     def __init__(self, rom: Path, watch: Watch) -> None:
         # The names that nothing reads keep alive what the core points to.
@@ -177,9 +158,9 @@ class _Core:
         # Questions while the cartridge is loaded; later ones are declined natively.
         answer = _Environment(_answer)
         library.retro_set_environment(answer)
-        for setter, function in _SETTERS.items():
-            address = engine.get_function_address(function)
-            getattr(library, setter)(ctypes.c_void_p(address))
+        for name in _CALLBACKS.split():
+            address = engine.get_function_address(name)
+            getattr(library, f"retro_set_{name}")(ctypes.c_void_p(address))
         library.retro_load_game.restype = ctypes.c_bool
         library.retro_get_memory_data.restype = ctypes.c_void_p
         library.retro_init()
@@ -215,7 +196,7 @@ def _cores(rom: Path, watch: Watch) -> tuple[FceummSnapshot, list[_Core]]:
     state = np.zeros(size.value + _PIXELS, np.uint8)
     library.retro_serialize(ctypes.c_void_p(state.ctypes.data), size)
     # nes-py begins with empty RAM, FCEUmm with a pattern in it.
-    return FceummSnapshot(state, bytes(RAM_SIZE), NO_BUTTONS), [core]
+    return (state, bytes(RAM_SIZE), NO_BUTTONS), [core]
 
 
 def _load_library() -> ctypes.CDLL:

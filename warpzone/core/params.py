@@ -174,7 +174,7 @@ class RecipeParams(Section):
     demo_start_probability: Probability
     """That an episode begins somewhere along a demonstration."""
     restart_probability: Probability
-    """That an episode which has failed is tried again from shortly before its end."""
+    """That an episode which has failed is restarted from shortly before its end."""
     log_freq: Count
     """Agent steps between two rows of the learning curve, and two checkpoints."""
     eval_freq: Count

@@ -195,7 +195,7 @@ class Demonstrator:
         return self._env.emulated_frames
 
     def reset(self) -> None:
-        """Plan nothing."""
+        pass
 
     def decide(self) -> int:
         x, speed, angle, turn = self._env.state

@@ -17,29 +17,29 @@ from warpzone.envs.replayable import ObsType, ReplayableEnv
 
 
 class Demonstrator(Protocol):
-    """Whoever plays well enough to be imitated."""
+    """Whoever plays well enough to be imitated: `decide` returns the next action.
+
+    `reset` is called when the env has been reset. `emulated_frames` counts those that
+    were needed so far, to plan and to play.
+    """
 
     @property
-    def emulated_frames(self) -> int:
-        """Frames that it needed so far, to plan and to play."""
-        ...
+    def emulated_frames(self) -> int: ...
 
-    def reset(self) -> None:
-        """Begin an episode: the env has just been reset."""
+    def reset(self) -> None: ...
 
-    def decide(self) -> int:
-        """Return the next action."""
-        ...
+    def decide(self) -> int: ...
 
 
 class World(NamedTuple):
-    """Where a world is. Paths are ``module:name``."""
+    """Where a world is: an id of `gymnasium.make`, and two paths, ``module:name``.
+
+    What makes a `Demonstrator` is called with an env.
+    """
 
     id: str
-    """Of `gymnasium.make`."""
     env: str
     demonstrator: str
-    """Is called with an env, and is a `Demonstrator`."""
 
 
 WORLDS = {

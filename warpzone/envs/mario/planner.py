@@ -189,7 +189,10 @@ class Planner:
             for mask in self._moves:
                 after = self._roll(start, [mask] * STRIDE)
                 end = after[-1]
-                place = (*_place(end), mask & A)
+                ram = memoryview(end.ram)
+                state = read_state(ram)
+                at = state.x_pos // PLACE, state.y_pos // PLACE
+                place = (read_area(ram), *at, mask & A)
                 if end.is_lost or place in seen:
                     continue
                 seen.add(place)
@@ -227,7 +230,14 @@ class Planner:
         for take_offs in (range(contact), range(contact, len(moments))):
             narrow: list[list[list[int]]] = []
             for hold in HOLDS:
-                spans = self._spans(moments, take_offs, hold, wall, follow_ups)
+                # Neighbouring take-offs whose jumps succeed, the latest one first.
+                spans: list[list[list[int]]] = [[]]
+                for index in reversed(take_offs):
+                    plan = self._jump(moments[index], hold, wall, follow_ups)
+                    if plan is not None:
+                        spans[-1].append([RUN] * index + plan)
+                    if plan is None or len(spans[-1]) >= WIDE:
+                        spans.append([])
                 widest = max(spans, key=len)
                 if len(widest) >= WIDE:
                     yield widest[MARGIN]
@@ -236,28 +246,6 @@ class Planner:
             narrow.sort(key=len, reverse=True)
             yield from (span[len(span) // 2] for span in narrow)
 
-    def _spans(
-        self,
-        moments: list[_Moment],
-        take_offs: range,
-        hold: int,
-        wall: int,
-        follow_ups: int,
-    ) -> Iterator[list[list[int]]]:
-        """Yield runs of up to `WIDE` neighbouring take-offs whose jumps succeed.
-
-        Both the runs and the plans in them begin with the latest take-off.
-        """
-        span: list[list[int]] = []
-        for index in reversed(take_offs):
-            plan = self._jump(moments[index], hold, wall, follow_ups)
-            if plan is not None:
-                span.append([RUN] * index + plan)
-            if plan is None or len(span) >= WIDE:
-                yield span
-                span = []
-        yield span
-
     def _jump(
         self, start: _Moment, hold: int, wall: int, follow_ups: int
     ) -> list[int] | None:
@@ -265,16 +253,15 @@ class Planner:
         if not start.is_on_ground or start.is_over:
             return None
         plan: list[int] = []
+        landing = start
         self._play.restore(start.snapshot)
-        while True:
+        while len(plan) < 2 or not landing.is_on_ground:
             plan.append(JUMP if len(plan) < hold else RUN)
             landing = self._advance(plan[-1])
             if landing.is_cleared:
                 return plan
             if landing.is_over or len(plan) > MAX_FLIGHT:
                 return None
-            if landing.is_on_ground and len(plan) > 1:
-                break
         if landing.progress <= wall:
             return None
         after = self._roll(landing, [RUN] * SETTLE)
@@ -328,13 +315,6 @@ class Planner:
             is_on_ground,
             is_rising,
         )
-
-
-def _place(moment: _Moment) -> tuple[int, int, int]:
-    """Return the area that Mario is in, and where, in `PLACE`."""
-    ram = memoryview(moment.ram)
-    state = read_state(ram)
-    return read_area(ram), state.x_pos // PLACE, state.y_pos // PLACE
 
 
 def _danger(here: _Moment, after: list[_Moment]) -> int | None:

@@ -19,8 +19,7 @@ from warpzone.envs.mario.cartridge import make_console
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.mario.level import LevelPlay
 from warpzone.envs.mario.state import TRACED
-from warpzone.envs.nes.console import Console
-from warpzone.envs.nes.consoles import installed_emulators
+from warpzone.envs.nes.consoles import Console, installed_emulators
 from warpzone.envs.replayable import ObsType
 from warpzone.envs.vec_env import ThreadedVecEnv
 

@@ -25,7 +25,7 @@ from warpzone.agents.policy import (
 from warpzone.core.files import write_csv, write_json
 from warpzone.core.names import agent_name, cell
 from warpzone.core.stage import read_arguments, run_stage
-from warpzone.envs.registry import agent_key, make_env
+from warpzone.envs.registry import agent_key, make_env, observed_keys
 from warpzone.training.checkpoint import checkpointed
 from warpzone.training.dagger import DAgger
 
@@ -38,7 +38,7 @@ def main() -> None:
     origin = describe_origin("pretrain_bc", params.env, task, bc, seed)
     device = find_device(params.device)
     key = agent_key(params.env, bc.observation)
-    obs_type = tuple(dict.fromkeys((key, "state")))
+    obs_type = observed_keys(params.env, bc.observation)
     make = partial(make_env, params.env, kwargs, noise=params.noise, obs_type=obs_type)
     facts = [origin, device.type, kwargs, levels, params.noise.model_dump()]
     inputs = [source, Path(__file__)]

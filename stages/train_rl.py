@@ -32,8 +32,8 @@ from warpzone.core.params import CloningParams, RecipeParams
 from warpzone.core.progress import progress_bar
 from warpzone.core.seeds import Purpose, episode_seed
 from warpzone.core.stage import read_arguments, run_stage
-from warpzone.envs.curriculum import training_env
-from warpzone.envs.registry import agent_key, make_env
+from warpzone.envs.curriculum import TrainingEnv
+from warpzone.envs.registry import agent_key, make_env, observed_keys
 from warpzone.envs.replayable import ReplayableEnv
 from warpzone.envs.vec_env import ThreadedVecEnv
 from warpzone.episodes.demonstrations import start_states
@@ -59,7 +59,7 @@ def main() -> None:
     device = find_device(params.device)
     key = agent_key(params.env, recipe.observation)
     make = partial(make_env, params.env, kwargs, noise=params.noise)
-    make_both = partial(make, obs_type=tuple(dict.fromkeys((key, "state"))))
+    make_both = partial(make, obs_type=observed_keys(params.env, recipe.observation))
     facts = [origin, device.type, kwargs, levels, params.noise.model_dump()]
     inputs = [source, Path(__file__)]
     make_deterministic(seed)
@@ -140,7 +140,7 @@ def training_makers(
     }
     starts = start_states(recordings, levels, places)
     return [
-        partial(training_env, partial(make, level), starts[level], *shares)
+        partial(TrainingEnv, partial(make, level), starts[level], *shares)
         for level in islice(cycle(levels), recipe.n_envs)
     ]
 

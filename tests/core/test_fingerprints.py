@@ -154,8 +154,9 @@ def without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             first = node.body[0] if node.body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                first.value = ast.Constant("Something else.")
+            match first:
+                case ast.Expr(value=ast.Constant(value=str())):
+                    first.value = ast.Constant("Something else.")
     return tree
 
 

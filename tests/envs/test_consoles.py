@@ -6,7 +6,6 @@ from importlib.metadata import PackageNotFoundError
 from importlib.resources import files
 from pathlib import Path
 from tempfile import gettempdir
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from warpzone.envs.nes import consoles
 from warpzone.envs.nes.buttons import NO_BUTTONS, START
 from warpzone.envs.nes.console import Watch
 from warpzone.envs.nes.consoles import (
-    EmulatorName,
+    EMULATORS,
     emulator_version,
     installed_emulators,
     make_console,
@@ -27,7 +26,6 @@ from warpzone.envs.nes.consoles import (
 ROOT = Path(__file__).parents[2]
 FILES = (ROOT / "warpzone" / "envs" / "nes").iterdir()
 NES = sorted(path for path in FILES if path.is_file())
-EMULATORS = get_args(EmulatorName)
 
 
 @pytest.mark.parametrize("path", NES, ids=lambda path: path.name)
@@ -41,7 +39,7 @@ def test_the_console_names_no_game(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", EMULATORS)
-def test_a_run_goes_on_while_every_row_holds(name: EmulatorName) -> None:
+def test_a_run_goes_on_while_every_row_holds(name: str) -> None:
     # The game counts its frames at 0x9; the counter is 0 at first.
     counter = 0x9
     free = make_console(name, rom_path(), Watch((counter,), ()))
@@ -90,10 +88,10 @@ def test_a_watch_holds_where_every_byte_is_in_its_range() -> None:
     ("traced", "ordinary", "message"),
     [
         ((), (), "one address or more"),
-        ((2048,), (), "got 0x800"),
-        ((0,), ((-1, 0, 1),), "got -0x1"),
-        ((0,), ((0, 5, 4),), r"got \(0, 5, 4\)"),
-        ((0,), ((0, 0, 256),), r"got \(0, 0, 256\)"),
+        ((2048,), (), "no RAM has 0 to 0 at 0x800"),
+        ((0,), ((-1, 0, 1),), "no RAM has 0 to 1 at -0x1"),
+        ((0,), ((0, 5, 4),), "no RAM has 5 to 4 at 0x0"),
+        ((0,), ((0, 0, 256),), "no RAM has 0 to 256 at 0x0"),
     ],
 )
 def test_a_watch_that_no_ram_has_is_refused(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from warpzone.envs.cartpole import CartPoleEnv
-from warpzone.envs.curriculum import MARK_EVERY, SecondTries, training_env
+from warpzone.envs.curriculum import MARK_EVERY, TrainingEnv
 from warpzone.envs.mario.actions import ACTION_SETS
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.replayable import ReplayableEnv, Snapshot
@@ -27,9 +27,9 @@ def practice(
     starts: Sequence[Snapshot] = (),
     demo_start_probability: float = 0.0,
     restart_probability: float = 1.0,
-) -> tuple[SecondTries, Any]:
+) -> tuple[TrainingEnv, Any]:
     """Return an env to train in, and the world inside."""
-    env = training_env(make_env, starts, demo_start_probability, restart_probability)
+    env = TrainingEnv(make_env, starts, demo_start_probability, restart_probability)
     return env, env.unwrapped
 
 
@@ -104,7 +104,7 @@ def test_what_was_stuck_begins_again_where_it_still_got_on() -> None:
     assert world.ground <= stuck_at
 
 
-def test_a_second_try_meets_other_noise() -> None:
+def test_a_restart_meets_other_noise() -> None:
     env, world = practice()
     env.reset(seed=0)
     tries = set()
@@ -137,7 +137,7 @@ def test_what_went_before_comes_back(emulator: str) -> None:
         assert ours[1:] == theirs[1:]
 
 
-def test_a_second_try_that_fails_is_followed_by_a_third_no_further_on() -> None:
+def test_a_restart_that_fails_is_followed_by_another_no_further_on() -> None:
     env, world = practice(CartPoleEnv)
     env.reset(seed=0)
     begun = []
@@ -204,7 +204,7 @@ def test_a_seed_begins_at_the_start() -> None:
     assert world.no_ops == plain.no_ops
 
 
-def test_a_clear_is_not_tried_again() -> None:
+def test_a_clear_is_not_restarted() -> None:
     quiet: dict[str, Any] = {"no_op_max": 0, "sticky_probability": 0.0}
     env, world = practice(lambda: MarioEnv(action_set="all", **quiet))
     env.reset(seed=0)
@@ -218,7 +218,7 @@ def test_a_clear_is_not_tried_again() -> None:
     assert info["steps"] == 0
 
 
-def test_a_truncated_episode_is_tried_again() -> None:
+def test_a_truncated_episode_is_restarted() -> None:
     env, _ = practice(lambda: MarioEnv(time_limit=20))
     env.reset(seed=0)
     for _ in range(19):

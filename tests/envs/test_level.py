@@ -60,8 +60,9 @@ def rams(play: LevelPlay, held: bytes) -> list[bytes]:
 
 
 # nes-py's snapshots lack how far the game has got in reading the controllers, see
-# `Console.snapshot`. In the clear of 1-1 it is in the middle of that after 75, 247 and
-# 327 frames. It must not be at the level's start, which every episode is restored to.
+# `NesPyConsole.snapshot`. In the clear of 1-1 it is in the middle of that after 75, 247
+# and 327 frames. It must not be at the level's start, which every episode is restored
+# to.
 def test_an_episode_does_not_depend_on_where_the_one_before_ended() -> None:
     held = read_recordings(CLEARS)[0].held
     play = begin("1-1")
@@ -246,6 +247,33 @@ def test_going_back_to_a_known_area_pays_for_new_ground_only() -> None:
     # The room is as well known as before.
     assert walk.to(24, ROOM) == (8, 48)
     assert walk.to(26, ROOM) == (10, 48)
+
+
+def test_whoever_is_put_back_gets_on_over_ground_that_he_knows() -> None:
+    walk = Walk(1036)
+    assert walk.to(1040) == (4, 1040)
+    # A maze takes back four pages, in the same area; nothing is paid for them again.
+    assert walk.to(16) == (4, 1040)
+    assert walk.odometer.travelled == 4
+    assert walk.to(22) == (4, 1040)
+    assert walk.odometer.travelled == 10
+    # To and fro he does not get on.
+    walk.to(18)
+    walk.to(22)
+    assert walk.odometer.travelled == 10
+    walk.to(25)
+    assert walk.odometer.travelled == 13
+
+
+def test_a_pipe_back_to_a_known_place_is_a_new_beginning_too() -> None:
+    walk = Walk(40)
+    for x in range(48, 200, 8):
+        walk.to(x)
+    walk.to(24, ROOM)
+    walk.to(80)
+    before = walk.odometer.travelled
+    assert walk.to(86) == (192 - 40, 192)
+    assert walk.odometer.travelled == before + 6
 
 
 def test_a_copy_of_an_odometer_goes_its_own_way() -> None:

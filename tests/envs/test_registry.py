@@ -15,6 +15,7 @@ from warpzone.envs.registry import (
     env_class,
     make_env,
     modules_of,
+    observed_keys,
     register,
 )
 
@@ -112,6 +113,12 @@ def test_an_agent_sees_the_state_where_there_are_no_pixels() -> None:
     assert agent_key("mario", "pixels") == "pixels"
     assert agent_key("mario", "state") == "state"
     assert agent_key("cartpole", "pixels") == "state"
+
+
+def test_whoever_learns_is_shown_the_state_too() -> None:
+    assert observed_keys("mario", "pixels") == ("pixels", "state")
+    assert observed_keys("mario", "state") == ("state",)
+    assert observed_keys("cartpole", "pixels") == ("state",)
 
 
 def test_a_world_consists_of_its_env_and_its_demonstrator() -> None:

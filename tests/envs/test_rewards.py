@@ -1,7 +1,6 @@
 """What is paid, computed by hand."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
 
@@ -13,7 +12,7 @@ NOTHING = dict.fromkeys(TERMS, 0.0) | {"progress_cap": 30}
 
 def paid(weights: Mapping[str, float], **after: int) -> float:
     """The reward of a step that begins at ``START`` and changes what is given."""
-    return reward(START, replace(START, **after), NOTHING | dict(weights))
+    return reward(START, START._replace(**after), NOTHING | dict(weights))
 
 
 def test_nothing_happened_and_nothing_is_paid() -> None:
@@ -39,8 +38,8 @@ def test_a_score_that_starts_anew_costs_nothing() -> None:
 def test_coins_are_paid_and_the_hundredth_starts_the_count_anew() -> None:
     assert paid({"coin": 0.5}, coins=5) == 1.0
     assert paid({"coin": 0.5}, coins=1) == 49.0  # 98 coins: 3 + 98 = 101.
-    near = replace(START, coins=99)
-    assert reward(near, replace(near, coins=1), NOTHING | {"coin": 0.5}) == 1.0
+    near = START._replace(coins=99)
+    assert reward(near, near._replace(coins=1), NOTHING | {"coin": 0.5}) == 1.0
 
 
 def test_a_tick_of_the_clock_is_paid_and_a_clock_that_is_wound_up_is_not() -> None:

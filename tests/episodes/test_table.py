@@ -69,6 +69,7 @@ def test_metrics_are_counted_from_the_table() -> None:
         "ended_by_pit": 1,
         "ended_by_enemy": 1,
         "ended_by_clock": 0,
+        "ended_by_left_level": 0,
         "ended_by_stuck": 1,
         "ended_by_time_limit": 0,
     }

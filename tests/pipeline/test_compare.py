@@ -172,9 +172,9 @@ def test_the_report_tells_rates_noise_and_places_of_failures() -> None:
     # 49 %: 0.25 - sqrt(0.204**2 + 0.490**2) to 0.25 + 0.449.
     assert "| 1-1 | bc minus random | +25% (-28% to +70%) | +715 (" in report
     # 1110 and 1120 lie in the stretch of 64 pixels from 1088, 300 in the one from 256.
-    ends = "| 1-1 | random | 0 | 4 | 0 | 0 | 0 | 0 | pit at 256 to 319 (2), "
+    ends = "| 1-1 | random | 0 | 4 | 0 | 0 | 0 | 0 | 0 | pit at 256 to 319 (2), "
     assert ends + "pit at 1,088 to 1,151 (2) |" in report
-    assert "| 1-1 | bc-ppo-1 | 4 | 0 | 0 | 0 | 0 | 0 | none |" in report
+    assert "| 1-1 | bc-ppo-1 | 4 | 0 | 0 | 0 | 0 | 0 | 0 | none |" in report
     # Wilson's interval of 2 in 4.
     half = "50% (15% to 85%)"
     assert f"| 1-1 | none | 0 to 0 | 0.25 | 4 | {' | '.join([half] * 4)} |" in report

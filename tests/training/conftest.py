@@ -17,8 +17,8 @@ from warpzone.agents.policy import (
     make_deterministic,
 )
 from warpzone.core.params import NoiseParams, RecipeParams
-from warpzone.envs.curriculum import training_env
-from warpzone.envs.registry import make_env
+from warpzone.envs.curriculum import TrainingEnv
+from warpzone.envs.registry import make_env, observed_keys
 from warpzone.envs.replayable import ReplayableEnv, Snapshot
 from warpzone.envs.vec_env import ThreadedVecEnv
 from warpzone.episodes.table import Score
@@ -47,7 +47,7 @@ class World:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((self.key, "state")))
+        return observed_keys(self.name, self.key)
 
     def make(
         self, level: str | None = None, keys: Sequence[str] | None = None
@@ -69,7 +69,7 @@ class World:
 
     def envs(self, count: int, starts: Sequence[Snapshot] = ()) -> ThreadedVecEnv:
         shares = self.demo_start_probability, self.restart_probability
-        make_one = partial(training_env, self.make, starts, *shares)
+        make_one = partial(TrainingEnv, self.make, starts, *shares)
         return ThreadedVecEnv([make_one] * count, self.threads)
 
     def starts(self, env: ReplayableEnv) -> list[Snapshot]:

@@ -288,7 +288,7 @@ def test_a_training_that_was_killed_resumes_to_the_same_end(
     world, recipe, weights, are_equal, tmp_path, row
 ):
     # Rollouts of 12 steps, episodes of 18 or less, some of which begin further on, and
-    # some of which are second tries: it is killed in mid-episode.
+    # some of which are restarts: it is killed in mid-episode.
     world = replace(
         world.but(time_limit=18), demo_start_probability=0.5, restart_probability=0.7
     )

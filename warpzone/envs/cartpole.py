@@ -11,14 +11,10 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv as Game
 
 from warpzone.envs.replayable import ObsType, ReplayableEnv
 
-_LEVEL = "default"
-_VERSION = f"gymnasium {gym.__version__}"
-_SIZE = (400, 600)
-"""Height and width of a rendered frame, in pixels."""
+# Half of the track, in metres.
 _TRACK = 2.4
-"""Half of the track, in metres."""
+# Idle frames that the pole stands.
 _MAX_NO_OPS = 32
-"""Idle frames that the pole stands."""
 
 
 class CartPoleEnv(ReplayableEnv):
@@ -61,7 +57,7 @@ class CartPoleEnv(ReplayableEnv):
     """
 
     WORLD = "cartpole"
-    LEVELS = (_LEVEL,)
+    LEVELS = ("default",)
     FRAMES_PER_SECOND = 50
     PROGRESS = "time balanced (agent steps)"
     OBS_TYPES = ("state",)
@@ -70,10 +66,11 @@ class CartPoleEnv(ReplayableEnv):
     CODES = range(2)
 
     codes = (0, 1)
+    version = f"gymnasium {gym.__version__}"
 
     def __init__(
         self,
-        level: str = _LEVEL,
+        level: str = "default",
         *,
         time_limit: int = 500,
         no_op_max: int = 30,
@@ -91,8 +88,8 @@ class CartPoleEnv(ReplayableEnv):
             obs_type=obs_type,
             render_mode=render_mode,
         )
-        if level != _LEVEL:
-            raise ValueError(f"no level {level!r}: there is {_LEVEL}")
+        if level not in self.LEVELS:
+            raise ValueError(f"no level {level!r}: there is default")
         if no_op_max > _MAX_NO_OPS:
             raise ValueError(
                 f"no_op_max must be at most {_MAX_NO_OPS}, got {no_op_max}: the pole "
@@ -119,10 +116,6 @@ class CartPoleEnv(ReplayableEnv):
     def emulated_frames(self) -> int:
         return self._frames
 
-    @property
-    def version(self) -> str:
-        return _VERSION
-
     @staticmethod
     def code_name(code: int, /) -> str:
         return ("left", "right")[code]
@@ -143,15 +136,14 @@ class CartPoleEnv(ReplayableEnv):
         """Draw the cart and the pole, shape ``(400, 600, 3)``, uint8."""
         if self.render_mode is None:
             return None
-        height, width = _SIZE
-        frame = np.full((height, width, 3), 255, np.uint8)
+        frame = np.full((400, 600, 3), 255, np.uint8)
         x, _, angle, _ = self.state
-        cart = (int(width * (x / _TRACK + 1) / 2), int(height * 0.75))
-        tip = (int(cart[0] + 200 * np.sin(angle)), int(cart[1] - 200 * np.cos(angle)))
-        cv2.line(frame, (0, cart[1]), (width, cart[1]), (0, 0, 0), 1)
-        corner = (cart[0] - 30, cart[1] - 15)
-        cv2.rectangle(frame, corner, (cart[0] + 30, cart[1] + 15), (0, 0, 0), -1)
-        cv2.line(frame, cart, tip, (202, 152, 101), 12)
+        left, top = int(600 * (x / _TRACK + 1) / 2), 300
+        tip = (int(left + 200 * np.sin(angle)), int(top - 200 * np.cos(angle)))
+        cv2.line(frame, (0, top), (600, top), (0, 0, 0), 1)
+        corners = (left - 30, top - 15), (left + 30, top + 15)
+        cv2.rectangle(frame, *corners, (0, 0, 0), -1)
+        cv2.line(frame, (left, top), tip, (202, 152, 101), 12)
         return frame
 
     def _restart(self) -> None:
@@ -187,18 +179,13 @@ class CartPoleEnv(ReplayableEnv):
     def _save(self) -> Any:
         return self._game.state, self._over
 
-    def _load(self, saved: Any) -> Mapping[str, np.ndarray]:
+    def _load(self, saved: Any) -> None:
         self._game.state, self._over = saved
         self._game.steps_beyond_terminated = None
-        return self._observe(first=True)
 
 
 class Demonstrator:
-    """Pushes the cart to where the pole falls, and a little towards the middle.
-
-    Args:
-        env: A `CartPoleEnv`.
-    """
+    """Pushes the cart to where the pole falls, and a little towards the middle."""
 
     def __init__(self, env: CartPoleEnv) -> None:
         self._env = env
@@ -208,7 +195,7 @@ class Demonstrator:
         return self._env.emulated_frames
 
     def reset(self) -> None:
-        """Do nothing: it plans nothing."""
+        pass
 
     def decide(self) -> int:
         x, speed, angle, turn = self._env.state

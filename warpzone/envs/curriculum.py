@@ -1,8 +1,4 @@
-"""Wrappers by which episodes begin where there is something to learn.
-
-All that is drawn is drawn from the env's own generator. With a seed, an episode begins
-at the level's start.
-"""
+"""A wrapper by which episodes begin where there is something to learn."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +6,6 @@ from typing import Any
 
 import gymnasium as gym
 
-from warpzone.envs.replay import EpisodeLog, ReplayLog
 from warpzone.envs.replayable import ReplayableEnv, Snapshot
 
 MARK_EVERY = 8
@@ -19,119 +14,135 @@ MARK_EVERY = 8
 _MARKS = 7
 
 
-class StartStates(gym.Wrapper):
-    """Episodes that begin anywhere along a demonstration.
+class TrainingEnv(gym.Wrapper):
+    """Episodes that begin at the level's start, along a demonstration, or at a failure.
 
-    So an agent sees the whole level long before it can get there (Salimans and Chen
-    2018, https://arxiv.org/abs/1812.03381), and what an early mistake costs.
-
-    Args:
-        env: Has the starts.
-        probability: That an episode begins at one of them, in [0, 1].
-    """
-
-    def __init__(self, env: ReplayLog, probability: float) -> None:
-        super().__init__(env)
-        self._inner = env
-        self._probability = probability if env.starts else 0.0
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode, at the level's start or further on."""
-        rng = self._inner.world.np_random
-        if seed is None and self._probability > 0 and rng.random() < self._probability:
-            return self._inner.begin_at(int(rng.integers(len(self._inner.starts))))
-        return self.env.reset(seed=seed, options=options)
-
-
-class SecondTries(gym.Wrapper):
-    """Episodes that try the end of a failed one again.
+    From a start along a demonstration an agent sees the whole level long before it can
+    get there (Salimans and Chen 2018, https://arxiv.org/abs/1812.03381), and what an
+    early mistake costs.
 
     To an agent that succeeds most of the time, almost all of an episode says what it
-    knows already. Where one ends without success, the next may therefore be the same
-    one, 8 to 56 agent steps before its end as a rule, with other noise. A second try
-    that fails may be followed by a third.
+    knows already. Where one ends without success, the next may therefore be a restart
+    of it, 8 to 56 agent steps before its end as a rule, with other noise. A restart
+    that fails may be followed by another one.
+
+    All that is drawn is drawn from the env's own generator. With a seed, an episode
+    begins at the level's start.
+
+    Snapshots are good in one process only, and some consoles' are not exact. What leads
+    to the present state in any process is `log`.
 
     Args:
-        env: What is wrapped, down to a `ReplayLog`.
-        log: That one.
-        probability: That an episode which failed is tried again, in [0, 1].
+        make_env: Makes the world.
+        starts: States along demonstrations of the same level. They are known by their
+            number, so every process has to make the same ones.
+        demo_start_probability: That an episode begins at one of them, in [0, 1].
+        restart_probability: That an episode which failed is restarted, in [0, 1].
     """
 
-    def __init__(self, env: gym.Env, log: ReplayLog, probability: float) -> None:
-        super().__init__(env)
-        self._inner = log
-        self._probability = probability
-        self._marks: deque[tuple[Snapshot, EpisodeLog]] = deque(maxlen=_MARKS)
+    def __init__(
+        self,
+        make_env: Callable[[], ReplayableEnv],
+        starts: Sequence[Snapshot],
+        demo_start_probability: float,
+        restart_probability: float,
+    ) -> None:
+        self.world = make_env()
+        super().__init__(self.world)
+        self._starts = starts
+        self._demo_start_probability = demo_start_probability if starts else 0.0
+        self._restart_probability = restart_probability
+        self._marks: deque[tuple[Snapshot, int]] = deque(maxlen=_MARKS)
         self._has_failed = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode, or try the last one again."""
-        rng = self._inner.world.np_random
-        may_retry = self._has_failed and seed is None and len(self._marks) > 0
+        """Begin an episode, or restart the last one shortly before its end."""
+        rng = self.world.np_random
+        may_restart = self._has_failed and seed is None and len(self._marks) > 0
         self._has_failed = False
-        if may_retry and rng.random() < self._probability:
+        if may_restart and rng.random() < self._restart_probability:
             # At the last mark it may be too late.
             index = int(rng.integers(max(1, len(self._marks) - 1)))
-            mark = self._marks[index]
+            snapshot, step = self._marks[index]
             # The next step makes it again.
             while len(self._marks) > index:
                 self._marks.pop()
-            return self._inner.take_up(mark)
+            return self._resume(snapshot, step)
         self._marks.clear()
-        return self.env.reset(seed=seed, options=options)
+        share = self._demo_start_probability
+        if seed is None and share > 0 and rng.random() < share:
+            return self._begin(int(rng.integers(len(self._starts))))
+        if seed is not None:
+            # Seeds the generator and does nothing else.
+            gym.Env.reset(self.world, seed=seed)
+        return self._begin(None)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        self._mark()
-        result = self.env.step(action)
+        # Back where the agent was stuck already it would be stuck again.
+        moves = self.world.idle_steps < MARK_EVERY
+        is_due = len(self.world.decisions) % MARK_EVERY == 0
+        if moves and is_due and self._restart_probability > 0:
+            self._marks.append((self.world.snapshot(), len(self._actions)))
+        self._actions.append(action)
+        result = self.world.step(action)
         _, _, terminated, truncated, info = result
         self._has_failed = (terminated or truncated) and not info["is_success"]
         return result
 
-    def log(self) -> EpisodeLog:
-        """Return what leads here again. There must have been an episode."""
-        log = self._inner.log()
-        return EpisodeLog(
-            log.generator, log.start, log.actions, log.restores, len(self._marks)
-        )
+    def log(self) -> dict[str, Any]:
+        """Return what leads to the present state of an episode again, as JSON has it.
 
-    def replay(self, log: EpisodeLog) -> Iterator[Any]:
-        """Play an episode up to where it was logged, as `ReplayLog.replay` does."""
+        ``generator`` is the state of the env's generator when the episode began,
+        ``start`` the number of its start (None: the level's), ``actions`` what each
+        agent step since then asked for, ``restores`` pairs of the number of actions at
+        which the episode was restarted and the generator's state then, and ``marks``
+        how many states are kept to restart from.
+        """
+        return {
+            "generator": self._generator,
+            "start": self._start,
+            "actions": list(self._actions),
+            "restores": [list(pair) for pair in self._restores.items()],
+            "marks": len(self._marks),
+        }
+
+    def replay(self, log: dict[str, Any]) -> Iterator[Any]:
+        """Play an episode up to where it was logged; the generator is as it was, too.
+
+        Yields:
+            The observation before each agent step, and at the end.
+        """
+        generator = self.world.np_random.bit_generator
+        generator.state = log["generator"]
         self._marks.clear()
         self._has_failed = False
-        for at, observation in enumerate(self._inner.replay(log)):
+        observation, _ = self._begin(log["start"])
+        restores = dict(log["restores"])
+        for step in range(len(log["actions"]) + 1):
+            if step in restores:
+                generator.state = restores[step]
+                observation, _ = self._resume(self.world.snapshot(), step)
             yield observation
-            if at < len(log.actions):
-                self._mark()
-        # Without those that second tries had taken back.
-        while len(self._marks) > log.marks:
+            if step < len(log["actions"]):
+                observation, *_ = self.step(log["actions"][step])
+        # Without those that restarts had taken back.
+        while len(self._marks) > log["marks"]:
             self._marks.popleft()
 
-    def _mark(self) -> None:
-        world = self._inner.world
-        # Back where the agent was stuck already it would be stuck again.
-        moves = world.idle_steps < MARK_EVERY
-        if moves and self._probability > 0 and len(world.decisions) % MARK_EVERY == 0:
-            self._marks.append(self._inner.mark())
+    def _begin(self, start: int | None) -> tuple[Any, dict[str, Any]]:
+        self._generator = self.world.np_random.bit_generator.state
+        self._start = start
+        self._actions = bytearray()
+        self._restores: dict[int, Any] = {}
+        if start is None:
+            return self.world.reset()
+        return self.world.restore(self._starts[start])
 
-
-def training_env(
-    make_env: Callable[[], ReplayableEnv],
-    starts: Sequence[Snapshot],
-    demo_start_probability: float,
-    restart_probability: float,
-) -> SecondTries:
-    """Return an env with start states, second tries and a log, to train in.
-
-    Args:
-        make_env: Makes the world.
-        starts: States along demonstrations, of the same level.
-        demo_start_probability: As `StartStates` has it.
-        restart_probability: As `SecondTries` has it.
-    """
-    log = ReplayLog(make_env(), starts)
-    started = StartStates(log, demo_start_probability)
-    return SecondTries(started, log, restart_probability)
+    def _resume(self, snapshot: Snapshot, step: int) -> tuple[Any, dict[str, Any]]:
+        """Go back to what was after a number of actions."""
+        del self._actions[step:]
+        restores = {at: state for at, state in self._restores.items() if at < step}
+        self._restores = restores | {step: self.world.np_random.bit_generator.state}
+        return self.world.restore(snapshot)

@@ -6,9 +6,8 @@ imported, and no stage depends on its code.
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
 
@@ -18,31 +17,29 @@ from warpzone.envs.replayable import ObsType, ReplayableEnv
 
 
 class Demonstrator(Protocol):
-    """Whoever plays well enough to be imitated."""
+    """Whoever plays well enough to be imitated: `decide` returns the next action.
+
+    `reset` is called when the env has been reset. `emulated_frames` counts those that
+    were needed so far, to plan and to play.
+    """
 
     @property
-    def emulated_frames(self) -> int:
-        """Frames that it needed so far, to plan and to play."""
-        ...
+    def emulated_frames(self) -> int: ...
 
-    def reset(self) -> None:
-        """Begin an episode: the env has just been reset."""
-        ...
+    def reset(self) -> None: ...
 
-    def decide(self) -> int:
-        """Return the next action."""
-        ...
+    def decide(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
-class World:
-    """Where a world is. Paths are ``module:name``."""
+class World(NamedTuple):
+    """Where a world is: an id of `gymnasium.make`, and two paths, ``module:name``.
+
+    What makes a `Demonstrator` is called with an env.
+    """
 
     id: str
-    """Of `gymnasium.make`."""
     env: str
     demonstrator: str
-    """Is called with an env, and is a `Demonstrator`."""
 
 
 WORLDS = {
@@ -75,18 +72,20 @@ def env_class(name: str) -> type[ReplayableEnv]:
     Raises:
         InputError: If there is no such world.
     """
-    return _load(_row(name).env)
+    if name not in WORLDS:
+        raise InputError(f"no env {name!r}: there are {', '.join(WORLDS)}")
+    return _load(WORLDS[name].env)
 
 
 def make_demonstrator(name: str, env: ReplayableEnv) -> Demonstrator:
     """Return who demonstrates in an env of a world."""
-    return _load(_row(name).demonstrator)(env)
+    return _load(WORLDS[name].demonstrator)(env)
 
 
 def modules_of(name: str) -> list[str]:
     """Return the modules that a world consists of."""
-    row = _row(name)
-    return sorted({path.split(":")[0] for path in (row.env, row.demonstrator)})
+    world = WORLDS[name]
+    return sorted({path.split(":")[0] for path in (world.env, world.demonstrator)})
 
 
 def make_env(
@@ -97,15 +96,7 @@ def make_env(
     obs_type: ObsType,
     render_mode: str | None = None,
 ) -> ReplayableEnv:
-    """Return a new env of a world.
-
-    Args:
-        name: The world's.
-        kwargs: As params.yaml has them.
-        level: Where to play.
-        noise: What keeps the agent from replaying one fixed sequence.
-        obs_type: What to observe.
-        render_mode: As Gymnasium has it.
+    """Return a new env of a world, with ``kwargs`` as params.yaml has them.
 
     Raises:
         InputError: If there is no such world, or an argument cannot be.
@@ -131,6 +122,14 @@ def agent_key(name: str, wanted: str) -> str:
     return wanted if wanted in env_class(name).OBS_TYPES else "state"
 
 
+def observed_keys(name: str, wanted: str) -> tuple[str, ...]:
+    """Return what an env that an agent learns in has to show.
+
+    What the agent sees, and the state, for the critic and the teacher.
+    """
+    return tuple(dict.fromkeys((agent_key(name, wanted), "state")))
+
+
 def check_env(name: str, params: EnvParams, noise: NoiseParams) -> None:
     """Check the section of an env, by making one as it says.
 
@@ -151,20 +150,13 @@ def check_env(name: str, params: EnvParams, noise: NoiseParams) -> None:
     levels = env_class(name).LEVELS
     for task, wanted in params.tasks.items():
         if unknown := sorted(set(wanted) - set(levels)):
-            one = len(levels) == 1
-            there_are = levels[0] if one else f"{levels[0]} to {levels[-1]}"
+            there_are = " to ".join(dict.fromkeys((levels[0], levels[-1])))
             raise InputError(
                 f"params.yaml: envs.{name}.tasks.{task} has unknown levels {unknown}: "
                 f"{name} has {there_are}"
             )
     for kwargs in (params.kwargs, params.kwargs | params.reference):
         make_env(name, kwargs, levels[0], noise, "state").close()
-
-
-def _row(name: str) -> World:
-    if name not in WORLDS:
-        raise InputError(f"no env {name!r}: there are {', '.join(WORLDS)}")
-    return WORLDS[name]
 
 
 def _load(path: str) -> Any:

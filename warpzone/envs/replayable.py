@@ -18,6 +18,7 @@ class Snapshot(NamedTuple):
     """
 
     game: Any
+    observation: Mapping[str, np.ndarray]
     no_ops: int
     frame_actions: bytes
     decisions: bytes
@@ -34,51 +35,35 @@ class ReplayableEnv(gym.Env):
     depend on the actions. What was held in each frame is the whole episode: `begin`
     and `play_step` with the same bytes lead to the same state.
 
-    A subclass defines the class attributes, the methods below that raise
-    ``NotImplementedError``, and its spaces.
-
-    Args:
-        level: Where to play.
-        frame_skip: Frames a decision lasts.
-        time_limit: Agent steps after which an episode is truncated.
-        stuck_limit: Agent steps without progress after which it is terminated; 0:
-            never.
-        no_op_max: An episode begins with 0 to this many idle frames.
-        sticky_probability: Per frame, the probability that the previous frame's code is
-            held instead of the wanted one.
-        obs_type: One of `OBS_TYPES`, or several for a dictionary.
-        render_mode: ``rgb_array`` or nothing.
+    A subclass defines the class attributes, the methods that are empty here, and its
+    spaces; its docstring says what the arguments are.
 
     Attributes:
         no_ops: Idle frames at the start of the episode.
         frame_actions: What was held in each frame since the level's start.
         decisions: What each agent step asked for.
-        idle_steps: Agent steps since there was progress.
+        idle_steps: Agent steps since there was new ground.
         cause: What ended the episode, or None.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 60}  # noqa: RUF012
 
-    WORLD: ClassVar[str]
-    """Its name in params.yaml."""
+    WORLD: ClassVar[str]  # its name in params.yaml
     LEVELS: ClassVar[tuple[str, ...]]
-    """Where it can be played."""
     FRAMES_PER_SECOND: ClassVar[int]
-    PROGRESS: ClassVar[str]
-    """What progress counts, for labels, for example ``distance (pixels)``."""
-    OBS_TYPES: ClassVar[tuple[str, ...]]
-    """Keys of its observations; ``state`` is among them."""
+    PROGRESS: ClassVar[str]  # what it counts, for labels: ``distance (pixels)``
+    OBS_TYPES: ClassVar[tuple[str, ...]]  # keys of observations; ``state`` is one
+    # What ends an episode, beside ``stuck`` and ``time_limit``.
     SUCCESSES: ClassVar[tuple[str, ...]]
     FAILURES: ClassVar[tuple[str, ...]]
-    """Causes that end an episode, beside ``stuck`` and ``time_limit``."""
+    # Further columns of an episode table and their types, taken from ``info``.
     COLUMNS: ClassVar[Mapping[str, str]] = {}
-    """Further columns of an episode table and their types, taken from ``info``."""
-    CODES: ClassVar[range] = range(256)
-    """What a frame can hold."""
+    CODES: ClassVar[range] = range(256)  # what a frame can hold
+    # Arguments that decide what observations and actions mean.
     INTERFACE: ClassVar[tuple[str, ...]] = ("frame_skip",)
-    """Arguments that decide what observations and actions mean."""
 
     codes: tuple[int, ...]
+    version: str  # what plays it, as recordings name it: ``nes-py 9.0.1``
 
     def __init__(
         self,
@@ -92,7 +77,7 @@ class ReplayableEnv(gym.Env):
         obs_type: ObsType,
         render_mode: str | None,
     ) -> None:
-        if render_mode not in (None, *self.metadata["render_modes"]):
+        if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode must be rgb_array, got {render_mode!r}")
         for name, value, least, most in (
             ("frame_skip", frame_skip, 1, 60),
@@ -108,8 +93,9 @@ class ReplayableEnv(gym.Env):
             raise ValueError(
                 f"sticky_probability must be in [0, 1), got {sticky_probability!r}"
             )
-        keys = (obs_type,) if isinstance(obs_type, str) else tuple(obs_type)
-        if not keys or not set(keys) <= set(self.OBS_TYPES):
+        self._is_dict = not isinstance(obs_type, str)
+        self.obs_keys = (obs_type,) if isinstance(obs_type, str) else tuple(obs_type)
+        if not self.obs_keys or not set(self.obs_keys) <= set(self.OBS_TYPES):
             raise ValueError(
                 f"obs_type must be of {', '.join(self.OBS_TYPES)}, got {obs_type!r}"
             )
@@ -120,8 +106,6 @@ class ReplayableEnv(gym.Env):
         self.no_op_max = no_op_max
         self.sticky_probability = sticky_probability
         self.render_mode = render_mode
-        self.obs_keys = keys
-        self._is_dict = not isinstance(obs_type, str)
         fps = self.FRAMES_PER_SECOND / frame_skip
         self.metadata = self.metadata | {"render_fps": fps}
         self.no_ops = 0
@@ -129,43 +113,37 @@ class ReplayableEnv(gym.Env):
         self.decisions = bytearray()
         self.idle_steps = 0
         self.cause: str | None = "closed"
-        self._episode_return = 0.0
 
     # What a world is.
 
     @property
     def progress(self) -> float:
         """How far the episode has got, in the world's unit. It never falls."""
-        raise NotImplementedError
+        ...
+
+    @property
+    def emulated_frames(self) -> int:
+        """Frames since the env was made, resets and all."""
+        ...
 
     @property
     def ground(self) -> float:
         """What has to rise for an episode not to be stuck; progress, as a rule."""
         return self.progress
 
-    @property
-    def emulated_frames(self) -> int:
-        """Frames since the env was made, resets and all."""
-        raise NotImplementedError
-
-    @property
-    def version(self) -> str:
-        """What plays it, for example ``nes-py 9.0.1``: recordings name it."""
-        raise NotImplementedError
-
     def state_sha256(self) -> str:
         """Return the SHA-256 of the world's state, as hexadecimal digits."""
-        raise NotImplementedError
+        ...
 
     @staticmethod
     def describe_state(states: np.ndarray, /) -> np.ndarray:
         """Return states as a network reads them, ``(N, F)``, float32."""
-        raise NotImplementedError
+        ...
 
     @staticmethod
     def code_name(code: int, /) -> str:
         """Return what people call a code, for example ``right+A``."""
-        raise NotImplementedError
+        ...
 
     @staticmethod
     def rom_sha256() -> str | None:
@@ -178,50 +156,41 @@ class ReplayableEnv(gym.Env):
 
         None if there is none here.
         """
-        raise NotImplementedError
+        ...
 
-    def _restart(self) -> None:
-        """Go to the level's first frame, the same one every time."""
-        raise NotImplementedError
+    # Go to the level's first frame, the same one every time.
+    def _restart(self) -> None: ...
 
     def _idle_codes(self, frames: int) -> bytes:
         """Return what is held in so many idle frames."""
-        raise NotImplementedError
+        return bytes(frames)
 
-    def _run(self, codes: bytes) -> int:
-        """Play frames and return how many: fewer when the episode ends on the way."""
-        raise NotImplementedError
+    # Play frames and return how many: fewer when the episode ends on the way.
+    def _run(self, codes: bytes) -> int: ...
 
-    def _cause(self) -> str | None:
-        """Return which of `SUCCESSES` or `FAILURES` has happened, if any."""
-        raise NotImplementedError
+    # Return which of `SUCCESSES` or `FAILURES` has happened, if any.
+    def _cause(self) -> str | None: ...
 
-    def _reward(self) -> float:
-        """Return what happened since the last call, or since `_restart`, is worth."""
-        raise NotImplementedError
+    # Return what happened since the last call, or since `_restart`, is worth.
+    def _reward(self) -> float: ...
 
-    def _observe(self, first: bool) -> Mapping[str, np.ndarray]:
-        """Return what is seen now, by key, after an agent step or at the start."""
-        raise NotImplementedError
+    # Return what is seen now, by key, after an agent step or at the start.
+    def _observe(self, first: bool) -> Mapping[str, np.ndarray]: ...
 
-    def _details(self) -> dict[str, Any]:
-        """Return the world's own entries of ``info``."""
-        raise NotImplementedError
+    # Return the world's own entries of ``info``.
+    def _details(self) -> dict[str, Any]: ...
 
-    def _save(self) -> Any:
-        """Return the world's state."""
-        raise NotImplementedError
+    # Return the world's state.
+    def _save(self) -> Any: ...
 
-    def _load(self, saved: Any) -> Mapping[str, np.ndarray]:
-        """Bring back a state that `_save` returned, and return what is seen there."""
-        raise NotImplementedError
+    # Bring back what `_save` returned.
+    def _load(self, saved: Any) -> None: ...
 
     # What every world does.
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode at the level's start, after some idle frames."""
         super().reset(seed=seed)
         return self.begin(int(self.np_random.integers(self.no_op_max + 1)))
 
@@ -236,7 +205,8 @@ class ReplayableEnv(gym.Env):
         self.play_frames(self._idle_codes(no_ops))
         self._reward()
         self.cause = None
-        return self._packed(self._observe(first=True)), self._info()
+        self._observation = self._observe(first=True)
+        return self._packed(), self._info()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Hold an action's code for one agent step.
@@ -261,12 +231,7 @@ class ReplayableEnv(gym.Env):
     def play_step(
         self, wanted: int, held: bytes
     ) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Play an agent step of which it is known what was held.
-
-        Args:
-            wanted: The code that was asked for.
-            held: What the world reads, one code a frame.
-        """
+        """Play an agent step: what was asked for, and what was held in each frame."""
         ground = self.ground
         self.decisions.append(wanted)
         self.play_frames(held)
@@ -280,8 +245,8 @@ class ReplayableEnv(gym.Env):
         truncated = not terminated and len(self.decisions) >= self.time_limit
         if truncated:
             self.cause = "time_limit"
-        observation = self._packed(self._observe(first=False))
-        return observation, reward, terminated, truncated, self._info()
+        self._observation = self._observe(first=False)
+        return self._packed(), reward, terminated, truncated, self._info()
 
     def play_frames(self, codes: bytes) -> None:
         """Play frames outside of any agent step, and log them."""
@@ -304,6 +269,7 @@ class ReplayableEnv(gym.Env):
         """Return where the episode is."""
         return Snapshot(
             self._save(),
+            self._observation,
             self.no_ops,
             bytes(self.frame_actions),
             bytes(self.decisions),
@@ -313,17 +279,20 @@ class ReplayableEnv(gym.Env):
 
     def restore(self, snapshot: Snapshot) -> tuple[Any, dict[str, Any]]:
         """Resume where an episode was; return what `reset` would return there."""
-        observation = self._load(snapshot.game)
+        self._load(snapshot.game)
+        self._observation = snapshot.observation
         self.no_ops = snapshot.no_ops
         self.frame_actions = bytearray(snapshot.frame_actions)
         self.decisions = bytearray(snapshot.decisions)
         self._episode_return = snapshot.episode_return
         self.idle_steps = snapshot.idle_steps
         self.cause = None
-        return self._packed(observation), self._info()
+        return self._packed(), self._info()
 
-    def _packed(self, observation: Mapping[str, np.ndarray]) -> Any:
-        return dict(observation) if self._is_dict else observation[self.obs_keys[0]]
+    def _packed(self) -> Any:
+        # Snapshots share the arrays.
+        seen = {key: array.copy() for key, array in self._observation.items()}
+        return seen if self._is_dict else seen[self.obs_keys[0]]
 
     def _space(self, spaces: Mapping[str, gym.Space]) -> gym.Space:
         """Return the observation space, given that of each key."""
@@ -346,11 +315,8 @@ def hold_noisily(
 ) -> bytes:
     """Return what is held in each frame of an agent step.
 
-    Args:
-        held: The code of the frame before.
-        wanted: The one that the agent asks for.
-        draws: A number in [0, 1) for each frame.
-        sticky_probability: How often the code of the frame before is held on.
+    It is the code of the frame before, at first ``held``, where the frame's draw, a
+    number in [0, 1), is below ``sticky_probability``.
     """
     codes = bytearray()
     for draw in draws.tolist():

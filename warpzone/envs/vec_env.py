@@ -1,36 +1,33 @@
 """Many environments on threads, as a Stable-Baselines3 vector environment."""
 
-import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from stable_baselines3.common.env_util import is_wrapped
+from stable_baselines3.common.vec_env import DummyVecEnv
 from stable_baselines3.common.vec_env.base_vec_env import (
-    VecEnv,
     VecEnvIndices,
+    VecEnvObs,
     VecEnvStepReturn,
 )
+from stable_baselines3.common.vec_env.util import dict_to_obs
 
 from warpzone.envs.threads import Threads, Work
 
 
-class ThreadedVecEnv(VecEnv):
+class ThreadedVecEnv(DummyVecEnv):
     """Environments that step side by side in one process.
 
     Threads take whichever environment is next; no result depends on how many there are,
     because environments share nothing.
 
-    The contract is that of SB3's ``VecEnv``. When an episode ends its environment is
-    reset at once: the observation is the next episode's first, and ``info`` holds
-    ``terminal_observation``, ``TimeLimit.truncated`` and, as SB3's ``VecMonitor`` has
-    it, ``episode`` with the return ``r`` and the length ``l`` in agent steps.
-
-    Observations are arrays of shape ``(N, ...)``, or dictionaries of them. The threads
-    write them into contiguous arrays, new ones every step, so that the caller may keep
-    them.
+    The contract is that of SB3's ``DummyVecEnv``. As its ``VecMonitor`` has it, the
+    ``info`` at an episode's end also holds ``episode`` with the return ``r`` and the
+    length ``l`` in agent steps. The threads write observations into arrays that are new
+    in every step, so that the caller may keep them.
 
     Args:
         env_fns: Make one environment each. They are called on the threads, because a
@@ -41,9 +38,8 @@ class ThreadedVecEnv(VecEnv):
     Raises:
         ValueError: If there are no environments, if one of them is given twice, or if
             their observations are neither arrays nor dictionaries of arrays.
-        RuntimeError: If an environment raises, here or later. The message begins with
-            the lowest index of those that did, ``environment 3: ...``, the cause is
-            chained, and all environments are closed.
+        RuntimeError: If an environment raises, here or later. The message names the
+            lowest index of those that did, and all environments are closed.
     """
 
     def __init__(
@@ -63,29 +59,19 @@ class ThreadedVecEnv(VecEnv):
         making.finish()
         self.envs = [made[index] for index in sorted(made)]
         self._finish(making)
-        if len({id(env.unwrapped) for env in self.envs}) < len(self.envs):
+        space = self.envs[0].observation_space
+        spaces = space.values() if isinstance(space, gym.spaces.Dict) else (space,)
+        try:
+            if any(one.shape is None for one in spaces):
+                raise ValueError(f"observations must be arrays, got the space {space}")
+            super().__init__([lambda env=env: env for env in self.envs])
+        except ValueError:
             self.close()
-            raise ValueError("env_fns returned the same environment more than once")
-        first = self.envs[0]
-        space = first.observation_space
-        spaces = space.spaces if isinstance(space, gym.spaces.Dict) else {None: space}
-        if any(one.shape is None for one in spaces.values()):
-            self.close()
-            raise ValueError(f"observations must be arrays, got the space {space}")
-        self._spaces = spaces
-        super().__init__(len(self.envs), first.observation_space, first.action_space)
-        self.metadata = first.metadata
+            raise
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, np.int64)
-        self._renew_results()
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Begin a step. ``actions`` holds one action an environment.
-
-        Raises:
-            RuntimeError: If a step is under way, or the environments are closed.
-            ValueError: If there are not as many actions as environments.
-        """
         self._require_open()
         if self._pending is not None:
             raise RuntimeError("a step is under way: call step_wait() first")
@@ -94,29 +80,29 @@ class ThreadedVecEnv(VecEnv):
                 f"a step needs one action per environment, got {len(actions)} actions "
                 f"for {self.num_envs} environments"
             )
-        self._renew_results()
-        self._pending = self._begin(lambda index: self._step_one(index, actions[index]))
+        self._renew_buffers()
+        self._pending = self._threads.begin(
+            lambda index: self._step_one(index, actions[index]), range(self.num_envs)
+        )
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Finish the step: observations, rewards (float32), dones and infos."""
         self._require_open()
         if self._pending is None:
             raise RuntimeError("no step is under way: call step_async() first")
         pending, self._pending = self._pending, None
         self._finish(pending)
-        return self._result(), self._rewards, self._dones, self._infos
+        return self._obs_from_buf(), self.buf_rews, self.buf_dones, self.buf_infos
 
-    def reset(self) -> Any:
-        """Begin a new episode everywhere, with the seeds and options set before."""
+    def reset(self) -> VecEnvObs:
+        """Begin a new episode everywhere; a step under way is dropped."""
         self._require_open()
         if self._pending is not None:
             self.step_wait()
-        self._renew_results()
-        self._finish(self._begin(self._reset_one))
-        # Seeds and options are only used once.
+        self._renew_buffers()
+        self._finish(self._threads.begin(self._reset_one, range(self.num_envs)))
         self._reset_seeds()
         self._reset_options()
-        return self._result()
+        return self._obs_from_buf()
 
     def close(self) -> None:
         """Wait for the threads and close the environments. Closing twice is allowed."""
@@ -130,19 +116,8 @@ class ThreadedVecEnv(VecEnv):
                 closing.callback(env.close)
 
     def get_images(self) -> Sequence[np.ndarray | None]:
-        """Return each environment's frame in colour."""
-        if self.render_mode != "rgb_array":
-            warnings.warn(
-                f"the environments' render_mode is {self.render_mode!r}: only "
-                "'rgb_array' gives frames",
-                stacklevel=2,
-            )
-            return [None] * self.num_envs
-        return self.env_method("render")
-
-    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Return an attribute of environments, also one of a wrapped environment."""
-        return [env.get_wrapper_attr(attr_name) for env in self._targets(indices)]
+        self._get_target_envs(None)
+        return super().get_images()
 
     def set_attr(
         self, attr_name: str, value: Any, indices: VecEnvIndices = None
@@ -152,28 +127,9 @@ class ThreadedVecEnv(VecEnv):
         Raises:
             AttributeError: If an environment has no such attribute.
         """
-        for env in self._targets(indices):
+        for env in self._get_target_envs(indices):
             if not env.set_wrapper_attr(attr_name, value, force=False):
                 raise AttributeError(f"{env} has no attribute {attr_name!r} to set")
-
-    def env_method(
-        self,
-        method_name: str,
-        *method_args: Any,
-        indices: VecEnvIndices = None,
-        **method_kwargs: Any,
-    ) -> list[Any]:
-        """Call a method of environments, also one of a wrapped environment."""
-        return [
-            env.get_wrapper_attr(method_name)(*method_args, **method_kwargs)
-            for env in self._targets(indices)
-        ]
-
-    def env_is_wrapped(
-        self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None
-    ) -> list[bool]:
-        """Whether environments are wrapped with a given wrapper."""
-        return [is_wrapped(env, wrapper_class) for env in self._targets(indices)]
 
     def _step_one(self, index: int, action: Any) -> None:
         env = self.envs[index]
@@ -187,10 +143,10 @@ class ThreadedVecEnv(VecEnv):
             info.setdefault("episode", {"r": float(self._returns[index]), "l": length})
             self._returns[index] = self._lengths[index] = 0
             observation, self.reset_infos[index] = env.reset()
-        self._write(index, observation)
-        self._rewards[index] = reward
-        self._dones[index] = terminated or truncated
-        self._infos[index] = info
+        self._save_obs(index, observation)
+        self.buf_rews[index] = reward
+        self.buf_dones[index] = terminated or truncated
+        self.buf_infos[index] = info
 
     def _reset_one(self, index: int) -> None:
         options = self._options[index]
@@ -198,45 +154,32 @@ class ThreadedVecEnv(VecEnv):
             seed=self._seeds[index], **({"options": options} if options else {})
         )
         self._returns[index] = self._lengths[index] = 0
-        self._write(index, observation)
+        self._save_obs(index, observation)
 
-    def _write(self, index: int, observation: Any) -> None:
-        for key, array in self._observations.items():
-            array[index] = observation if key is None else observation[key]
-
-    def _result(self) -> Any:
-        """Return the observations as the space has them."""
-        is_array = None in self._observations
-        return self._observations[None] if is_array else dict(self._observations)
-
-    def _renew_results(self) -> None:
+    def _renew_buffers(self) -> None:
         """Make room for the next step; what was returned before stays as it is."""
-        self._observations: dict[Any, np.ndarray] = {
-            key: np.empty((self.num_envs, *(space.shape or ())), space.dtype)
-            for key, space in self._spaces.items()
-        }
-        self._rewards = np.empty(self.num_envs, np.float32)
-        self._dones = np.empty(self.num_envs, bool)
-        self._infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        old = self.buf_obs.items()
+        self.buf_obs = OrderedDict((key, np.empty_like(array)) for key, array in old)
+        self.buf_rews = np.empty_like(self.buf_rews)
+        self.buf_dones = np.empty_like(self.buf_dones)
+        self.buf_infos = [{} for _ in range(self.num_envs)]
 
-    def _begin(self, do_one: Callable[[int], None]) -> Work:
-        return self._threads.begin(do_one, range(self.num_envs))
+    def _obs_from_buf(self) -> VecEnvObs:
+        # Without SB3's copy.
+        return dict_to_obs(self.observation_space, self.buf_obs)
 
     def _finish(self, work: Work) -> None:
         """Wait for the threads, and raise the error of the lowest index."""
         if errors := work.finish():
-            index = min(errors)
-            error = errors[index]
-            try:
-                raise RuntimeError(f"environment {index}: {error}") from error
-            finally:
-                self.close()
+            self.close()
+            index, error = min(errors.items())
+            raise RuntimeError(f"environment {index}: {error}") from error
 
-    def _targets(self, indices: VecEnvIndices) -> list[gym.Env]:
+    def _get_target_envs(self, indices: VecEnvIndices) -> list[gym.Env]:
         # Nobody else may touch an environment in the middle of its step.
         if self._pending is not None:
             self._pending.finish()
-        return [self.envs[index] for index in self._get_indices(indices)]
+        return super()._get_target_envs(indices)
 
     def _require_open(self) -> None:
         if self._is_closed:

@@ -19,7 +19,6 @@ from stable_baselines3.common.utils import LinearSchedule
 
 from warpzone.agents.policy import MovingAverage, Policy, weights_of
 from warpzone.core.params import RecipeParams
-from warpzone.envs.replay import EpisodeLog
 from warpzone.episodes.table import Score
 from warpzone.training.checkpoint import Checkpoint, like_parameters
 
@@ -133,7 +132,7 @@ class LearningCurve(Periodic):
 
     rows: list[dict[str, Any]] = field(default_factory=list, init=False)
     """Counters are totals so far: ``agent_steps``, ``emulator_frames``. ``episodes``
-    ended since the last row, second tries and those that began further on, too;
+    ended since the last row, restarts and those that began further on, too;
     ``episode_return``, ``progress`` and ``success_rate`` are their means. Then what SB3
     says of the last update, and the parts of the `Score` where the policy was
     evaluated, each after ``eval_``."""
@@ -250,12 +249,11 @@ class KeepCheckpoint(Periodic):
     """What has a state beside the algorithm, by any names."""
 
     def on_due(self) -> None:
-        logs: list[EpisodeLog] = self.training_env.env_method("log")
         self.checkpoint.save(
             {
                 "agent_steps": self.last,
                 "model": _model_state(self.model),
-                "episodes": [log.to_json() for log in logs],
+                "episodes": self.training_env.env_method("log"),
                 "parts": {name: part.state_dict() for name, part in self.parts.items()},
             }
         )
@@ -269,9 +267,7 @@ class KeepCheckpoint(Periodic):
         for name, part in self.parts.items():
             part.load_state_dict(state["parts"][name])
         for index, log in enumerate(state["episodes"]):
-            [steps] = envs.env_method(
-                "replay", EpisodeLog.from_json(log), indices=index
-            )
+            [steps] = envs.env_method("replay", log, indices=[index])
             for _ in steps:
                 pass
 

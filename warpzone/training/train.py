@@ -82,7 +82,7 @@ def train(
 
     Args:
         envs: ``recipe.n_envs`` environments, each a
-            `warpzone.envs.curriculum.training_env`.
+            `warpzone.envs.curriculum.TrainingEnv`.
         start: The agent to start from.
         world: Whose environments they are.
         recipe: How to train.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from warpzone.envs.mario.state import ORDINARY, TRACED
 from warpzone.envs.nes import consoles
-from warpzone.envs.nes.console import Console, Watch
+from warpzone.envs.nes.console import Watch
 
 WATCH = Watch(TRACED, ORDINARY)
 """Mario's place is traced; a native run ends when the player loses control."""
@@ -24,10 +24,6 @@ def rom_sha256() -> str:
     return hashlib.sha256(rom_path().read_bytes()).hexdigest()
 
 
-def make_console(emulator: str) -> Console:
-    """Return a new console with the cartridge in it.
-
-    Raises:
-        InputError: If there is no such emulator, or it is not installed.
-    """
+def make_console(emulator: str) -> consoles.Console:
+    """Return a new console with the cartridge in it, see `consoles.make_console`."""
     return consoles.make_console(emulator, rom_path(), WATCH)

@@ -68,13 +68,18 @@ class MarioEnv(ReplayableEnv):
     |---|---|---|
     | `clear` | flag or axe; `info["is_success"]` | terminated |
     | `pit`, `enemy`, `clock` | death below the screen, by what hurts, or of time | terminated |
+    | `left_level` | a pipe of a warp zone, which leads to another level | terminated |
     | `stuck` | `stuck_limit` agent steps without new ground | terminated |
     | `time_limit` | `time_limit` agent steps | truncated |
 
+    New ground is a new furthest x in an area; only that is paid. For `stuck`, ground is
+    new again where a pipe, a vine or a maze has put Mario elsewhere: to run through a
+    loop of 4-4, 7-4 or 8-4 is not to be stuck.
+
     `info` holds, as of the last frame: `reward` (summed since the episode's start),
     `x_pos`, `x_pos_max` and `progress` (the furthest x in the level's first area),
-    `y_pos`, `score`, `coins`, `time`, `life`, `status`, `flag_get`, `world`, `stage`,
-    `steps` (agent steps), `cause`, `is_success`, and `place`, where Mario died.
+    `y_pos`, `score`, `coins`, `time`, `life`, `status`, `dead`, `flag_get`, `world`,
+    `stage`, `steps` (agent steps), `cause`, `is_success`, and `place`, where Mario failed.
 
     Args:
         level: `1-1` to `8-4`.
@@ -105,7 +110,7 @@ class MarioEnv(ReplayableEnv):
     PROGRESS = "distance (pixels)"
     OBS_TYPES = ("pixels", "state")
     SUCCESSES = ("clear",)
-    FAILURES = ("pit", "enemy", "clock")
+    FAILURES = ("pit", "enemy", "clock", "left_level")
     COLUMNS: ClassVar[Mapping[str, str]] = {
         "score": "int64",
         "coins": "int64",
@@ -172,15 +177,15 @@ class MarioEnv(ReplayableEnv):
         self.action_set = action_set
         self.codes = ACTION_SETS[action_set]
         self.emulator = emulator
+        self.version = emulator_version(emulator)
         self.height, self.width, self.frame_stack = height, width, frame_stack
         self.crop_hud, self.show_buttons = crop_hud, show_buttons
         self.reward_weights = check_weights(reward)
-        frames = FrameStack(height, width, frame_stack, crop_hud, show_buttons)
-        self._frames = frames if "pixels" in self.obs_keys else None
+        self._frames = FrameStack(height, width, frame_stack, crop_hud, show_buttons)
         self.action_space = gym.spaces.Discrete(len(self.codes))
         self.observation_space = self._space(
             {
-                "pixels": gym.spaces.Box(0, 255, frames.shape, np.uint8),
+                "pixels": gym.spaces.Box(0, 255, self._frames.shape, np.uint8),
                 "state": gym.spaces.Box(0, 255, (RAM_SIZE,), np.uint8),
             }
         )
@@ -188,21 +193,17 @@ class MarioEnv(ReplayableEnv):
 
     @property
     def progress(self) -> int:
-        """Pixels from the level's start to the furthest x in its first area."""
+        """The furthest x in the level's first area, in pixels."""
         return self.play.odometer.x_pos_max
 
     @property
     def ground(self) -> int:
-        """Pixels of new ground in all areas."""
-        return self.play.odometer.progress
+        """Pixels that Mario has got on, see `level.Odometer`."""
+        return self.play.odometer.travelled
 
     @property
     def emulated_frames(self) -> int:
         return self.play.emulator_frames
-
-    @property
-    def version(self) -> str:
-        return emulator_version(self.emulator)
 
     @property
     def held(self) -> int:
@@ -225,14 +226,13 @@ class MarioEnv(ReplayableEnv):
         self.play.restart()
         self._ledger = None
 
-    def _idle_codes(self, frames: int) -> bytes:
-        return bytes([NO_BUTTONS]) * frames
-
     def _run(self, codes: bytes) -> int:
         return self.play.run(codes)
 
     def _cause(self) -> str | None:
         ram = self.play.ram
+        if self.play.has_left:
+            return "left_level"
         if is_cleared(ram):
             return "clear"
         if is_in_pit(ram):
@@ -242,56 +242,31 @@ class MarioEnv(ReplayableEnv):
         return None
 
     def _reward(self) -> float:
-        before, self._state = self._ledger, read_state(self.play.ram)
-        self._ledger = Ledger(
-            progress=self.ground,
-            score=self._state.score,
-            coins=self._state.coins,
-            time=self._state.time,
-            dead=self._state.dead,
-            cleared=self._state.flag_get,
-        )
+        before, state = self._ledger, read_state(self.play.ram)
+        counted = (state.score, state.coins, state.time, state.dead, state.flag_get)
+        self._state, self._ledger = state, Ledger(self.play.odometer.progress, *counted)
         return reward(before, self._ledger, self.reward_weights) if before else 0.0
 
     def _observe(self, first: bool) -> Mapping[str, np.ndarray]:
         seen = {}
-        if self._frames is not None:
-            draw = self._frames.fill if first else self._frames.push
-            draw(self.play.console, self.held)
-            seen["pixels"] = self._frames.observation.copy()
+        if "pixels" in self.obs_keys:
+            before = None if first else self._observation["pixels"]
+            console = self.play.console
+            seen["pixels"] = self._frames.draw(before, console, self.held)
         if "state" in self.obs_keys:
             seen["state"] = np.array(self.play.ram)
         return seen
 
     def _details(self) -> dict[str, Any]:
-        state = self._state
-        return {
-            "x_pos": state.x_pos,
-            "x_pos_max": self.play.odometer.x_pos_max,
-            "y_pos": state.y_pos,
-            "score": state.score,
-            "coins": state.coins,
-            "time": state.time,
-            "life": state.life,
-            "status": state.status,
-            "flag_get": state.flag_get,
-            "world": state.world,
-            "stage": state.stage,
-            "place": state.x_pos if self.cause in self.FAILURES else None,
+        return self._state._asdict() | {
+            "x_pos_max": self.progress,
+            "place": self._state.x_pos if self.cause in self.FAILURES else None,
         }
 
     def _save(self) -> Any:
-        seen = None if self._frames is None else self._frames.observation.copy()
-        return self.play.snapshot(), seen, self._ledger
+        return self.play.snapshot(), self._ledger
 
-    def _load(self, saved: Any) -> Mapping[str, np.ndarray]:
-        play, pixels, self._ledger = saved
+    def _load(self, saved: Any) -> None:
+        play, self._ledger = saved
         self.play.restore(play)
         self._state = read_state(self.play.ram)
-        seen = {}
-        if self._frames is not None:
-            self._frames.restore(pixels)
-            seen["pixels"] = pixels.copy()
-        if "state" in self.obs_keys:
-            seen["state"] = np.array(self.play.ram)
-        return seen

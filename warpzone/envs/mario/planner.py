@@ -13,8 +13,8 @@ game only through the console.
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,9 +22,9 @@ from warpzone.envs.mario.cartridge import make_console
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.mario.level import LevelPlay, PlaySnapshot
 from warpzone.envs.mario.state import (
+    ON_GROUND,
+    Address,
     is_cleared,
-    is_on_ground,
-    is_rising,
     read_area,
     read_state,
 )
@@ -35,42 +35,36 @@ RUN = RIGHT | B
 JUMP = RIGHT | A | B
 
 # All lengths are agent steps.
+
+# How far running is looked ahead.
 HORIZON = 16
-"""How far running is looked ahead."""
+# A plan shorter than this is looked at again.
 FRESH = 8
-"""A plan shorter than this is looked at again."""
+# How long A is held in a jump, in order of preference.
 HOLDS = (8, 5, 3, 1)
-"""How long A is held in a jump, in order of preference."""
+# Take-offs in a row that survive and are enough to choose a hold.
 WIDE = 3
-"""Take-offs in a row that survive and are enough to choose a hold."""
+# Between the chosen take-off and the last one that survives.
 MARGIN = 2
-"""Between the chosen take-off and the last one that survives."""
+# How long Mario must run on after a landing, and stand again, to call it one.
 SETTLE = 6
-"""How long Mario must run on after a landing, and stand again, to call it one."""
 MAX_FLIGHT = 24
-STUCK = 3
-"""Running that covers less than `STUCK_PIXELS` in this time is stopped by a wall."""
-STUCK_PIXELS = 6
+# Running that covers fewer pixels than this in this time is stopped by a wall.
+STUCK, STUCK_PIXELS = 3, 6
+# How long A is held on while Mario rises, in order of preference.
 AIR_HOLDS = (8, 6, 4, 3, 2, 1)
-"""How long A is held on while Mario rises, in order of preference."""
+# How long something else than running is tried when no jump helps.
 DETOURS = (1, 2, 4, 8)
-"""How long something else than running is tried when no jump helps."""
-STRIDE = 4
-"""How long a button is held on the way round an obstacle."""
-PLACE = 16
-"""Size of a place there, in pixels."""
-MAX_PLACES = 400
-"""Places looked at before no way round is expected."""
-TRIALS = 4
-"""How often a plan is tried under noise."""
-TRIAL_STEPS = 28
-"""How much of it."""
+# How long a button is held on the way round an obstacle, the size of a place there, in
+# pixels, and the places looked at before no way round is expected.
+STRIDE, PLACE, MAX_PLACES = 4, 16, 400
+# How often a plan is tried under noise, and how much of it.
+TRIALS, TRIAL_STEPS = 4, 28
+# Plans tried under noise before the best of them is taken.
 MAX_CANDIDATES = 16
-"""Plans tried under noise before the best of them is taken."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Moment:
+class _Moment(NamedTuple):
     """The state of the console after an agent step."""
 
     snapshot: PlaySnapshot
@@ -87,37 +81,30 @@ class _Moment:
 
 
 class Planner:
-    """Plays in an environment, and tries things out on a console of its own.
-
-    Args:
-        env: Its action set must have the buttons of ``right_only``.
-    """
+    """Plays in an env with actions that run right, and tries out on its own console."""
 
     def __init__(self, env: MarioEnv) -> None:
         self._env = env
-        # Restoring is not exact to the last frame, see `Console.snapshot`: the
+        # Restoring is not exact to the last frame, see `NesPyConsole.snapshot`: the
         # environment's own console is never restored, so that its log replays.
         self._play = LevelPlay(make_console(env.emulator), env.level)
-        masks = (NO_BUTTONS, LEFT, RIGHT, JUMP, A | LEFT)
         moves = (RUN, JUMP, LEFT, A | LEFT, NO_BUTTONS)
+        detours = (NO_BUTTONS, LEFT, RIGHT, JUMP, A | LEFT)
         self._moves = [mask for mask in moves if mask in env.codes]
-        self._detours = [mask for mask in masks if mask in env.codes]
+        self._detours = [mask for mask in detours if mask in env.codes]
         # The same ones every time, so that equal states get equal plans.
-        self._draws = np.random.default_rng(0).random(
-            (TRIALS, TRIAL_STEPS, env.frame_skip)
-        )
+        shape = TRIALS, TRIAL_STEPS, env.frame_skip
+        self._draws = np.random.default_rng(0).random(shape)
         self.reset()
 
     @property
     def emulated_frames(self) -> int:
-        """Frames emulated so far, to plan and to play."""
         return self._play.emulator_frames + self._env.emulated_frames
 
     def decide(self) -> int:
         """Return the action, an index into the environment's action set."""
         ram = bytes(self._env.play.ram)
-        as_expected = bool(self._expected) and self._expected[0] == ram
-        if not as_expected:
+        if self._expected[:1] != [ram]:
             self.reset()
         if len(self._plan) < FRESH or self._presses_a(self._plan):
             self._play.restore(self._env.play.snapshot())
@@ -127,16 +114,12 @@ class Planner:
         return self._env.codes.index(self._plan.pop(0))
 
     def reset(self) -> None:
-        """Begin an episode, or make a new plan at the next decision."""
+        """Make a new plan at the next decision."""
         self._plan: list[int] = []
         self._expected: list[bytes] = []
 
     def _search(self, here: _Moment) -> tuple[list[int], list[_Moment]]:
-        """Return a plan of at least one step and its moments.
-
-        Of the candidates it is the first that survives all trials, or the one that
-        survives most.
-        """
+        """Return the first plan that survives all trials, or most, and its moments."""
         best, most = self._plan or [JUMP], -1
         for plan in islice(self._candidates(here), MAX_CANDIDATES):
             survived = self._survived(here, plan) if self._presses_a(plan) else TRIALS
@@ -175,20 +158,30 @@ class Planner:
             after = self._roll_out(here, plan)
             if _danger(here, after) is None:
                 yield (plan + [RUN] * len(after))[: len(after)]
+        yield from self._ways_ahead(here, follow_ups=1)
+        # Something else for a while: wait, go back, walk, jump.
+        for mask in self._detours:
+            for steps in DETOURS:
+                after = self._roll(here, [mask] * steps)
+                if after[-1].is_lost:
+                    break
+                ahead = next(self._ways_ahead(after[-1], follow_ups=0), None)
+                if ahead:
+                    yield [mask] * steps + ahead
+                    break
+        yield from self._ways_round(here)
+
+    def _ways_ahead(self, here: _Moment, follow_ups: int) -> Iterator[list[int]]:
+        """Yield plans that run on, or jump where there is danger."""
         running = self._roll_out(here, [RUN] * HORIZON)
         danger = _danger(here, running)
         if danger is None:
             yield [RUN] * len(running)
         else:
-            yield from self._jumps_before(here, running[: danger + 1], follow_ups=1)
-        yield from self._detour_plans(here)
-        yield from self._ways_round(here)
+            yield from self._jumps_before(here, running[: danger + 1], follow_ups)
 
     def _ways_round(self, here: _Moment) -> Iterator[list[int]]:
-        """Yield plans that lead to new ground by any way there is, quick ones first.
-
-        A search in breadth: places are passed through once, as Mario first gets there.
-        """
+        """Yield plans that lead to new ground, found by a search in breadth."""
         ways: deque[tuple[_Moment, list[int]]] = deque([(here, [])])
         seen: set[tuple[int, ...]] = set()
         while ways and len(seen) < MAX_PLACES:
@@ -196,7 +189,10 @@ class Planner:
             for mask in self._moves:
                 after = self._roll(start, [mask] * STRIDE)
                 end = after[-1]
-                place = (*_place(end), mask & A)
+                ram = memoryview(end.ram)
+                state = read_state(ram)
+                at = state.x_pos // PLACE, state.y_pos // PLACE
+                place = (read_area(ram), *at, mask & A)
                 if end.is_lost or place in seen:
                     continue
                 seen.add(place)
@@ -208,24 +204,18 @@ class Planner:
 
     def _is_safe(self, here: _Moment) -> bool:
         """Whether Mario stands, and lives on if he waits, runs or jumps."""
-        return here.is_on_ground and any(
-            not self._roll_out(here, [mask] * HORIZON)[-1].is_lost
-            for mask in (NO_BUTTONS, RUN, JUMP)
-        )
+        ways = ([mask] * HORIZON for mask in (NO_BUTTONS, RUN, JUMP))
+        lives = (not self._roll_out(here, way)[-1].is_lost for way in ways)
+        return here.is_on_ground and any(lives)
 
     def _jumps_before(
         self, here: _Moment, running: list[_Moment], follow_ups: int
     ) -> Iterator[list[int]]:
         """Yield plans of a jump that passes the danger at the end of ``running``.
 
-        Args:
-            here: Where the run begins.
-            running: The moments after each of its steps; the last one is lost or stuck.
-            follow_ups: Further jumps allowed where landing leads to death.
-
-        Yields:
-            The steps up to the take-off and the whole jump, wide ranges of take-offs
-            first.
+        Each holds the steps up to the take-off and the whole jump; wide ranges of
+        take-offs come first. Where landing leads to death, ``follow_ups`` further jumps
+        are allowed.
         """
         moments = [here, *running]
         wall = running[-1].progress
@@ -240,37 +230,21 @@ class Planner:
         for take_offs in (range(contact), range(contact, len(moments))):
             narrow: list[list[list[int]]] = []
             for hold in HOLDS:
-                spans = self._spans(moments, take_offs, hold, wall, follow_ups)
-                widest = max(spans, key=len, default=[])
+                # Neighbouring take-offs whose jumps succeed, the latest one first.
+                spans: list[list[list[int]]] = [[]]
+                for index in reversed(take_offs):
+                    plan = self._jump(moments[index], hold, wall, follow_ups)
+                    if plan is not None:
+                        spans[-1].append([RUN] * index + plan)
+                    if plan is None or len(spans[-1]) >= WIDE:
+                        spans.append([])
+                widest = max(spans, key=len)
                 if len(widest) >= WIDE:
                     yield widest[MARGIN]
                 elif widest:
                     narrow.append(widest)
             narrow.sort(key=len, reverse=True)
             yield from (span[len(span) // 2] for span in narrow)
-
-    def _spans(
-        self,
-        moments: list[_Moment],
-        take_offs: range,
-        hold: int,
-        wall: int,
-        follow_ups: int,
-    ) -> Iterator[list[list[int]]]:
-        """Yield runs of neighbouring take-offs whose jumps succeed, latest first.
-
-        Each run lists its plans, latest take-off first, and ends at `WIDE` of them.
-        """
-        span: list[list[int]] = []
-        for index in reversed(take_offs):
-            plan = self._jump(moments[index], hold, wall, follow_ups)
-            if plan is not None:
-                span.append([RUN] * index + plan)
-            if span and (plan is None or len(span) >= WIDE):
-                yield span
-                span = []
-        if span:
-            yield span
 
     def _jump(
         self, start: _Moment, hold: int, wall: int, follow_ups: int
@@ -279,16 +253,15 @@ class Planner:
         if not start.is_on_ground or start.is_over:
             return None
         plan: list[int] = []
+        landing = start
         self._play.restore(start.snapshot)
-        while True:
+        while len(plan) < 2 or not landing.is_on_ground:
             plan.append(JUMP if len(plan) < hold else RUN)
             landing = self._advance(plan[-1])
             if landing.is_cleared:
                 return plan
             if landing.is_over or len(plan) > MAX_FLIGHT:
                 return None
-            if landing.is_on_ground and len(plan) > 1:
-                break
         if landing.progress <= wall:
             return None
         after = self._roll(landing, [RUN] * SETTLE)
@@ -304,24 +277,6 @@ class Planner:
             if further:
                 return plan + further
         return None
-
-    def _detour_plans(self, here: _Moment) -> Iterator[list[int]]:
-        """Yield plans that do something else for a while: wait, go back, walk, jump."""
-        for mask in self._detours:
-            for steps in DETOURS:
-                after = self._roll(here, [mask] * steps)
-                if after[-1].is_lost:
-                    break
-                running = self._roll_out(after[-1], [RUN] * HORIZON)
-                danger = _danger(after[-1], running)
-                if danger is None:
-                    yield [mask] * steps + [RUN] * len(running)
-                    break
-                ahead = running[: danger + 1]
-                jump = next(self._jumps_before(after[-1], ahead, follow_ups=0), None)
-                if jump:
-                    yield [mask] * steps + jump
-                    break
 
     def _roll(self, start: _Moment, plan: list[int]) -> list[_Moment]:
         """Return the moments after each step of a plan, up to the episode's end."""
@@ -348,22 +303,18 @@ class Planner:
 
     def _moment(self) -> _Moment:
         play = self._play
+        is_on_ground = play.ram[Address.FLOAT_STATE] == ON_GROUND
+        # A signed byte; up is negative.
+        is_rising = not is_on_ground and play.ram[Address.Y_SPEED] >= 128
         return _Moment(
-            snapshot=play.snapshot(),
-            ram=bytes(play.ram),
-            progress=play.odometer.progress,
-            is_over=play.is_over,
-            is_cleared=is_cleared(play.ram),
-            is_on_ground=is_on_ground(play.ram),
-            is_rising=is_rising(play.ram),
+            play.snapshot(),
+            bytes(play.ram),
+            play.odometer.progress,
+            play.is_over,
+            is_cleared(play.ram),
+            is_on_ground,
+            is_rising,
         )
-
-
-def _place(moment: _Moment) -> tuple[int, int, int]:
-    """Return the area that Mario is in, and where, in `PLACE`."""
-    ram = memoryview(moment.ram)
-    state = read_state(ram)
-    return read_area(ram), state.x_pos // PLACE, state.y_pos // PLACE
 
 
 def _danger(here: _Moment, after: list[_Moment]) -> int | None:

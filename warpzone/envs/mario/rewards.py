@@ -1,31 +1,28 @@
 """What an agent is paid for: a row a term."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Ledger:
+class Ledger(NamedTuple):
     """What the rewards are computed from, as counted since the episode's start."""
 
-    progress: int
-    """Pixels walked to new furthest points, see `level.Odometer`."""
+    progress: int  # pixels walked to new furthest points, see `level.Odometer`
     score: int
     coins: int
-    time: int
-    """What the game's clock shows; it falls."""
+    time: int  # what the game's clock shows; it falls
     dead: bool
     cleared: bool
 
 
 class Term(NamedTuple):
-    """Something that is paid for."""
+    """Something that is paid for: its default weight, and its amount from two ledgers.
+
+    The earlier ledger is the first argument.
+    """
 
     weight: float
-    """Default."""
     amount: Callable[[Ledger, Ledger], float]
-    """Of it between two ledgers, the earlier one first."""
 
 
 TERMS = {
@@ -66,13 +63,7 @@ def check_weights(weights: Mapping[str, float] | None) -> dict[str, float]:
 
 
 def reward(before: Ledger, after: Ledger, weights: Mapping[str, float]) -> float:
-    """Return what happened between two ledgers is worth.
-
-    Args:
-        before: The ledger before the agent step.
-        after: The ledger after it.
-        weights: As `check_weights` returns them.
-    """
+    """Return what happened between two ledgers is worth, by `check_weights`."""
     amounts = {name: term.amount(before, after) for name, term in TERMS.items()}
     amounts["progress"] = min(amounts["progress"], weights[PROGRESS_CAP])
     return float(sum(weights[name] * amount for name, amount in amounts.items()))

@@ -6,17 +6,15 @@ that it cites. `tests/envs/test_conformance.py` compares what is read here with
 gym-super-mario-bros frame by frame.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
-FLAGPOLE = 0x31
-BOWSER = 0x2D
 ON_GROUND = 0
-CLIMBING = 3
-"""Player float states; the second one is that of a vine and of the flagpole."""
-PLAYING = 1
-WORLD_CLEARED = 2
-"""Game modes; the second one is that after the axe has been touched."""
+"""A player float state."""
+# Game modes; the second one is that after the axe has been touched.
+PLAYING, WORLD_CLEARED = 1, 2
+# A game task; those before it load an area.
+RUNNING = 3
 
 MAX_STRIDE = 8
 """No walk, run, fall or platform moves Mario more pixels than this in one frame."""
@@ -43,12 +41,14 @@ class Address(IntEnum):
     Y_PIXEL = 0x03B8
     TILES = 0x0500
     CHANGE_AREA_TIMER = 0x06DE
+    IN_CLOUDS = 0x0743
     POWER_UP = 0x0756
     LIVES = 0x075A
     STAGE = 0x075C
     WORLD = 0x075F
     AREA = 0x0760
     GAME_MODE = 0x0770
+    GAME_TASK = 0x0772
     PRELEVEL_TIMER = 0x07A0
     SCORE_DIGITS = 0x07DE
     COIN_DIGITS = 0x07ED
@@ -56,36 +56,25 @@ class Address(IntEnum):
 
 
 class PlayerState(IntEnum):
-    """Values of `Address.PLAYER_STATE`."""
+    """Values of `Address.PLAYER_STATE`: which routine of the game moves Mario.
+
+    In those before `NORMAL`, but for `DEAD`, the buttons do nothing.
+    """
 
     LEFTMOST = 0x00
     CLIMBING_VINE = 0x01
     ENTERING_SIDE_PIPE = 0x02
     ENTERING_PIPE = 0x03
-    AUTO_WALK = 0x04
-    AUTO_WALK_2 = 0x05
+    SLIDING_DOWN_POLE = 0x04
+    WALKING_OFF = 0x05
     DEAD = 0x06
     ENTERING_AREA = 0x07
     NORMAL = 0x08
     DYING = 0x0B
 
 
-CUTSCENE_STATES = frozenset(
-    {
-        PlayerState.LEFTMOST,
-        PlayerState.CLIMBING_VINE,
-        PlayerState.ENTERING_SIDE_PIPE,
-        PlayerState.ENTERING_PIPE,
-        PlayerState.AUTO_WALK,
-        PlayerState.AUTO_WALK_2,
-        PlayerState.ENTERING_AREA,
-    }
-)
-"""Player states in which the buttons do nothing."""
-
 ORDINARY = (
     (Address.PLAYER_STATE.value, PlayerState.NORMAL.value, PlayerState.NORMAL.value),
-    (Address.FLOAT_STATE.value, ON_GROUND, CLIMBING - 1),
     (Address.Y_VIEWPORT.value, 0, 1),
     (Address.CHANGE_AREA_TIMER.value, 0, 1),
     (Address.GAME_MODE.value, PLAYING, PLAYING),
@@ -102,46 +91,34 @@ TRACED = (
 )
 """What `read_area` and `read_x` read, which consoles trace from frame to frame."""
 
-_ENEMY_SLOTS = 5
-_STATUS = ("small", "tall")
 
-
-@dataclass(frozen=True, slots=True)
-class GameState:
+class GameState(NamedTuple):
     """What the screen would tell a person, read from RAM after one frame."""
 
-    x_pos: int
-    """Pixels from the left edge of the current area."""
-    y_pos: int
-    """Pixels above the bottom of the screen; above 255 when over the top edge."""
-    time: int
-    """What the game's clock shows, in game seconds (about 0.4 s each)."""
+    x_pos: int  # pixels from the left edge of the current area
+    y_pos: int  # pixels above the bottom of the screen; 256 and more is over its top
+    time: int  # what the game's clock shows, in game seconds (about 0.4 s each)
     score: int
     coins: int
-    life: int
-    """Lives in reserve; 255 after the last one is lost."""
-    status: str
-    """``small``, ``tall`` or ``fireball``."""
+    life: int  # lives in reserve; 255 after the last one is lost
+    status: str  # small, tall or fireball
     world: int
     stage: int
-    dead: bool
-    """Mario is dying or dead, or has fallen below the screen."""
-    flag_get: bool
-    """The level is cleared: flag grabbed, or axe touched in a castle."""
+    dead: bool  # dying, dead or in a pit
+    flag_get: bool  # flag grabbed, or axe touched in a castle
 
 
 def read_state(ram: memoryview) -> GameState:
     """Read everything that episodes report."""
-    y_pixel = ram[Address.Y_PIXEL]
-    above_screen = ram[Address.Y_VIEWPORT] < 1
+    is_above_screen = ram[Address.Y_VIEWPORT] < 1
     return GameState(
         x_pos=read_x(ram),
-        y_pos=(255 if above_screen else 0) + 255 - y_pixel,
+        y_pos=(510 if is_above_screen else 255) - ram[Address.Y_PIXEL],
         time=read_time(ram),
         score=_digits(ram, Address.SCORE_DIGITS, 6),
         coins=_digits(ram, Address.COIN_DIGITS, 2),
         life=ram[Address.LIVES],
-        status=read_status(ram),
+        status=("small", "tall", "fireball")[min(ram[Address.POWER_UP], 2)],
         world=ram[Address.WORLD] + 1,
         stage=ram[Address.STAGE] + 1,
         dead=is_dead(ram),
@@ -168,54 +145,40 @@ def read_time(ram: memoryview) -> int:
     return _digits(ram, Address.TIME_DIGITS, 3)
 
 
-def read_status(ram: memoryview) -> str:
-    """Mario's power-up: ``small``, ``tall`` or ``fireball``."""
-    power_up = ram[Address.POWER_UP]
-    return _STATUS[power_up] if power_up < len(_STATUS) else "fireball"
-
-
 def is_dead(ram: memoryview) -> bool:
-    """Whether Mario is dying, dead or below the screen."""
+    """Whether Mario is dying, dead or in a pit."""
     dying = ram[Address.PLAYER_STATE] in (PlayerState.DYING, PlayerState.DEAD)
     return dying or is_in_pit(ram)
 
 
-def is_on_ground(ram: memoryview) -> bool:
-    """Whether Mario stands on something, so that he can jump."""
-    return ram[Address.FLOAT_STATE] == ON_GROUND
-
-
-def is_rising(ram: memoryview) -> bool:
-    """Whether Mario is in the air and moves up, so that holding A lifts him further."""
-    # A signed byte; up is negative.
-    return not is_on_ground(ram) and ram[Address.Y_SPEED] >= 128
-
-
 def is_in_pit(ram: memoryview) -> bool:
-    """Whether Mario is below the screen."""
-    return ram[Address.Y_VIEWPORT] > 1
+    """Whether Mario is below the screen, and not because he fell out of the clouds.
+
+    From there the game leads him back to the level. gym-super-mario-bros takes it for a
+    death.
+    """
+    is_in_level = ram[Address.IN_CLOUDS] == 0 and ram[Address.GAME_TASK] == RUNNING
+    return ram[Address.Y_VIEWPORT] > 1 and is_in_level
 
 
 def is_cleared(ram: memoryview) -> bool:
     """Whether the level is won: flagpole grabbed, or axe touched in a castle.
 
-    A castle has no flag: the game mode changes when the axe is touched. Vines set the
-    same float state as the flagpole, so the flagpole or Bowser must be there too.
+    Either is the event itself. In the frame in which Mario touches the pole the game
+    begins to slide him down, by a routine that nothing else leads to; vines have their
+    own. The axe changes the game mode. gym-super-mario-bros looks for the flag on the
+    castle instead, in five of the six places where it may be.
     """
-    if ram[Address.GAME_MODE] == WORLD_CLEARED:
-        return True
-    if ram[Address.FLOAT_STATE] != CLIMBING:
-        return False
-    enemies = ram[Address.ENEMY_TYPE : Address.ENEMY_TYPE + _ENEMY_SLOTS]
-    return FLAGPOLE in enemies or BOWSER in enemies
+    ends = (PlayerState.SLIDING_DOWN_POLE, PlayerState.WALKING_OFF)
+    is_at_pole = ram[Address.PLAYER_STATE] in ends
+    return is_at_pole or ram[Address.GAME_MODE] == WORLD_CLEARED
 
 
 def is_cutscene(ram: memoryview) -> bool:
     """Whether the game plays by itself (pipes, doors, the black screens between)."""
-    return (
-        ram[Address.PLAYER_STATE] in CUTSCENE_STATES
-        or ram[Address.GAME_MODE] == WORLD_CLEARED
-    )
+    state = ram[Address.PLAYER_STATE]
+    is_automatic = state < PlayerState.NORMAL and state != PlayerState.DEAD
+    return is_automatic or ram[Address.GAME_MODE] == WORLD_CLEARED
 
 
 def _digits(ram: memoryview, address: int, count: int) -> int:

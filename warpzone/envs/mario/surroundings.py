@@ -11,26 +11,21 @@ import numpy as np
 from warpzone.envs.mario.state import ON_GROUND, Address
 from warpzone.envs.nes.console import RAM_SIZE
 
+# Enemies. Mario's entry is the first of each list of objects, theirs follow.
 _SLOTS = 5
-"""Enemies. Mario's entry is the first of each list of objects, theirs follow."""
-_JUMPING = 1
-"""A player float state."""
-_FACING_RIGHT = 1
+# A player float state, and where Mario looks.
+_JUMPING, _FACING_RIGHT = 1, 1
+# The byte of the buttons A and B is at least this while A is held.
 _A_BUTTON = 128
-"""The byte of the buttons A and B is at least this while A is held."""
+# Tiles of a screen. RAM has two screens, which follow each other by turns.
 _ROWS, _COLUMNS = 13, 16
-"""Tiles of a screen. RAM has two screens, which follow each other by turns."""
+# Columns of tiles around Mario that the features contain.
 _BEHIND, _AHEAD = 2, 12
-"""Columns of tiles around Mario that the features contain."""
-_FAR = 256
-"""Pixels to an enemy that is not there."""
-_NEAR_X, _NEAR_Y = 48, 128
-"""Pixels to an enemy at which its near distance is clipped."""
+# Pixels to an enemy that is not there, and at which its near distance is clipped.
+_FAR, _NEAR_X, _NEAR_Y = 256, 48, 128
 
 # Scales, in pixels. Speeds are in RAM's units: 1/16 pixel a frame across, 1 pixel down.
-_TILE = 16
-_SCREEN_WIDTH = 256
-_HALF_SCREEN = 128
+_TILE, _HALF_SCREEN, _SCREEN_WIDTH = 16, 128, 256
 _ENEMY_X, _ENEMY_Y = 64, 32
 _MARIO_X_SPEED, _MARIO_Y_SPEED = 40, 5
 _ENEMY_X_SPEED, _ENEMY_Y_SPEED = 16, 8
@@ -69,9 +64,9 @@ def read_surroundings(ram: np.ndarray) -> np.ndarray:
     )
     ahead = x[:, 1:] - x[:, :1]
     below = y[:, 1:] - y[:, :1]
-    is_there = _enemies(cells, Address.ENEMY_PRESENT) != 0
+    is_there = cells[:, Address.ENEMY_PRESENT : Address.ENEMY_PRESENT + _SLOTS] != 0
     is_there &= _is_on_screen(ahead + screen_x[:, None])
-    kind = _enemies(cells, Address.ENEMY_TYPE)
+    kind = cells[:, Address.ENEMY_TYPE : Address.ENEMY_TYPE + _SLOTS]
     distance = np.where(is_there, ahead, _FAR)
     enemies = (
         is_there,
@@ -84,26 +79,14 @@ def read_surroundings(ram: np.ndarray) -> np.ndarray:
     )
     order = distance.argsort(axis=1, kind="stable")
     in_order = [np.take_along_axis(feature, order, axis=1) for feature in enemies]
-    return np.concatenate(
-        [
-            *(feature[:, None] for feature in mario),
-            *in_order,
-            _tiles(cells, x[:, 0], screen_x),
-        ],
-        axis=1,
-        dtype=np.float32,
-        casting="unsafe",
-    )
+    tiles = _tiles(cells, x[:, 0], screen_x)
+    features = [*(feature[:, None] for feature in mario), *in_order, tiles]
+    return np.concatenate(features, axis=1, dtype=np.float32, casting="unsafe")
 
 
 def _objects(cells: np.ndarray, address: Address) -> np.ndarray:
     """Return a number of Mario and of each enemy, shape ``(N, 1 + _SLOTS)``."""
     return cells[:, address : address + 1 + _SLOTS]
-
-
-def _enemies(cells: np.ndarray, address: Address) -> np.ndarray:
-    """Return a number of each enemy, shape ``(N, _SLOTS)``."""
-    return cells[:, address : address + _SLOTS]
 
 
 def _signed(values: np.ndarray) -> np.ndarray:

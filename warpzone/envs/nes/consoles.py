@@ -1,43 +1,34 @@
 """The emulators that there are, by the names that params.yaml gives them."""
 
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 from warpzone.core.errors import InputError
-from warpzone.envs.nes.console import Console, NesPyConsole, Watch
+from warpzone.envs.nes.console import NesPyConsole, Watch
 from warpzone.envs.nes.fceumm import FceummConsole
 
-EmulatorName = Literal["nes-py", "fceumm"]
+type Console = NesPyConsole | FceummConsole
 
-REFERENCE_EMULATOR: EmulatorName = "nes-py"
+REFERENCE_EMULATOR = "nes-py"
 """The emulator that the others are compared with."""
 
-
-class _Emulator(NamedTuple):
-    console: type[NesPyConsole] | type[FceummConsole]
-    package: str
-
-
-_EMULATORS: dict[EmulatorName, _Emulator] = {
-    "nes-py": _Emulator(NesPyConsole, "nes-py"),
-    "fceumm": _Emulator(FceummConsole, "stable-retro"),
+EMULATORS: dict[str, tuple[type[NesPyConsole] | type[FceummConsole], str]] = {
+    "nes-py": (NesPyConsole, "nes-py"),
+    "fceumm": (FceummConsole, "stable-retro"),
 }
+"""The class and the package of each."""
 
 
 def make_console(name: str, rom: Path, watch: Watch) -> Console:
-    """Return a new console with a cartridge in it.
-
-    Args:
-        name: The emulator.
-        rom: The cartridge image, an iNES file.
-        watch: What `Console.run` reads after every frame.
+    """Return a new console of an emulator, with a cartridge image (iNES) in it.
 
     Raises:
         InputError: If there is no such emulator, or it is not installed.
     """
     emulator_version(name)
-    return _emulator(name).console(rom, watch)
+    console, _ = EMULATORS[name]
+    return console(rom, watch)
 
 
 def emulator_version(name: str) -> str:
@@ -46,7 +37,9 @@ def emulator_version(name: str) -> str:
     Raises:
         InputError: If there is no such emulator, or it is not installed.
     """
-    package = _emulator(name).package
+    if name not in EMULATORS:
+        raise InputError(f"no emulator {name!r}: there are {' and '.join(EMULATORS)}")
+    _, package = EMULATORS[name]
     try:
         build = f"{package} {version(package)}"
     except PackageNotFoundError as error:
@@ -58,18 +51,10 @@ def emulator_version(name: str) -> str:
     return build if name == package else f"{name}, {build}"
 
 
-def installed_emulators() -> dict[str, EmulatorName]:
+def installed_emulators() -> dict[str, str]:
     """Return the names of the installed emulators by `emulator_version`."""
-    versions: dict[str, EmulatorName] = {}
-    for name in _EMULATORS:
-        try:
+    versions: dict[str, str] = {}
+    for name in EMULATORS:
+        with suppress(InputError):
             versions[emulator_version(name)] = name
-        except InputError:
-            continue
     return versions
-
-
-def _emulator(name: str) -> _Emulator:
-    if name not in _EMULATORS:
-        raise InputError(f"no emulator {name!r}: there are {' and '.join(_EMULATORS)}")
-    return _EMULATORS[name]

@@ -23,26 +23,26 @@ define i1 @environment(i32 %command, ptr %data) {
   ret i1 false
 }
 
-define void @video(ptr %screen, i32 %width, i32 %height, i64 %pitch) {
+define void @video_refresh(ptr %screen, i32 %width, i32 %height, i64 %pitch) {
   store ptr %screen, ptr @screen
   ret void
 }
 
-define void @sound(i16 %left, i16 %right) {
+define void @audio_sample(i16 %left, i16 %right) {
   ret void
 }
 
-define i64 @sounds(ptr %samples, i64 %count) {
+define i64 @audio_sample_batch(ptr %samples, i64 %count) {
   ret i64 %count
 }
 
-define void @poll() {
+define void @input_poll() {
   ret void
 }
 
 ; The core asks for every button of every controller by libretro's numbers: 0 is B, 8 is
 ; A, 1 is a button that the NES lacks, and the rest are the bits of buttons.py.
-define signext i16 @button(i32 %port, i32 %device, i32 %index, i32 %id) {
+define signext i16 @input_state(i32 %port, i32 %device, i32 %index, i32 %id) {
   %first = icmp eq i32 %port, 0
   %in_range = icmp ule i32 %id, 8
   %on_pad = icmp ne i32 %id, 1

@@ -16,13 +16,11 @@ FCEUmm is licensed under the GPL, version 2: nothing of it is in this repository
 
 import ctypes
 import os
-from collections.abc import Iterator
 from functools import cache, partial
+from importlib.metadata import distribution
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import NamedTemporaryFile, gettempdir
-from typing import NamedTuple
 
 import cv2
 import llvmlite.binding as llvm
@@ -32,18 +30,9 @@ from warpzone.core.errors import InputError
 from warpzone.envs.nes.buttons import NO_BUTTONS
 from warpzone.envs.nes.console import RAM_SIZE, SCREEN_SHAPE, Watch
 
-# What the core calls back, by libretro's function that it is handed to.
-_SETTERS = {
-    "retro_set_video_refresh": "video",
-    "retro_set_audio_sample": "sound",
-    "retro_set_audio_sample_batch": "sounds",
-    "retro_set_input_poll": "poll",
-    "retro_set_input_state": "button",
-}
-
-_GET_VARIABLE = 15
-_SET_PIXEL_FORMAT = 10
-_SYSTEM_RAM = 2
+# What the core calls back, and other names and numbers of libretro.
+_CALLBACKS = "video_refresh audio_sample audio_sample_batch input_poll input_state"
+_GET_VARIABLE, _SET_PIXEL_FORMAT, _SYSTEM_RAM = 15, 10, 2
 _OPTIONS = {
     # The number of the colour instead of a colour.
     b"fceumm_palette": b"raw",
@@ -70,63 +59,53 @@ _PALETTE = bytes.fromhex(
     "a4c0f0d0b0fce0a8f8d878d8f878b8f8b8b8f8d800fcfcf8d8f8000000000000"
 )
 
+# A raw pixel has the colour's number in its upper half: four bits of hue, one that says
+# nothing, two of brightness.
+_UPPER = np.arange(256)
+_COLOURS = np.frombuffer(_PALETTE, np.uint8).reshape(64, 3)[
+    (_UPPER >> 1 & 3) << 4 | _UPPER >> 4
+]
+"""Red, green and blue for each upper half of a raw pixel, shape ``(256, 3)``."""
+_GREYS = (_COLOURS @ np.array([77, 150, 29]) >> 8).astype(np.uint8)
+"""Luma as nes-py rounds it, shape ``(256,)``, uint8."""
+
+
+_POINTER, _SIZE, _COUNT = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint32
+_TEXT = ctypes.c_char_p
+
 
 class _Game(ctypes.Structure):
     """libretro's ``retro_game_info``."""
 
-    _fields_ = (
-        ("path", ctypes.c_char_p),
-        ("data", ctypes.c_char_p),
-        ("size", ctypes.c_size_t),
-        ("meta", ctypes.c_char_p),
-    )
+    _fields_ = (("path", _TEXT), ("data", _TEXT), ("size", _SIZE), ("meta", _TEXT))
 
 
-class _Variable(ctypes.Structure):
-    """libretro's ``retro_variable``."""
+_Variable = _TEXT * 2
+"""libretro's ``retro_variable``: a key and a value."""
+_Environment = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_uint, _POINTER)
+_States = _POINTER, _POINTER, _SIZE, _POINTER
+_Run = ctypes.CFUNCTYPE(_COUNT, *_States, _TEXT, _COUNT, _TEXT)
 
-    _fields_ = (("key", ctypes.c_char_p), ("value", ctypes.c_char_p))
+type FceummSnapshot = tuple[np.ndarray, bytes, int]
+"""What the core saves and then the screen, RAM, and what is held.
 
-
-_Environment = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_uint, ctypes.c_void_p)
-_Run = ctypes.CFUNCTYPE(
-    ctypes.c_uint32,
-    ctypes.c_void_p,
-    ctypes.c_void_p,
-    ctypes.c_size_t,
-    ctypes.c_void_p,
-    ctypes.c_char_p,
-    ctypes.c_uint32,
-    ctypes.c_char_p,
-)
-
-
-class FceummSnapshot(NamedTuple):
-    """A state of a console: exact, and good for any console of the same cartridge."""
-
-    state: np.ndarray
-    """What the core saves, then the screen. Nobody writes into it."""
-    ram: bytes
-    held: int
+It is exact, and good for any console of the same cartridge. Nobody writes into it.
+"""
 
 
 class FceummConsole:
-    """A console that runs without the GIL. Its methods are those of `Console`.
-
-    Args:
-        rom: The cartridge image, an iNES file.
-        watch: What to read after every frame.
-    """
+    """A console that runs without the GIL. Its methods are those of `NesPyConsole`."""
 
     def __init__(self, rom: Path, watch: Watch) -> None:
-        self._cores = _cores(rom, watch)
+        self._blank, self._idle = _cores(rom, watch)
+        self._make = partial(_Core, rom, watch)
         self._traced = len(watch.traced)
         self.ram = memoryview(bytearray(RAM_SIZE))
         self._ram = ctypes.addressof(ctypes.c_uint8.from_buffer(self.ram))
-        self.restore(self._cores.blank)
+        self.restore(self._blank)
 
     def power_on(self) -> None:
-        self.restore(self._cores.blank)
+        self.restore(self._blank)
         for _ in range(_HEAD_START):
             self.advance(NO_BUTTONS)
 
@@ -139,20 +118,24 @@ class FceummConsole:
         held = bytes([self._held]) + buttons
         old, self._state = self._state, np.empty_like(self._state)
         places = old.ctypes.data, self._state.ctypes.data, old.size - _PIXELS, self._ram
-        core = self._cores.take()
+        # Taking one from the end of a list is safe from any thread, as is adding one.
+        try:
+            core = self._idle.pop()
+        except IndexError:
+            core = self._make()
         frames = core.run(*places, held, count, trace)
-        self._cores.give_back(core)
+        self._idle.append(core)
         self._held = buttons[frames - 1]
         return trace.raw[: frames * self._traced]
 
     def read_grey(self, out: np.ndarray) -> None:
-        cv2.LUT(self._screen, _greys(), out)
+        cv2.LUT(self._screen, _GREYS, out)
 
     def read_rgb(self) -> np.ndarray:
-        return _colours()[self._screen]
+        return _COLOURS[self._screen]
 
     def snapshot(self) -> FceummSnapshot:
-        return FceummSnapshot(self._state, bytes(self.ram), self._held)
+        return self._state, bytes(self.ram), self._held
 
     def restore(self, snapshot: FceummSnapshot) -> None:
         self._state, self.ram[:], self._held = snapshot
@@ -166,11 +149,7 @@ class FceummConsole:
 
 
 class _Core:
-    """FCEUmm with the cartridge in it.
-
-    Attributes:
-        run: Loads a console's state, runs it for some frames, and saves it again.
-    """
+    """FCEUmm with the cartridge in it; ``run`` is that of fceumm.ll."""
 
     def __init__(self, rom: Path, watch: Watch) -> None:
         # The names that nothing reads keep alive what the core points to.
@@ -179,9 +158,11 @@ class _Core:
         # Questions while the cartridge is loaded; later ones are declined natively.
         answer = _Environment(_answer)
         library.retro_set_environment(answer)
-        for setter, function in _SETTERS.items():
-            address = engine.get_function_address(function)
-            getattr(library, setter)(ctypes.c_void_p(address))
+        for name in _CALLBACKS.split():
+            address = engine.get_function_address(name)
+            getattr(library, f"retro_set_{name}")(ctypes.c_void_p(address))
+        library.retro_load_game.restype = ctypes.c_bool
+        library.retro_get_memory_data.restype = ctypes.c_void_p
         library.retro_init()
         image = rom.read_bytes()
         game = _Game(str(rom).encode(), image, len(image), None)
@@ -192,9 +173,9 @@ class _Core:
         self._traced = traced = np.array(watch.traced, np.int32)
         self._ordinary = ordinary = np.array(watch.ordinary, np.int32)
         for name, value in {
-            "advance": ctypes.cast(library.retro_run, ctypes.c_void_p).value,
-            "save": ctypes.cast(library.retro_serialize, ctypes.c_void_p).value,
-            "load": ctypes.cast(library.retro_unserialize, ctypes.c_void_p).value,
+            "advance": ctypes.cast(library.retro_run, _POINTER).value,
+            "save": ctypes.cast(library.retro_serialize, _POINTER).value,
+            "load": ctypes.cast(library.retro_unserialize, _POINTER).value,
             "memory": library.retro_get_memory_data(_SYSTEM_RAM),
             "traced": traced.ctypes.data,
             "traced_count": len(traced),
@@ -206,38 +187,16 @@ class _Core:
         self.run = _Run(engine.get_function_address("run"))
 
 
-class _Cores:
-    """All cores with one cartridge and one watch.
-
-    Attributes:
-        blank: A console that has been switched off and on.
-    """
-
-    def __init__(self, rom: Path, watch: Watch) -> None:
-        self._make = partial(_Core, rom, watch)
-        core = self._make()
-        library = core.library
-        saved = ctypes.create_string_buffer(library.retro_serialize_size())
-        library.retro_serialize(saved, len(saved))
-        state = np.zeros(len(saved) + _PIXELS, np.uint8)
-        state[:-_PIXELS] = np.frombuffer(saved, np.uint8)
-        # nes-py begins with empty RAM, FCEUmm with a pattern in it.
-        self.blank = FceummSnapshot(state, bytes(RAM_SIZE), NO_BUTTONS)
-        self._idle = [core]
-
-    def take(self) -> _Core:
-        """Return a core that nobody runs on."""
-        # Taking one from the end of a list is safe from any thread, as is adding one.
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return self._make()
-
-    def give_back(self, core: _Core) -> None:
-        self._idle.append(core)
-
-
-_cores = cache(_Cores)
+@cache
+def _cores(rom: Path, watch: Watch) -> tuple[FceummSnapshot, list[_Core]]:
+    """Return a console that has been switched off and on, and the idle cores."""
+    core = _Core(rom, watch)
+    library = core.library
+    size = ctypes.c_size_t(library.retro_serialize_size())
+    state = np.zeros(size.value + _PIXELS, np.uint8)
+    library.retro_serialize(ctypes.c_void_p(state.ctypes.data), size)
+    # nes-py begins with empty RAM, FCEUmm with a pattern in it.
+    return (state, bytes(RAM_SIZE), NO_BUTTONS), [core]
 
 
 def _load_library() -> ctypes.CDLL:
@@ -246,22 +205,12 @@ def _load_library() -> ctypes.CDLL:
     Raises:
         InputError: If no folder for temporary files lets libraries be loaded.
     """
-    spec = find_spec("stable_retro")
-    assert spec is not None
-    assert spec.origin is not None
-    (core,) = Path(spec.origin).parent.glob("cores/fceumm_libretro.*")
-    library = _load_copy(core)
-    library.retro_load_game.restype = ctypes.c_bool
-    library.retro_get_memory_data.restype = ctypes.c_void_p
-    library.retro_serialize_size.restype = ctypes.c_size_t
-    library.retro_serialize.argtypes = (ctypes.c_char_p, ctypes.c_size_t)
-    return library
-
-
-def _load_copy(core: Path) -> ctypes.CDLL:
+    cores = Path(str(distribution("stable-retro").locate_file("stable_retro/cores")))
+    (core,) = cores.glob("fceumm_libretro.*")
+    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     # The loader knows a library by its path and its file: a copy is another library.
     failures: dict[Path, OSError] = {}
-    for folder in _copy_folders():
+    for folder in (Path(gettempdir()), cache_home / "warpzone"):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with NamedTemporaryFile(suffix=core.suffix, dir=folder) as copy:
@@ -278,30 +227,19 @@ def _load_copy(core: Path) -> ctypes.CDLL:
     )
 
 
-def _copy_folders() -> Iterator[Path]:
-    """Yield folders that a core may be copied to, the first choice first."""
-    yield Path(gettempdir())
-    cache_home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    yield Path(cache_home).expanduser() / "warpzone"
-
-
 def _compile() -> llvm.ExecutionEngine:
     """Compile the code of one core, with its own variables."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     target = llvm.Target.from_default_triple().create_target_machine(opt=3)
-    module = llvm.parse_assembly(_code())
+    code = files(__package__).joinpath("fceumm.ll").read_text(encoding="utf-8")
+    module = llvm.parse_assembly(code)
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     passes = llvm.create_pass_builder(target, options)
     passes.getModulePassManager().run(module, passes)
     engine = llvm.create_mcjit_compiler(module, target)
     engine.finalize_object()
     return engine
-
-
-@cache
-def _code() -> str:
-    return files(__package__).joinpath("fceumm.ll").read_text(encoding="utf-8")
 
 
 def _answer(command: int, data: int | None) -> bool:
@@ -311,26 +249,7 @@ def _answer(command: int, data: int | None) -> bool:
     if command == _GET_VARIABLE:
         assert data is not None
         variable = _Variable.from_address(data)
-        variable.value = _OPTIONS.get(variable.key)
-        return variable.value is not None
+        key, _ = variable
+        variable[1] = _OPTIONS.get(key)
+        return key in _OPTIONS
     return False
-
-
-@cache
-def _colours() -> np.ndarray:
-    """Red, green and blue for each upper half of a raw pixel, shape ``(256, 3)``.
-
-    A raw pixel has the colour's number in it: four bits of hue, one that says nothing,
-    two of brightness, and nothing in the lower half.
-    """
-    upper = np.arange(256)
-    hue, brightness = upper >> 4, upper >> 1 & 3
-    palette = np.frombuffer(_PALETTE, np.uint8).reshape(64, 3)
-    return palette[brightness << 4 | hue]
-
-
-@cache
-def _greys() -> np.ndarray:
-    """Luma as nes-py rounds it, shape ``(256,)``, uint8."""
-    red, green, blue = _colours().astype(np.int64).T
-    return (77 * red + 150 * green + 29 * blue >> 8).astype(np.uint8)

@@ -163,7 +163,7 @@ def test_an_agent_with_a_damaged_folder_is_refused(evaluated: Evaluate) -> None:
     spec.unlink()
     assert "policy.json: cannot be read: No such file" in refusal(evaluated, "bc")
     spec.write_text(json.dumps(json.loads(whole[1]) | {"env": "chess"}))
-    assert "an agent of 'chess'" in refusal(evaluated, "bc")
+    assert "env = 'chess'" in refusal(evaluated, "bc")
     spec.write_bytes(whole[1])
     evaluated("bc")
 

@@ -171,9 +171,13 @@ def test_every_stage_says_what_it_reads_and_writes(
         (
             "record_video.py",
             "--task 1-1 --agent bc-ppo-1",
-            "error: data/episodes/mario/1-1/bc-ppo-1/default.csv: is not an episode ta",
+            "error: data/episodes/mario/1-1/bc-ppo-1/default.csv: cannot be read: No ",
         ),
-        ("compare.py", "", "error: data/episodes/mario/1-1/random/default.csv: is not"),
+        (
+            "compare.py",
+            "",
+            "error: data/episodes/mario/1-1/random/default.csv: cannot ",
+        ),
         (
             "evaluate.py",
             "--task 1-1 --agent bc --noise default",

@@ -8,8 +8,6 @@ recordings).
 from contextlib import closing
 from functools import partial
 
-from warpzone.agents.model import load_agent
-from warpzone.agents.policy import make_deterministic
 from warpzone.core.errors import InputError
 from warpzone.core.files import write_csv, write_lines
 from warpzone.core.names import cell
@@ -32,7 +30,6 @@ def main() -> None:
             f"no agent {name!r}: {folder} is not there; params.yaml makes "
             f"{', '.join(params.agents)}"
         )
-    make_deterministic(params.seed)
     reference = params.world.reference if noise.reference else {}
     make = partial(
         make_env,
@@ -43,8 +40,15 @@ def main() -> None:
     )
     agent: Agent
     with closing(make(level=levels[0])) as env:
-        is_random = name == "random"
-        agent = RandomAgent(len(env.codes)) if is_random else load_agent(folder, env)
+        if name == "random":
+            agent = RandomAgent(len(env.codes))
+        else:
+            # They import torch, which takes longer than random play does.
+            from warpzone.agents.model import load_agent
+            from warpzone.agents.policy import make_deterministic
+
+            make_deterministic(params.seed)
+            agent = load_agent(folder, env)
     # The noises share their first episodes' seeds.
     seeds = [
         episode_seed(Purpose.EVALUATION, params.seed, index)

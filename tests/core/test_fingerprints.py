@@ -28,7 +28,7 @@ STAGES = [Path(name).stem for name in MODULES if name.startswith("stages/")]
 # Loads each script in a process of its own, with what it would play, and prints which
 # files of the repository are modules then.
 ORACLE = """\
-import json, os, runpy, sys
+import ast, importlib, json, os, runpy, sys
 from pathlib import Path
 import cv2, gym_super_mario_bros, gymnasium, matplotlib.pyplot, stable_baselines3
 def show(script, world):
@@ -43,6 +43,10 @@ def show(script, world):
 for script in sorted(Path("stages").glob("*.py")):
     if not os.fork():
         runpy.run_path(str(script), run_name="loaded")
+        # What a function imports, too.
+        for node in ast.walk(ast.parse(script.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                importlib.import_module(node.module)
         for world in sys.argv[1:]:
             if not os.fork():
                 show(script, world)

@@ -22,6 +22,8 @@ from conftest import (  # pyright: ignore[reportMissingImports]
     run_in,
 )
 
+pytestmark = pytest.mark.slow
+
 QUARANTINE = ".dvc/cache/quarantine"
 
 
@@ -172,7 +174,6 @@ def test_an_output_that_no_run_has_made_yet_is_kept_too(checked: Path) -> None:
     assert Path(line.rpartition(" kept in ")[2]).read_text() == "mine"
 
 
-@pytest.mark.slow
 def test_what_a_failed_stage_has_written_is_not_taken_for_an_edit(
     checked: Path,
 ) -> None:
@@ -186,7 +187,6 @@ def test_what_a_failed_stage_has_written_is_not_taken_for_an_edit(
     assert not (checked / QUARANTINE).exists()
 
 
-@pytest.mark.slow
 def test_what_the_cache_or_git_has_is_not_kept_again(checked: Path) -> None:
     old = (checked / "dvc.lock").read_bytes()
     (checked / "word.txt").write_text("another")

@@ -19,6 +19,8 @@ from conftest import (  # pyright: ignore[reportMissingImports]
 from tools.pipeline_copy import SMALL, copy_repository, lay_over, write_yaml
 from warpzone.core.yaml import read_yaml
 
+pytestmark = pytest.mark.slow
+
 CELL = "evaluate_random@1-1-default"
 
 
@@ -99,7 +101,6 @@ ODD: dict[str, dict[str, str | None]] = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("case", ODD)
 def test_odd_surroundings_give_the_same_bytes(
     copy: Path, usual: bytes, case: str
@@ -116,7 +117,6 @@ def test_odd_surroundings_give_the_same_bytes(
     assert (copy / "dvc.lock").read_bytes() == usual
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a copy with spaces", "Übung 'ß' $HOME;", "a" * 200])
 def test_a_folder_of_any_name_gives_the_same_bytes(
     tmp_path: Path, usual: bytes, name: str
@@ -126,7 +126,6 @@ def test_a_folder_of_any_name_gives_the_same_bytes(
     assert (copy / "dvc.lock").read_bytes() == usual
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["umask 077", "ulimit -n 256", "ulimit -s 1024"])
 def test_what_a_shell_restricts_gives_the_same_bytes(
     copy: Path, usual: bytes, prefix: str
@@ -136,7 +135,6 @@ def test_what_a_shell_restricts_gives_the_same_bytes(
     assert (copy / "dvc.lock").read_bytes() == usual
 
 
-@pytest.mark.slow
 def test_a_processor_quota_gives_the_same_bytes(copy: Path, usual: bytes) -> None:
     if not (taskset := shutil.which("taskset")):
         pytest.skip("needs taskset")

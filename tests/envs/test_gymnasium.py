@@ -227,8 +227,9 @@ def test_ppo_of_sb3_learns_from_pixels() -> None:
 
 
 def test_ppo_of_sb3_learns_on_cartpole() -> None:
-    model = PPO("MlpPolicy", gym.make(CARTPOLE), n_steps=64, n_epochs=1, device="cpu")
-    model.learn(64)
+    env = gym.make(CARTPOLE)
+    model = PPO("MlpPolicy", env, n_steps=256, n_epochs=1, seed=1, device="cpu")
+    model.learn(256)
     assert model.ep_info_buffer
 
 

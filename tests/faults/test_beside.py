@@ -47,7 +47,11 @@ while not Path("late").exists():
 def waiting(repo: Path) -> Path:
     """A repository whose stage waits when it has written half."""
     (repo / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-    rest = (repo / "make.py").read_text().replace("parents=True", "exist_ok=True")
+    rest = (
+        (repo / "make.py")
+        .read_text()
+        .replace("parents=True", "parents=True, exist_ok=True")
+    )
     (repo / "make.py").write_text(HALF + rest)
     set_remote(repo, str(repo.parent / "remote"))
     must(repo, "git", "add", "-A")

@@ -28,6 +28,8 @@ from conftest import (  # pyright: ignore[reportMissingImports]
 
 from tools.s3 import serve
 
+pytestmark = pytest.mark.slow
+
 DVC_REPRO = (*DVC, "repro")
 EXP_RUN = (*DVC, "exp", "run")
 
@@ -74,7 +76,6 @@ def running(repo: Path, *command: str) -> Iterator[subprocess.Popen]:
             os.killpg(pipeline.pid, signal.SIGKILL)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "first", [REPRO, DVC_REPRO, EXP_RUN], ids=["make repro", "dvc repro", "dvc exp run"]
 )
@@ -97,7 +98,6 @@ def test_our_commands_are_refused_while_a_stage_runs(
     assert "all are whole" in must(waiting, *STORAGE, "verify")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "second",
     [DVC_REPRO, (*EXP_RUN, "-S", "seed=9")],
@@ -111,7 +111,6 @@ def test_dvc_refuses_a_second_run(waiting: Path, second: tuple[str, ...]) -> Non
     assert "all are whole" in must(waiting, *STORAGE, "verify")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "second",
     ["gc --force --workspace", "status", "push", "checkout --force", "commit --force"],
@@ -127,7 +126,6 @@ def test_what_dvc_does_not_refuse_loses_nothing(waiting: Path, second: str) -> N
     assert "all are whole" in must(waiting, *STORAGE, "verify")
 
 
-@pytest.mark.slow
 def test_a_run_waits_for_a_dvc_command_that_holds_the_lock(waiting: Path) -> None:
     hold = "import sys; from dvc.repo import Repo, lock_repo\n"
     hold += "with Repo() as r, lock_repo(r): open('held', 'w'); sys.stdin.read()"
@@ -147,7 +145,6 @@ def test_a_run_waits_for_a_dvc_command_that_holds_the_lock(waiting: Path) -> Non
     assert "all are whole" in must(waiting, *STORAGE, "verify")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("first", ["push", "pull", "verify"])
 def test_one_of_our_commands_at_a_time_moves_objects(repo: Path, first: str) -> None:
     (repo / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
@@ -179,7 +176,6 @@ def test_a_dvc_command_that_holds_the_lock_is_named(repo: Path) -> None:
     assert "all are whole" in must(repo, *STORAGE, "verify")
 
 
-@pytest.mark.slow
 def test_a_queued_experiment_beside_a_run_meets_it_nowhere(waiting: Path) -> None:
     text = (waiting / "make.py").read_text().removeprefix(HALF)
     whole = (waiting / "make.py").read_text()

@@ -21,6 +21,8 @@ from tools import lockfile
 from tools.alone import alone
 from warpzone.core.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 PIPELINE = """\
 stages:
   make:
@@ -135,7 +137,6 @@ def test_one_of_another_commit_is_taken_as_it_is(opened: Repo) -> None:
     assert lockfile.WHOLE.read_bytes() == shorter
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.9])
 def test_after_a_cut_the_next_run_ends_as_if_there_had_been_none(
     cells: Path, share: float
@@ -166,7 +167,6 @@ def test_marks_of_a_conflict_are_told_and_kept(opened: Repo, marks: str) -> None
     assert lockfile.LOCK.read_text() == conflict
 
 
-@pytest.mark.slow
 def test_a_conflict_that_a_merge_leaves_is_told_and_never_overwritten(
     cells: Path,
 ) -> None:

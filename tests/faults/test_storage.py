@@ -697,6 +697,7 @@ def at(repo: Path, url: str, **options: str) -> None:
     set_remote(repo, "s3://any/any", endpointurl=url, region="any", **keys, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "status", "reason", "hint"),
     [

@@ -139,11 +139,15 @@ def places_of(folder: Path, command: tuple[str, ...]) -> list[Place]:
         counts[thread, call] += 1
         place = Place(call, counts[thread, call])
         # Whoever gets so far first is hit.
-        is_ours = f"{folder}/" in rest or re.search(r'"[^/]', rest.split("=")[0])
-        if call.endswith("write") or call == "pwrite64":
-            is_ours = f"<{folder}/" in rest
-        places.setdefault(place, bool(is_ours))
+        places.setdefault(place, is_inside(folder, call, rest))
     return [place for place, is_ours in places.items() if is_ours]
+
+
+def is_inside(folder: Path, call: str, rest: str) -> bool:
+    """Whether a call, as strace logs it, writes into a folder."""
+    if call in ("write", "pwrite64"):
+        return f"<{folder}/" in rest
+    return f"{folder}/" in rest or bool(re.search(r'"[^/]', rest.split("=")[0]))
 
 
 def hit_everywhere(
@@ -172,14 +176,18 @@ def hit_everywhere(
     for place in chosen:
         folder = copy("hit")
         inject = f"inject={place.call}:{FAULTS[fault]}:when={place.count}"
-        done, _ = strace(folder, ("-e", f"trace={place.call}", "-e", inject), command)
+        options = ("-e", f"trace={place.call}", "-e", inject)
+        done, log = strace(folder, options, command)
+        # Other threads may have got so far, too, on their way to the terminal.
+        failed = re.findall(r"^\d+ +(\w+)\((.*)\(INJECTED\)", log, re.MULTILINE)
+        is_file = failed and all(is_inside(folder, *call) for call in failed)
         outcomes["went on" if done.returncode == 0 else "ended"] += 1
         again = run_in(folder, *command, timeout=300)
         if again.returncode:
             wrong.append((place, "the next run fails", again.stderr[-500:]))
         elif results(folder) != expected:
             wrong.append((place, "other bytes", done.stderr[-200:]))
-        elif fault == "full" and "Traceback" in done.stderr:
+        elif is_file and "Traceback" in done.stderr:
             wrong.append((place, "traceback", done.stderr[-800:]))
     print(
         f"{' '.join(command[-3:])}, {fault}: {len(chosen)} of {len(places)}", outcomes

@@ -401,6 +401,14 @@ def test_what_a_killed_checkout_leaves_is_beside_no_output_and_swept(
     assert not contents(repo / ".dvc/tmp/storage")
 
 
+def test_what_a_kill_leaves_in_the_cache_is_swept(repo: Path) -> None:
+    [folder, *_] = sorted((repo / ".dvc/cache/files/md5").iterdir())
+    left = folder / ".0dZl4kqUTpSbJ0rQ6yqVxw.tmp"
+    left.write_text("half")
+    assert "all are whole" in said(repo, "verify", "--local")
+    assert not left.exists()
+
+
 # -------------------------------------------------------------- many at random
 
 

@@ -32,8 +32,12 @@ class Cache:
         self.quarantined = 0
         self.problems: list[StorageError] = []
         self.scratch = Path(str(repo.tmp_dir), "storage")
-        # With what a kill has left there.
+        # With what a kill has left there, and of DVC's copies in the cache. In one that
+        # repositories share they may be somebody else's.
         shutil.rmtree(self.scratch, ignore_errors=True)
+        if Path(self.odb.path).is_relative_to(self.root):
+            for path in Path(self.odb.path).glob("??/*.tmp"):
+                path.unlink()
         self.scratch.mkdir(parents=True)
         self._lock = Lock()
 

@@ -36,7 +36,7 @@ class Cache:
         # repositories share they may be somebody else's.
         shutil.rmtree(self.scratch, ignore_errors=True)
         if Path(self.odb.path).is_relative_to(self.root):
-            for path in Path(self.odb.path).glob("??/*.tmp"):
+            for path in Path(self.odb.path).rglob("*.tmp"):
                 path.unlink()
         self.scratch.mkdir(parents=True)
         self._lock = Lock()

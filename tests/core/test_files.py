@@ -20,6 +20,16 @@ from warpzone.core.files import (
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def run_code(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+
+
 def test_json_has_sorted_keys_and_ends_with_a_newline(tmp_path: Path) -> None:
     write_json(tmp_path / "new" / "a.json", {"b": 1, "a": 0.5})
     text = (tmp_path / "new" / "a.json").read_text()
@@ -61,13 +71,7 @@ from warpzone.core.stage import run_stage
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 run_stage(lambda: write_bytes(Path("models/bc/policy.json"), b"new" * 1000))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    done = run_code(code, tmp_path)
     assert done.returncode == 1
     assert done.stderr == "error: models/bc/policy.json: File too large\n"
     assert list((tmp_path / "models/bc").iterdir()) == []
@@ -109,11 +113,5 @@ from pathlib import Path
 from warpzone.core.stage import run_stage
 run_stage(lambda: Path("a\\n\\x1b[2J").read_text())
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    done = run_code(code, tmp_path)
     assert done.stderr == "error: a\\n\\x1b[2J: No such file or directory\n"

@@ -111,6 +111,14 @@ def must(folder: Path, *command: str) -> str:
     return done.stdout
 
 
+def init(folder: Path) -> None:
+    """Make a folder a repository of git and DVC."""
+    must(folder, "git", "init", "-q", "-b", "main")
+    must(folder, "git", "config", "user.email", "a@example.com")
+    must(folder, "git", "config", "user.name", "a")
+    must(folder, *DVC, "init", "-q")
+
+
 def error_line(done: subprocess.CompletedProcess[str]) -> str:
     """The one line that a failed command says."""
     assert done.returncode != 0, done.stdout
@@ -230,10 +238,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "make.py").write_text(MAKE)
     (folder / "dvc.yaml").write_text(DVC_YAML)
     (folder / "word.txt").write_text("word")
-    must(folder, "git", "init", "-q", "-b", "main")
-    must(folder, "git", "config", "user.email", "a@example.com")
-    must(folder, "git", "config", "user.name", "a")
-    must(folder, *DVC, "init", "-q")
+    init(folder)
     must(folder, *DVC, "repro", "-q")
     must(folder, "git", "add", "-A")
     must(folder, "git", "commit", "-qm", "Made")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from conftest import (  # pyright: ignore[reportMissingImports]
-    DVC,
     REPRO,
     ROOT,
     environment,
     error_line,
+    init,
     must,
     run_in,
 )
@@ -48,10 +48,7 @@ def made_cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "word.txt").write_text("word")
     (folder / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     (folder / ".gitignore").write_text("/models/\n")
-    must(folder, "git", "init", "-q", "-b", "main")
-    must(folder, "git", "config", "user.email", "a@example.com")
-    must(folder, "git", "config", "user.name", "a")
-    must(folder, *DVC, "init", "-q")
+    init(folder)
     must(folder, "git", "add", "-A")
     must(folder, "git", "commit", "-qm", "Made")
     must(folder, *REPRO)

@@ -1,6 +1,8 @@
 """What several test modules share."""
 
-from collections.abc import Callable, Sequence
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,26 @@ def into_the_bonus_room() -> bytes:
     for run, jump, fall in jumps:
         held += bytes([RIGHT]) * run + bytes([RIGHT | A]) * jump + bytes([RIGHT]) * fall
     return held + bytes([NO_BUTTONS]) * 20 + bytes([DOWN]) * 2
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Callable[[str], Path | None]]:
+    """Mount a disk in memory, with options; None where this machine does not let us."""
+    with ExitStack() as stack:
+
+        def mount(options: str) -> Path | None:
+            place = tmp_path / "disk"
+            place.mkdir()
+            command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+            try:
+                if subprocess.run(command, capture_output=True).returncode != 0:
+                    return None
+            except FileNotFoundError:
+                return None
+            stack.callback(subprocess.run, ["umount", str(place)], check=True)
+            return place
+
+        yield mount
 
 
 def default_document() -> dict[str, Any]:

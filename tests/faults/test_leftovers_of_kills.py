@@ -5,7 +5,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -212,16 +212,11 @@ def test_a_dry_run_keeps_and_moves_nothing(checked: Path) -> None:
 
 
 @pytest.fixture
-def mounted(checked: Path) -> Iterator[Path]:
+def mounted(checked: Path, mount: Callable[[str], Path | None]) -> Path:
     """The repository on a disk of its own, of twenty megabytes."""
-    place = checked.parent / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(place)]
-    if subprocess.run(command, capture_output=True).returncode != 0:
-        pytest.skip("needs the right to mount a tmpfs")
+    place = mount("size=20m") or pytest.skip("needs the right to mount a tmpfs")
     shutil.copytree(checked, place / "repo", symlinks=True)
-    yield place / "repo"
-    subprocess.run(["umount", str(place)], check=True)
+    return place / "repo"
 
 
 COMMANDS = [REPRO, *((*STORAGE, name) for name in ("verify", "push", "pull"))]

@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -53,15 +53,9 @@ def copy(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def noexec(tmp_path: Path) -> Iterator[Path]:
+def noexec(mount: Callable[[str], Path | None]) -> Path:
     """A folder in which no library can be loaded."""
-    place = tmp_path / "noexec"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "noexec", "tmpfs", str(place)]
-    if subprocess.run(command, capture_output=True).returncode != 0:
-        pytest.skip("needs the right to mount a tmpfs")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    return mount("noexec") or pytest.skip("needs the right to mount a tmpfs")
 
 
 def test_a_folder_for_temporary_files_that_is_mounted_noexec_is_passed_over(

@@ -1,8 +1,7 @@
 """What would end a late stage is told by the first one."""
 
 import os
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,22 +12,15 @@ from warpzone.core.errors import InputError
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path, mount: Callable[[str], Path | None]) -> Path:
     """A disk of two megabytes that nobody may write to."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m,ro", "tmpfs", str(place)]
-    try:
-        mounted = subprocess.run(command, capture_output=True).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        place.chmod(0o555)
-        if os.geteuid() == 0:
-            pytest.skip("root may write anywhere, and may not mount here")
-    yield place
-    if mounted:
-        subprocess.run(["umount", str(place)], check=True)
+    if place := mount("size=2m,ro"):
+        return place
+    if os.geteuid() == 0:
+        pytest.skip("root may write anywhere, and may not mount here")
+    place = tmp_path / "closed"
+    place.mkdir(0o555)
+    return place
 
 
 def test_a_folder_that_cannot_be_written_is_told(disk: Path) -> None:

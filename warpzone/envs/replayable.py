@@ -6,6 +6,8 @@ from typing import Any, ClassVar, NamedTuple
 import gymnasium as gym
 import numpy as np
 
+from warpzone.envs.compiled import compiled
+
 type ObsType = str | Sequence[str]
 """Keys of an observation: one gives an array, several a dictionary of arrays."""
 
@@ -168,6 +170,16 @@ class ReplayableEnv(gym.Env):
     # Play frames and return how many: fewer when the episode ends on the way.
     def _run(self, codes: bytes) -> int: ...
 
+    def _advance(self, wanted: int, held: bytes | None) -> float:
+        """Play the frames of an agent step, log them, and return the reward."""
+        if held is None:
+            before = self.frame_actions[-1] if self.frame_actions else wanted
+            draws = self.np_random.random(self.frame_skip)
+            codes = hold_noisily(before, wanted, draws, self.sticky_probability)
+            held = codes.tobytes()
+        self.play_frames(held)
+        return self._reward()
+
     # Return which of `SUCCESSES` or `FAILURES` has happened, if any.
     def _cause(self) -> str | None: ...
 
@@ -221,21 +233,20 @@ class ReplayableEnv(gym.Env):
             raise ValueError(
                 f"no action {action}: there are {len(self.codes)} actions, from 0"
             )
-        wanted = self.codes[action]
-        held = self.frame_actions[-1] if self.frame_actions else wanted
-        draws = self.np_random.random(self.frame_skip)
-        return self.play_step(
-            wanted, hold_noisily(held, wanted, draws, self.sticky_probability)
-        )
+        return self.play_step(self.codes[action])
 
     def play_step(
-        self, wanted: int, held: bytes
+        self, wanted: int, held: bytes | None = None
     ) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Play an agent step: what was asked for, and what was held in each frame."""
+        """Play an agent step.
+
+        Args:
+            wanted: The code that is asked for.
+            held: What is held in each frame. Otherwise noise decides it.
+        """
         ground = self.ground
         self.decisions.append(wanted)
-        self.play_frames(held)
-        reward = self._reward()
+        reward = self._advance(wanted, held)
         self._episode_return += reward
         self.idle_steps = 0 if self.ground > ground else self.idle_steps + 1
         self.cause = self._cause()
@@ -310,16 +321,18 @@ class ReplayableEnv(gym.Env):
         }
 
 
+@compiled
 def hold_noisily(
     held: int, wanted: int, draws: np.ndarray, sticky_probability: float
-) -> bytes:
-    """Return what is held in each frame of an agent step.
+) -> np.ndarray:
+    """Return what is held in each frame of an agent step, uint8.
 
     It is the code of the frame before, at first ``held``, where the frame's draw, a
     number in [0, 1), is below ``sticky_probability``.
     """
-    codes = bytearray()
-    for draw in draws.tolist():
-        held = held if draw < sticky_probability else wanted
-        codes.append(held)
-    return bytes(codes)
+    codes = np.empty(len(draws), np.uint8)
+    for frame in range(len(draws)):
+        if not draws[frame] < sticky_probability:
+            held = wanted
+        codes[frame] = held
+    return codes

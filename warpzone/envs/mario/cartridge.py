@@ -1,16 +1,11 @@
-"""The Super Mario Bros cartridge, and what its consoles watch."""
+"""The Super Mario Bros cartridge."""
 
 import hashlib
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from warpzone.envs.mario.state import ORDINARY, TRACED
 from warpzone.envs.nes import consoles
-from warpzone.envs.nes.console import Watch
-
-WATCH = Watch(TRACED, ORDINARY)
-"""Mario's place is traced; a native run ends when the player loses control."""
 
 
 def rom_path() -> Path:
@@ -26,4 +21,4 @@ def rom_sha256() -> str:
 
 def make_console(emulator: str) -> consoles.Console:
     """Return a new console with the cartridge in it, see `consoles.make_console`."""
-    return consoles.make_console(emulator, rom_path(), WATCH)
+    return consoles.make_console(emulator, rom_path())

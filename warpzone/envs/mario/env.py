@@ -1,5 +1,6 @@
 """Super Mario Bros as a standard Gymnasium environment."""
 
+import ctypes
 import hashlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -11,19 +12,19 @@ from warpzone.envs.mario.actions import ACTION_SETS
 from warpzone.envs.mario.cartridge import make_console, rom_sha256
 from warpzone.envs.mario.level import LEVELS, LevelPlay
 from warpzone.envs.mario.observation import FrameStack
-from warpzone.envs.mario.rewards import Ledger, check_weights, reward
-from warpzone.envs.mario.state import (
-    is_cleared,
-    is_dead,
-    is_in_pit,
-    read_state,
-    read_time,
-)
+from warpzone.envs.mario.rewards import LEDGER, check_weights, weights_of
+from warpzone.envs.mario.state import state_of
+from warpzone.envs.mario.step import CAUSES, FACTS, agent_step, look
 from warpzone.envs.mario.surroundings import read_surroundings
 from warpzone.envs.nes.buttons import NO_BUTTONS, action_name
-from warpzone.envs.nes.console import RAM_SIZE
 from warpzone.envs.nes.consoles import emulator_version, installed_emulators
+from warpzone.envs.nes.machine import RAM_SIZE
 from warpzone.envs.replayable import ObsType, ReplayableEnv
+
+# To compiled code: nobody sees a picture, no frame is played, nothing is drawn.
+_NO_FRAMES = np.empty((0, 0, 0), np.uint8)
+_NO_CODES = np.empty(0, np.uint8)
+_GIVEN = np.zeros(2, np.uintp)
 
 
 class MarioEnv(ReplayableEnv):
@@ -181,6 +182,7 @@ class MarioEnv(ReplayableEnv):
         self.height, self.width, self.frame_stack = height, width, frame_stack
         self.crop_hud, self.show_buttons = crop_hud, show_buttons
         self.reward_weights = check_weights(reward)
+        self._weights = weights_of(self.reward_weights)
         self._frames = FrameStack(height, width, frame_stack, crop_hud, show_buttons)
         self.action_space = gym.spaces.Discrete(len(self.codes))
         self.observation_space = self._space(
@@ -190,16 +192,23 @@ class MarioEnv(ReplayableEnv):
             }
         )
         self.play = LevelPlay(make_console(emulator), level)
+        # What compiled code writes.
+        self._codes = np.empty(frame_skip, np.uint8)
+        self._numbers = np.empty(FACTS, np.int64)
+        self._ledgers = np.zeros(2, LEDGER)
+        # What it draws from, and where that is.
+        self._drawn_from: np.random.Generator | None = None
+        self._generator = _GIVEN
 
     @property
     def progress(self) -> int:
         """The furthest x in the level's first area, in pixels."""
-        return self.play.odometer.x_pos_max
+        return self._facts[-3]
 
     @property
     def ground(self) -> int:
         """Pixels that Mario has got on, see `level.Odometer`."""
-        return self.play.odometer.travelled
+        return self._facts[-2]
 
     @property
     def emulated_frames(self) -> int:
@@ -224,49 +233,95 @@ class MarioEnv(ReplayableEnv):
 
     def _restart(self) -> None:
         self.play.restart()
-        self._ledger = None
+        self._look()
 
     def _run(self, codes: bytes) -> int:
-        return self.play.run(codes)
+        played = self.play.run(codes)
+        self._look()
+        return played
+
+    def _advance(self, wanted: int, held: bytes | None) -> float:
+        before = self.frame_actions[-1] if self.frame_actions else wanted
+        if held is not None:
+            codes, generator = np.frombuffer(held, np.uint8), _GIVEN
+        else:
+            codes, generator = self._codes, self._noise()
+        played, reward = self._step(before, wanted, codes, generator)
+        self.frame_actions += codes[:played].data
+        return reward
 
     def _cause(self) -> str | None:
-        ram = self.play.ram
-        if self.play.has_left:
-            return "left_level"
-        if is_cleared(ram):
-            return "clear"
-        if is_in_pit(ram):
-            return "pit"
-        if is_dead(ram):
-            return "clock" if read_time(ram) == 0 else "enemy"
-        return None
+        return CAUSES[self._facts[-1]]
 
     def _reward(self) -> float:
-        before, state = self._ledger, read_state(self.play.ram)
-        counted = (state.score, state.coins, state.time, state.dead, state.flag_get)
-        self._state, self._ledger = state, Ledger(self.play.odometer.progress, *counted)
-        return reward(before, self._ledger, self.reward_weights) if before else 0.0
+        # An episode begins.
+        self._observation = {"pixels": _NO_FRAMES}
+        self._step(self.held, NO_BUTTONS, _NO_CODES, _GIVEN)
+        return 0.0
 
     def _observe(self, first: bool) -> Mapping[str, np.ndarray]:
-        seen = {}
+        return self._seen
+
+    def _step(
+        self, held: int, wanted: int, codes: np.ndarray, generator: np.ndarray
+    ) -> tuple[int, float]:
+        """Call `agent_step`; return what it does."""
+        frames, play = self._frames, self.play
+        self._seen, before, stack = {}, _NO_FRAMES, _NO_FRAMES
         if "pixels" in self.obs_keys:
-            before = None if first else self._observation["pixels"]
-            console = self.play.console
-            seen["pixels"] = self._frames.draw(before, console, self.held)
+            before = self._observation["pixels"]
+            self._seen["pixels"] = stack = np.empty(frames.shape, np.uint8)
+        result = play.console.call(
+            agent_step,
+            play.odometer.record,
+            play.level,
+            play.frames,
+            held,
+            wanted,
+            self.sticky_probability,
+            generator,
+            codes,
+            self._ledgers,
+            self._weights,
+            play.console.greys,
+            frames.picture,
+            frames.rows,
+            frames.columns,
+            before,
+            stack,
+            self._numbers,
+        )
+        self._facts = self._numbers.tolist()
         if "state" in self.obs_keys:
-            seen["state"] = np.array(self.play.ram)
-        return seen
+            self._seen["state"] = play.ram.copy()
+        return result
+
+    def _noise(self) -> np.ndarray:
+        """Return where the environment's generator is, see `agent_step`."""
+        if self.np_random is not self._drawn_from:
+            self._drawn_from = self.np_random
+            bits = self.np_random.bit_generator.ctypes
+            function = ctypes.cast(bits.next_double, ctypes.c_void_p).value
+            self._generator = np.array([function, bits.state_address], np.uintp)
+        return self._generator
+
+    def _look(self) -> None:
+        play = self.play
+        look(play.ram, play.odometer.record, play.level, self._numbers)
+        self._facts = self._numbers.tolist()
 
     def _details(self) -> dict[str, Any]:
-        return self._state._asdict() | {
+        state = state_of(self._facts[:-3])
+        return state._asdict() | {
             "x_pos_max": self.progress,
-            "place": self._state.x_pos if self.cause in self.FAILURES else None,
+            "place": state.x_pos if self.cause in self.FAILURES else None,
         }
 
     def _save(self) -> Any:
-        return self.play.snapshot(), self._ledger
+        return self.play.snapshot(), self._ledgers.copy()
 
     def _load(self, saved: Any) -> None:
-        play, self._ledger = saved
+        play, ledgers = saved
         self.play.restore(play)
-        self._state = read_state(self.play.ram)
+        self._ledgers[:] = ledgers
+        self._look()

@@ -1,22 +1,24 @@
 """One level on one console, from its first frame to its end."""
 
-from itertools import batched
 from typing import Any
 
-from warpzone.envs.mario.cartridge import WATCH
+import numpy as np
+
+from warpzone.envs.compiled import compiled
 from warpzone.envs.mario.state import (
     MAX_STRIDE,
-    TRACED,
     Address,
     is_cleared,
     is_cutscene,
     is_dead,
+    is_ordinary,
     read_area,
     read_time,
     read_x,
 )
 from warpzone.envs.nes.buttons import NO_BUTTONS, START
 from warpzone.envs.nes.consoles import Console
+from warpzone.envs.nes.machine import advance, switch_off, switch_on
 
 LEVELS = tuple(f"{world}-{stage}" for world in range(1, 9) for stage in range(1, 5))
 """Every level of the game, ``1-1`` to ``8-4``."""
@@ -29,60 +31,108 @@ _WORLDS_WITH_AN_INTRO = (0, 1, 3, 6)
 _MAX_CUTSCENE_FRAMES = 2_000
 
 
+# More than the game has.
+_MAX_AREAS = 64
+
+ODOMETER = np.dtype(
+    [
+        # Where Mario is, and the rightmost x since he was put there.
+        ("area", np.int64),
+        ("x", np.int64),
+        ("rightmost", np.int64),
+        # What `Odometer` says of them.
+        ("progress", np.int64),
+        ("travelled", np.int64),
+        # The areas that Mario has been in, the level's first one first, and the
+        # furthest x in each.
+        ("count", np.int64),
+        ("areas", np.int64, _MAX_AREAS),
+        ("furthest", np.int64, _MAX_AREAS),
+    ]
+)
+
+
 class Odometer:
     """How far Mario has come, in spite of an x that starts anew in every area.
 
     Attributes:
-        x_pos_max: The furthest x reached in the level's first area, in pixels. Bonus
-            rooms have an x of their own, which says nothing about the level.
-        progress: Pixels walked to new furthest points, summed over all areas. What a
-            pipe skips is not walked.
-        travelled: Pixels walked to furthest points since a pipe, a vine or a maze,
-            which takes back a run along a wrong way, put Mario where he was. So it
-            rises as long as he gets on, over ground that he knows, too, and not while
-            he walks to and fro.
+        record: Its numbers, shape ``(1,)``, `ODOMETER`.
     """
 
-    def __init__(self, ram: memoryview) -> None:
-        self._area = self._first_area = read_area(ram)
-        self._x = read_x(ram)
-        self._furthest = {self._area: self._x}
-        self._rightmost = self._x
-        self.progress = self.travelled = 0
+    def __init__(self, ram: np.ndarray) -> None:
+        self.record = np.zeros(1, ODOMETER)
+        _start(self.record, ram)
 
     @property
     def x_pos_max(self) -> int:
-        return self._furthest[self._first_area]
+        """The furthest x reached in the level's first area, in pixels.
 
-    def follow(self, trace: bytes) -> None:
-        """Take note of further frames, by what was at `TRACED` in each of them."""
-        for low, high, page, pixel in batched(trace, len(TRACED), strict=True):
-            self._move(high << 8 | low, page << 8 | pixel)
+        Bonus rooms have an x of their own, which says nothing about the level.
+        """
+        return int(self.record["furthest"][0, 0])
 
-    def update(self, ram: memoryview) -> None:
+    @property
+    def progress(self) -> int:
+        """Pixels walked to new furthest points, summed over all areas.
+
+        What a pipe skips is not walked.
+        """
+        return int(self.record["progress"][0])
+
+    @property
+    def travelled(self) -> int:
+        """Pixels walked to furthest points since Mario was put where he was.
+
+        A pipe, a vine or a maze, which takes back a run along a wrong way, puts him
+        somewhere. So this rises as long as he gets on, over ground that he knows, too,
+        and not while he walks to and fro.
+        """
+        return int(self.record["travelled"][0])
+
+    def update(self, ram: np.ndarray) -> None:
         """Take note of one more frame."""
-        self._move(read_area(ram), read_x(ram))
-
-    def _move(self, area: int, x: int) -> None:
-        has_walked = area == self._area and abs(x - self._x) <= MAX_STRIDE
-        furthest = self._furthest.get(area, -1)
-        if x > furthest:
-            self._furthest[area] = x
-            if has_walked:
-                self.progress += x - furthest
-        if not has_walked:
-            self._rightmost = x
-        elif x > self._rightmost:
-            self.travelled += x - self._rightmost
-            self._rightmost = x
-        self._area, self._x = area, x
+        _follow(self.record, ram)
 
     def copy(self) -> "Odometer":
         """Return an independent copy."""
-        # copy.copy takes ten times as long.
         twin = object.__new__(Odometer)
-        twin.__dict__.update(self.__dict__, _furthest=self._furthest.copy())
+        twin.record = self.record.copy()
         return twin
+
+
+@compiled
+def _start(record, ram):
+    odometer = record[0]
+    odometer.area = odometer.areas[0] = read_area(ram)
+    odometer.x = odometer.rightmost = odometer.furthest[0] = read_x(ram)
+    odometer.progress = odometer.travelled = 0
+    odometer.count = 1
+
+
+@compiled
+def _follow(record, ram):
+    odometer = record[0]
+    area, x = read_area(ram), read_x(ram)
+    has_walked = area == odometer.area and abs(x - odometer.x) <= MAX_STRIDE
+    index = 0
+    while index < odometer.count and odometer.areas[index] != area:
+        index += 1
+    if index == odometer.count:
+        odometer.areas[index] = area
+        odometer.furthest[index] = -1
+        odometer.count += 1
+    furthest = odometer.furthest[index]
+    if x > furthest:
+        odometer.furthest[index] = x
+        if has_walked:
+            odometer.progress += x - furthest
+    if not has_walked:
+        odometer.rightmost = x
+    elif x > odometer.rightmost:
+        odometer.travelled += x - odometer.rightmost
+        odometer.rightmost = x
+    odometer.area = area
+    odometer.x = x
 
 
 type PlaySnapshot = tuple[Any, Odometer]
@@ -106,13 +156,11 @@ class LevelPlay:
         if name not in LEVELS:
             raise ValueError(f"no level {name!r}: the game has 1-1 to 8-4")
         self.name = name
-        world, stage = map(int, name.split("-"))
-        # As RAM counts them.
-        self._world, self._stage = world - 1, stage - 1
+        # World and stage as RAM counts them.
+        self.level = np.array([int(part) - 1 for part in name.split("-")], np.uint8)
         self.console = console
         self.ram = console.ram
-        self.emulator_frames = 0
-        """Frames emulated since this object was made, cutscenes and all."""
+        self.frames = np.zeros(1, np.int64)
         self._enter_level()
         self._level_start = console.snapshot()
         self.restart()
@@ -128,40 +176,24 @@ class LevelPlay:
         Returns:
             How many were played: all, or fewer if the level is over.
         """
-        played = 0
-        while played < len(buttons):
-            trace = self.console.run(buttons[played:])
-            frames = len(trace) // len(TRACED)
-            played += frames
-            self.emulator_frames += frames
-            if WATCH.is_ordinary(self.ram):
-                self.odometer.follow(trace)
-                continue
-            self.odometer.follow(trace[: -len(TRACED)])
-            if not self.is_over:
-                self._skip_cutscene()
-            self.odometer.update(self.ram)
-            if self.is_over:
-                break
-        return played
+        codes = np.frombuffer(buttons, np.uint8)
+        return self.console.call(
+            _run, self.odometer.record, self.level, self.frames, codes
+        )
 
     def advance(self, buttons: int) -> None:
         """Play one frame, as `run` does."""
         self.run(bytes([buttons]))
 
     @property
-    def has_left(self) -> bool:
-        """Whether Mario is on his way to another level, by a pipe of a warp zone.
-
-        The game counts him there from the frame on in which he enters the pipe.
-        """
-        here = self.ram[Address.WORLD], self.ram[Address.STAGE]
-        return here != (self._world, self._stage)
+    def emulator_frames(self) -> int:
+        """Frames emulated since this object was made, cutscenes and all."""
+        return int(self.frames[0])
 
     @property
     def is_over(self) -> bool:
         """Whether Mario is dead, has cleared the level or has left it."""
-        return is_dead(self.ram) or is_cleared(self.ram) or self.has_left
+        return is_over(self.ram, self.level)
 
     def snapshot(self) -> PlaySnapshot:
         """Return the state of the level. It is valid in this process only."""
@@ -178,19 +210,20 @@ class LevelPlay:
 
     def _emulate(self, buttons: int) -> None:
         self.console.advance(buttons)
-        self.emulator_frames += 1
+        self.frames += 1
 
     def _enter_level(self) -> None:
         """Start a game, put it on the level, and wait for the clock's first tick."""
-        has_intro = self._world in _WORLDS_WITH_AN_INTRO and self._stage >= 1
+        world, stage = self.level.tolist()
+        has_intro = world in _WORLDS_WITH_AN_INTRO and stage >= 1
         ram = self.ram
         self.console.power_on()
         self._tap_start()
         while read_time(ram) == 0:
             self._emulate(START)
-            ram[Address.WORLD] = self._world
-            ram[Address.STAGE] = self._stage
-            ram[Address.AREA] = self._stage + has_intro
+            ram[Address.WORLD] = world
+            ram[Address.STAGE] = stage
+            ram[Address.AREA] = stage + has_intro
             self._emulate(NO_BUTTONS)
             ram[Address.PRELEVEL_TIMER] = 0
         full_clock = read_time(ram)
@@ -201,12 +234,66 @@ class LevelPlay:
         self._emulate(START)
         self._emulate(NO_BUTTONS)
 
-    def _skip_cutscene(self) -> None:
-        ram = self.ram
-        if 1 < ram[Address.CHANGE_AREA_TIMER] < 255:
-            ram[Address.CHANGE_AREA_TIMER] = 1
-        for _ in range(_MAX_CUTSCENE_FRAMES):
-            if self.is_over or not is_cutscene(ram):
-                break
-            ram[Address.PRELEVEL_TIMER] = 0
-            self._emulate(NO_BUTTONS)
+
+@compiled
+def has_left(ram, level):
+    """Whether Mario is on his way to another level, by a pipe of a warp zone.
+
+    The game counts him there from the frame on in which he enters the pipe.
+    """
+    return ram[Address.WORLD] != level[0] or ram[Address.STAGE] != level[1]
+
+
+@compiled
+def is_over(ram, level):
+    """Whether Mario is dead, has cleared the level or has left it."""
+    return is_dead(ram) or is_cleared(ram) or has_left(ram, level)
+
+
+@compiled
+def play_frames(core, state, ram, odometer, level, frames, codes):
+    """Play a frame for each button mask, and any cutscene that one begins.
+
+    Args:
+        core: See machine.py; ``state`` too.
+        state: Of the console.
+        ram: The live RAM.
+        odometer: Follows Mario, `ODOMETER`.
+        level: World and stage as RAM counts them.
+        frames: Counts all frames that are emulated.
+        codes: The button masks.
+
+    Returns:
+        How many were played: all, or fewer if the level is over.
+    """
+    for index in range(len(codes)):
+        advance(core, state, codes[index])
+        frames[0] += 1
+        if not is_ordinary(ram):
+            if not is_over(ram, level):
+                _skip_cutscene(core, state, ram, level, frames)
+            if is_over(ram, level):
+                _follow(odometer, ram)
+                return index + 1
+        _follow(odometer, ram)
+    return len(codes)
+
+
+@compiled
+def _skip_cutscene(core, state, ram, level, frames):
+    if 1 < ram[Address.CHANGE_AREA_TIMER] < 255:
+        ram[Address.CHANGE_AREA_TIMER] = 1
+    for _ in range(_MAX_CUTSCENE_FRAMES):
+        if is_over(ram, level) or not is_cutscene(ram):
+            break
+        ram[Address.PRELEVEL_TIMER] = 0
+        advance(core, state, NO_BUTTONS)
+        frames[0] += 1
+
+
+@compiled
+def _run(core, old, state, ram, odometer, level, frames, codes):
+    memory = switch_on(core, old, state, ram)
+    played = play_frames(core, state, memory, odometer, level, frames, codes)
+    switch_off(core, state, ram)
+    return played

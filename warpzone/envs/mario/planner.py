@@ -103,7 +103,7 @@ class Planner:
 
     def decide(self) -> int:
         """Return the action, an index into the environment's action set."""
-        ram = bytes(self._env.play.ram)
+        ram = self._env.play.ram.tobytes()
         if self._expected[:1] != [ram]:
             self.reset()
         if len(self._plan) < FRESH or self._presses_a(self._plan):
@@ -142,8 +142,8 @@ class Planner:
             held = self._env.held
             for mask, step_draws in zip(plan, draws, strict=False):
                 frames = hold_noisily(held, mask, step_draws, sticky)
-                self._play.run(frames)
-                held = frames[-1]
+                self._play.run(frames.tobytes())
+                held = int(frames[-1])
                 if self._play.is_over:
                     break
             survived += not self._play.is_over or is_cleared(self._play.ram)
@@ -189,7 +189,7 @@ class Planner:
             for mask in self._moves:
                 after = self._roll(start, [mask] * STRIDE)
                 end = after[-1]
-                ram = memoryview(end.ram)
+                ram = np.frombuffer(bytearray(end.ram), np.uint8)
                 state = read_state(ram)
                 at = state.x_pos // PLACE, state.y_pos // PLACE
                 place = (read_area(ram), *at, mask & A)
@@ -308,7 +308,7 @@ class Planner:
         is_rising = not is_on_ground and play.ram[Address.Y_SPEED] >= 128
         return _Moment(
             play.snapshot(),
-            bytes(play.ram),
+            play.ram.tobytes(),
             play.odometer.progress,
             play.is_over,
             is_cleared(play.ram),

@@ -1,44 +1,69 @@
-"""What an agent is paid for: a row a term."""
+"""What an agent is paid for: a row a term, and its amount in `count`."""
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
 
+import numpy as np
 
-class Ledger(NamedTuple):
-    """What the rewards are computed from, as counted since the episode's start."""
+from warpzone.envs.compiled import compiled
 
-    progress: int  # pixels walked to new furthest points, see `level.Odometer`
-    score: int
-    coins: int
-    time: int  # what the game's clock shows; it falls
-    dead: bool
-    cleared: bool
-
-
-class Term(NamedTuple):
-    """Something that is paid for: its default weight, and its amount from two ledgers.
-
-    The earlier ledger is the first argument.
-    """
-
-    weight: float
-    amount: Callable[[Ledger, Ledger], float]
-
+LEDGER = np.dtype(
+    [
+        ("progress", np.int64),  # pixels walked to new furthest points, see `Odometer`
+        ("score", np.int64),
+        ("coins", np.int64),
+        ("time", np.int64),  # what the game's clock shows; it falls
+        ("dead", np.int64),
+        ("cleared", np.int64),
+    ]
+)
+"""What the rewards are computed from, as counted since the episode's start."""
 
 TERMS = {
-    # Only new ground is paid, so walking to and fro earns nothing, and neither does the
-    # jump of x when a pipe leads elsewhere.
-    "progress": Term(0.02, lambda before, after: after.progress - before.progress),
-    "score": Term(0.0, lambda before, after: max(after.score - before.score, 0)),
-    "coin": Term(0.0, lambda before, after: (after.coins - before.coins) % 100),
-    "clock_tick": Term(0.0, lambda before, after: max(before.time - after.time, 0)),
-    "death": Term(-5.0, lambda before, after: after.dead),
-    "clear": Term(2.0, lambda before, after: after.cleared),
+    "progress": 0.02,
+    "score": 0.0,
+    "coin": 0.0,
+    "clock_tick": 0.0,
+    "death": -5.0,
+    "clear": 2.0,
 }
+"""What is paid for, and its default weight."""
 
 PROGRESS_CAP = "progress_cap"
-DEFAULTS = {name: term.weight for name, term in TERMS.items()} | {PROGRESS_CAP: 30}
+DEFAULTS = TERMS | {PROGRESS_CAP: 30}
 """Weights, and the most pixels that are paid in one agent step."""
+
+
+@compiled
+def count(before, after, cap, amounts):
+    """Count what happened between two ledgers: a number a term, in the order of TERMS.
+
+    Args:
+        before: Shape ``(1,)``, `LEDGER`; ``after`` too.
+        after: The later one.
+        cap: The most pixels of progress.
+        amounts: Shape ``(len(TERMS),)``, float64; what is counted is written there.
+    """
+    old, new = before[0], after[0]
+    # Only new ground is paid, so walking to and fro earns nothing, and neither does the
+    # jump of x when a pipe leads elsewhere.
+    amounts[0] = min(new.progress - old.progress, cap)
+    amounts[1] = max(new.score - old.score, 0)
+    # The hundredth coin starts the count anew.
+    amounts[2] = (new.coins - old.coins) % 100
+    amounts[3] = max(old.time - new.time, 0)
+    amounts[4] = new.dead
+    amounts[5] = new.cleared
+
+
+@compiled
+def reward(before, after, weights):
+    """Return what happened between two ledgers is worth, by `weights_of`."""
+    amounts = np.empty(len(weights) - 1)
+    count(before, after, weights[-1], amounts)
+    total = 0.0
+    for term in range(len(amounts)):
+        total += weights[term] * amounts[term]
+    return total
 
 
 def check_weights(weights: Mapping[str, float] | None) -> dict[str, float]:
@@ -62,8 +87,6 @@ def check_weights(weights: Mapping[str, float] | None) -> dict[str, float]:
     return DEFAULTS | dict(weights)
 
 
-def reward(before: Ledger, after: Ledger, weights: Mapping[str, float]) -> float:
-    """Return what happened between two ledgers is worth, by `check_weights`."""
-    amounts = {name: term.amount(before, after) for name, term in TERMS.items()}
-    amounts["progress"] = min(amounts["progress"], weights[PROGRESS_CAP])
-    return float(sum(weights[name] * amount for name, amount in amounts.items()))
+def weights_of(weights: Mapping[str, float]) -> np.ndarray:
+    """Return the weights of all terms, in their order, and the cap, float64."""
+    return np.array([weights[name] for name in (*TERMS, PROGRESS_CAP)], np.float64)

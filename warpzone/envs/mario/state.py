@@ -9,6 +9,10 @@ gym-super-mario-bros frame by frame.
 from enum import IntEnum
 from typing import NamedTuple
 
+import numpy as np
+
+from warpzone.envs.compiled import compiled
+
 ON_GROUND = 0
 """A player float state."""
 # Game modes; the second one is that after the axe has been touched.
@@ -73,23 +77,7 @@ class PlayerState(IntEnum):
     DYING = 0x0B
 
 
-ORDINARY = (
-    (Address.PLAYER_STATE.value, PlayerState.NORMAL.value, PlayerState.NORMAL.value),
-    (Address.Y_VIEWPORT.value, 0, 1),
-    (Address.CHANGE_AREA_TIMER.value, 0, 1),
-    (Address.GAME_MODE.value, PLAYING, PLAYING),
-)
-"""What RAM holds while the player is in control: no death, no clear, no cutscene.
-
-Each row is an address and the lowest and highest value there."""
-
-TRACED = (
-    Address.AREA_DATA.value,
-    Address.AREA_DATA.value + 1,
-    Address.X_PAGE.value,
-    Address.X_PIXEL.value,
-)
-"""What `read_area` and `read_x` read, which consoles trace from frame to frame."""
+STATUSES = ("small", "tall", "fireball")
 
 
 class GameState(NamedTuple):
@@ -101,37 +89,61 @@ class GameState(NamedTuple):
     score: int
     coins: int
     life: int  # lives in reserve; 255 after the last one is lost
-    status: str  # small, tall or fireball
+    status: str  # one of `STATUSES`
     world: int
     stage: int
     dead: bool  # dying, dead or in a pit
     flag_get: bool  # flag grabbed, or axe touched in a castle
 
 
-def read_state(ram: memoryview) -> GameState:
+def read_state(ram: np.ndarray) -> GameState:
     """Read everything that episodes report."""
-    is_above_screen = ram[Address.Y_VIEWPORT] < 1
+    facts = np.empty(len(GameState._fields), np.int64)
+    read_facts(ram, facts)
+    return state_of(facts.tolist())
+
+
+def state_of(facts: list[int]) -> GameState:
+    """Return what `read_facts` has read."""
+    *numbers, power, world, stage, dead, cleared = facts
     return GameState(
-        x_pos=read_x(ram),
-        y_pos=(510 if is_above_screen else 255) - ram[Address.Y_PIXEL],
-        time=read_time(ram),
-        score=_digits(ram, Address.SCORE_DIGITS, 6),
-        coins=_digits(ram, Address.COIN_DIGITS, 2),
-        life=ram[Address.LIVES],
-        status=("small", "tall", "fireball")[min(ram[Address.POWER_UP], 2)],
-        world=ram[Address.WORLD] + 1,
-        stage=ram[Address.STAGE] + 1,
-        dead=is_dead(ram),
-        flag_get=is_cleared(ram),
+        *numbers, STATUSES[power], world, stage, bool(dead), bool(cleared)
     )
 
 
-def read_x(ram: memoryview) -> int:
+@compiled
+def read_facts(ram, out):
+    """Write the fields of `GameState`, in their order, into ``out``, int64."""
+    out[0] = read_x(ram)
+    is_above_screen = ram[Address.Y_VIEWPORT] < 1
+    out[1] = (510 if is_above_screen else 255) - ram[Address.Y_PIXEL]
+    out[2] = read_time(ram)
+    out[3] = _digits(ram, Address.SCORE_DIGITS, 6)
+    out[4] = _digits(ram, Address.COIN_DIGITS, 2)
+    out[5] = ram[Address.LIVES]
+    out[6] = min(ram[Address.POWER_UP], 2)
+    out[7] = ram[Address.WORLD] + 1
+    out[8] = ram[Address.STAGE] + 1
+    out[9] = is_dead(ram)
+    out[10] = is_cleared(ram)
+
+
+@compiled
+def _digits(ram, address, count):
+    number = 0
+    for place in range(address, address + count):
+        number = number * 10 + ram[place]
+    return number
+
+
+@compiled
+def read_x(ram: np.ndarray) -> int:
     """Mario's x in pixels from the left edge of the current area."""
     return ram[Address.X_PAGE] << 8 | ram[Address.X_PIXEL]
 
 
-def read_area(ram: memoryview) -> int:
+@compiled
+def read_area(ram: np.ndarray) -> int:
     """Which area Mario is in: the cartridge address of its layout.
 
     Pipes, vines and doors lead to areas whose x starts anew. The area number and the
@@ -140,18 +152,21 @@ def read_area(ram: memoryview) -> int:
     return ram[Address.AREA_DATA + 1] << 8 | ram[Address.AREA_DATA]
 
 
-def read_time(ram: memoryview) -> int:
+@compiled
+def read_time(ram: np.ndarray) -> int:
     """What the game's clock shows."""
     return _digits(ram, Address.TIME_DIGITS, 3)
 
 
-def is_dead(ram: memoryview) -> bool:
+@compiled
+def is_dead(ram: np.ndarray) -> bool:
     """Whether Mario is dying, dead or in a pit."""
     dying = ram[Address.PLAYER_STATE] in (PlayerState.DYING, PlayerState.DEAD)
     return dying or is_in_pit(ram)
 
 
-def is_in_pit(ram: memoryview) -> bool:
+@compiled
+def is_in_pit(ram: np.ndarray) -> bool:
     """Whether Mario is below the screen, and not because he fell out of the clouds.
 
     From there the game leads him back to the level. gym-super-mario-bros takes it for a
@@ -161,7 +176,8 @@ def is_in_pit(ram: memoryview) -> bool:
     return ram[Address.Y_VIEWPORT] > 1 and is_in_level
 
 
-def is_cleared(ram: memoryview) -> bool:
+@compiled
+def is_cleared(ram: np.ndarray) -> bool:
     """Whether the level is won: flagpole grabbed, or axe touched in a castle.
 
     Either is the event itself. In the frame in which Mario touches the pole the game
@@ -174,15 +190,20 @@ def is_cleared(ram: memoryview) -> bool:
     return is_at_pole or ram[Address.GAME_MODE] == WORLD_CLEARED
 
 
-def is_cutscene(ram: memoryview) -> bool:
+@compiled
+def is_cutscene(ram: np.ndarray) -> bool:
     """Whether the game plays by itself (pipes, doors, the black screens between)."""
     state = ram[Address.PLAYER_STATE]
     is_automatic = state < PlayerState.NORMAL and state != PlayerState.DEAD
     return is_automatic or ram[Address.GAME_MODE] == WORLD_CLEARED
 
 
-def _digits(ram: memoryview, address: int, count: int) -> int:
-    number = 0
-    for digit in ram[address : address + count]:
-        number = number * 10 + digit
-    return number
+@compiled
+def is_ordinary(ram: np.ndarray) -> bool:
+    """Whether the player is in control: no death, no clear, no cutscene."""
+    return (
+        ram[Address.PLAYER_STATE] == PlayerState.NORMAL
+        and ram[Address.Y_VIEWPORT] <= 1
+        and ram[Address.CHANGE_AREA_TIMER] <= 1
+        and ram[Address.GAME_MODE] == PLAYING
+    )

@@ -9,7 +9,7 @@ So an agent that sees frames can learn to act as one that sees these features.
 import numpy as np
 
 from warpzone.envs.mario.state import ON_GROUND, Address
-from warpzone.envs.nes.console import RAM_SIZE
+from warpzone.envs.nes.machine import RAM_SIZE
 
 # Enemies. Mario's entry is the first of each list of objects, theirs follow.
 _SLOTS = 5

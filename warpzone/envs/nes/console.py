@@ -1,61 +1,46 @@
 """One NES behind a small seam: which emulator it is and which game it plays is outside.
 
-What a console must know of a game is handed in: the cartridge image, and a `Watch`, the
-RAM addresses that it reads after every frame.
+What a console must know of a game is handed in: the cartridge image.
 """
 
-from dataclasses import dataclass
+import ctypes
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from nes_py import NESEnv
 
-SCREEN_SHAPE = (240, 256)
-"""Height and width of the NES screen in pixels."""
+from warpzone.envs.nes.machine import PIXELS, SCREEN_SHAPE, core_of, run_frames
 
-RAM_SIZE = 2_048
-"""Bytes."""
-
-
-@dataclass(frozen=True)
-class Watch:
-    """The RAM addresses that a console reads after every frame.
-
-    Raises:
-        ValueError: If an address or a value is out of range, or nothing is traced.
-    """
-
-    traced: tuple[int, ...]
-    """Addresses in [0, 2048) whose bytes `NesPyConsole.run` returns, one or more."""
-    ordinary: tuple[tuple[int, int, int], ...]
-    """When `NesPyConsole.run` continues: rows of an address and the lowest and the
-    highest byte there. All rows must hold; with no row it always continues."""
-
-    def __post_init__(self) -> None:
-        if not self.traced:
-            raise ValueError("a watch traces one address or more, got none")
-        for address, low, high in (*self.ordinary, *((a, 0, 0) for a in self.traced)):
-            if not (0 <= address < RAM_SIZE and 0 <= low <= high <= 255):
-                raise ValueError(f"no RAM has {low} to {high} at {address:#x}")
-
-    def is_ordinary(self, ram: memoryview) -> bool:
-        """Return whether every row of `ordinary` holds."""
-        return all(low <= ram[address] <= high for address, low, high in self.ordinary)
+_Callback = ctypes.CFUNCTYPE(None)
 
 
 class NesPyConsole:
     """nes-py, which releases the GIL while it emulates a frame.
 
     Its methods are those of every console. They act on the current frame. ``ram`` is
-    2,048 bytes, live and writable.
+    shape ``(2048,)``, uint8, live and writable.
     """
 
-    def __init__(self, rom: Path, watch: Watch) -> None:
-        self._env = NESEnv(str(rom))
-        self._watch = watch
-        self.ram = memoryview(self._env.ram)
-        self._advance = self._env._frame_advance
+    greys = np.arange(256, dtype=np.uint8)
+    """Luma of each byte of the screen that compiled code sees, shape ``(256,)``."""
+
+    def __init__(self, rom: Path) -> None:
+        self._env = env = NESEnv(str(rom))
+        self.ram = env.ram
+        self._state = np.zeros(PIXELS + 1, np.uint8)
+        screen = self._state[:-1].reshape(SCREEN_SHAPE)
+        self._held = held = ctypes.c_uint8()
+        # It has no C functions: what compiled code calls comes back to Python.
+        self._advance = _Callback(lambda: env._frame_advance(held.value))
+        self._show = _Callback(lambda: env.observation("grayscale", screen))
+        self._core = core_of(
+            advance=ctypes.cast(self._advance, ctypes.c_void_p).value,
+            show=ctypes.cast(self._show, ctypes.c_void_p).value,
+            memory=self.ram.ctypes.data,
+            held=ctypes.addressof(held),
+        )
 
     def power_on(self) -> None:
         """Start the cartridge afresh."""
@@ -63,27 +48,15 @@ class NesPyConsole:
 
     def advance(self, buttons: int) -> None:
         """Emulate one frame while the buttons (a bit mask, see buttons.py) are held."""
-        self._advance(buttons)
+        self.run(bytes([buttons]))
 
-    def run(self, buttons: bytes) -> bytes:
-        """Emulate a frame for each button mask, one or more, while all is ordinary.
+    def run(self, buttons: bytes) -> None:
+        """Emulate a frame for each button mask."""
+        self.call(run_frames, np.frombuffer(buttons, np.uint8))
 
-        It ends early after a frame that leaves RAM outside of `Watch.ordinary`, or
-        after many frames.
-
-        Returns:
-            The bytes at the addresses `Watch.traced` after each frame that was
-            emulated, one or more, frame after frame.
-        """
-        ram, watch, advance = self.ram, self._watch, self._advance
-        trace = bytearray()
-        for held in buttons:
-            advance(held)
-            for address in watch.traced:
-                trace.append(ram[address])
-            if not watch.is_ordinary(ram):
-                break
-        return bytes(trace)
+    def call[R](self, function: Callable[..., R], *arguments: Any) -> R:
+        """Call a compiled function that runs the console, see machine.py."""
+        return function(self._core, self._state, self._state, self.ram, *arguments)
 
     def read_grey(self, out: np.ndarray) -> None:
         """Write the screen's luma into ``out``, shape ``(240, 256)``, uint8."""
@@ -116,3 +89,4 @@ class NesPyConsole:
         """Release the console."""
         if self._env._env is not None:
             self._env.close()
+

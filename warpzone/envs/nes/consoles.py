@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from warpzone.core.errors import InputError
-from warpzone.envs.nes.console import NesPyConsole, Watch
+from warpzone.envs.nes.console import NesPyConsole
 from warpzone.envs.nes.fceumm import FceummConsole
 
 type Console = NesPyConsole | FceummConsole
@@ -20,7 +20,7 @@ EMULATORS: dict[str, tuple[type[NesPyConsole] | type[FceummConsole], str]] = {
 """The class and the package of each."""
 
 
-def make_console(name: str, rom: Path, watch: Watch) -> Console:
+def make_console(name: str, rom: Path) -> Console:
     """Return a new console of an emulator, with a cartridge image (iNES) in it.
 
     Raises:
@@ -28,7 +28,7 @@ def make_console(name: str, rom: Path, watch: Watch) -> Console:
     """
     emulator_version(name)
     console, _ = EMULATORS[name]
-    return console(rom, watch)
+    return console(rom)
 
 
 def emulator_version(name: str) -> str:

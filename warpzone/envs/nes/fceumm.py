@@ -3,8 +3,8 @@
 Four times as fast as nes-py, and the same console frame by frame
 (tests/envs/test_emulators.py). The core is spoken to through the C interface that every
 libretro core has, https://docs.libretro.com/development/libretro-overview/. What it
-calls back, and the loop over frames, is fceumm.ll, compiled when a core is made, so
-that no frame waits for Python.
+calls back is fceumm.ll, compiled when a core is made; compiled code runs its frames,
+see machine.py, so that none waits for Python.
 
 A core keeps its state in global variables, so it is one console. Here it is a worker:
 a console is what the core saves and loads, which takes a few microseconds, and runs on
@@ -16,19 +16,26 @@ FCEUmm is licensed under the GPL, version 2: nothing of it is in this repository
 
 import ctypes
 import os
-from functools import cache, partial
+from collections.abc import Callable
+from functools import cache
 from importlib.metadata import distribution
 from importlib.resources import files
 from pathlib import Path
 from tempfile import NamedTemporaryFile, gettempdir
+from typing import Any
 
-import cv2
 import llvmlite.binding as llvm
 import numpy as np
 
 from warpzone.core.errors import InputError
 from warpzone.envs.nes.buttons import NO_BUTTONS
-from warpzone.envs.nes.console import RAM_SIZE, SCREEN_SHAPE, Watch
+from warpzone.envs.nes.machine import (
+    PIXELS,
+    RAM_SIZE,
+    SCREEN_SHAPE,
+    core_of,
+    run_frames,
+)
 
 # What the core calls back, and other names and numbers of libretro.
 _CALLBACKS = "video_refresh audio_sample audio_sample_batch input_poll input_state"
@@ -40,15 +47,8 @@ _OPTIONS = {
     b"fceumm_overscan": b"disabled",
 }
 
-# nes-py ends a frame later, where the game has just read the controllers. So the
-# cartridge is a frame ahead there, and what is held in a frame counts from the next one
-# on; `FceummConsole.run` holds it back for as long.
+# Frames that the cartridge is ahead of nes-py's, see `_Core`.
 _HEAD_START = 1
-
-# Frames in one call, for the size of a buffer.
-_MAX_RUN = 64
-
-_PIXELS = SCREEN_SHAPE[0] * SCREEN_SHAPE[1]
 
 # Red, green and blue that nes-py shows for each of the NES's 64 colours.
 _PALETTE = bytes.fromhex(
@@ -66,12 +66,9 @@ _COLOURS = np.frombuffer(_PALETTE, np.uint8).reshape(64, 3)[
     (_UPPER >> 1 & 3) << 4 | _UPPER >> 4
 ]
 """Red, green and blue for each upper half of a raw pixel, shape ``(256, 3)``."""
-_GREYS = (_COLOURS @ np.array([77, 150, 29]) >> 8).astype(np.uint8)
-"""Luma as nes-py rounds it, shape ``(256,)``, uint8."""
 
 
-_POINTER, _SIZE, _COUNT = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint32
-_TEXT = ctypes.c_char_p
+_POINTER, _SIZE, _TEXT = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p
 
 
 class _Game(ctypes.Structure):
@@ -83,11 +80,9 @@ class _Game(ctypes.Structure):
 _Variable = _TEXT * 2
 """libretro's ``retro_variable``: a key and a value."""
 _Environment = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_uint, _POINTER)
-_States = _POINTER, _POINTER, _SIZE, _POINTER
-_Run = ctypes.CFUNCTYPE(_COUNT, *_States, _TEXT, _COUNT, _TEXT)
 
-type FceummSnapshot = tuple[np.ndarray, bytes, int]
-"""What the core saves and then the screen, RAM, and what is held.
+type FceummSnapshot = tuple[np.ndarray, bytes]
+"""A console's bytes, see machine.py, and its RAM.
 
 It is exact, and good for any console of the same cartridge. Nobody writes into it.
 """
@@ -96,12 +91,13 @@ It is exact, and good for any console of the same cartridge. Nobody writes into 
 class FceummConsole:
     """A console that runs without the GIL. Its methods are those of `NesPyConsole`."""
 
-    def __init__(self, rom: Path, watch: Watch) -> None:
-        self._blank, self._idle = _cores(rom, watch)
-        self._make = partial(_Core, rom, watch)
-        self._traced = len(watch.traced)
-        self.ram = memoryview(bytearray(RAM_SIZE))
-        self._ram = ctypes.addressof(ctypes.c_uint8.from_buffer(self.ram))
+    # As nes-py rounds it.
+    greys = (_COLOURS @ np.array([77, 150, 29]) >> 8).astype(np.uint8)
+
+    def __init__(self, rom: Path) -> None:
+        self._blank, self._idle = _cores(rom)
+        self._rom = rom
+        self.ram = np.empty(RAM_SIZE, np.uint8)
         self.restore(self._blank)
 
     def power_on(self) -> None:
@@ -112,91 +108,89 @@ class FceummConsole:
     def advance(self, buttons: int) -> None:
         self.run(bytes([buttons]))
 
-    def run(self, buttons: bytes) -> bytes:
-        count = min(len(buttons), _MAX_RUN)
-        trace = ctypes.create_string_buffer(count * self._traced)
-        held = bytes([self._held]) + buttons
+    def run(self, buttons: bytes) -> None:
+        self.call(run_frames, np.frombuffer(buttons, np.uint8))
+
+    def call[R](self, function: Callable[..., R], *arguments: Any) -> R:
         old, self._state = self._state, np.empty_like(self._state)
-        places = old.ctypes.data, self._state.ctypes.data, old.size - _PIXELS, self._ram
         # Taking one from the end of a list is safe from any thread, as is adding one.
         try:
             core = self._idle.pop()
         except IndexError:
-            core = self._make()
-        frames = core.run(*places, held, count, trace)
+            core = _Core(self._rom)
+        result = function(core.pointers, old, self._state, self.ram, *arguments)
         self._idle.append(core)
-        self._held = buttons[frames - 1]
-        return trace.raw[: frames * self._traced]
+        return result
 
     def read_grey(self, out: np.ndarray) -> None:
-        cv2.LUT(self._screen, _GREYS, out)
+        out[:] = self.greys[self._screen]
 
     def read_rgb(self) -> np.ndarray:
         return _COLOURS[self._screen]
 
     def snapshot(self) -> FceummSnapshot:
-        return self._state, bytes(self.ram), self._held
+        return self._state, self.ram.tobytes()
 
     def restore(self, snapshot: FceummSnapshot) -> None:
-        self._state, self.ram[:], self._held = snapshot
+        self._state, ram = snapshot
+        self.ram[:] = np.frombuffer(ram, np.uint8)
 
     def close(self) -> None:
         pass
 
     @property
     def _screen(self) -> np.ndarray:
-        return self._state[-_PIXELS:].reshape(SCREEN_SHAPE)
+        return self._state[-PIXELS - 1 : -1].reshape(SCREEN_SHAPE)
 
 
 class _Core:
-    """FCEUmm with the cartridge in it; ``run`` is that of fceumm.ll."""
+    """FCEUmm with the cartridge in it, and the pointers by which it is spoken to."""
 
-    def __init__(self, rom: Path, watch: Watch) -> None:
-        # The names that nothing reads keep alive what the core points to.
-        self.library = library = _load_library()
+    def __init__(self, rom: Path) -> None:
+        # The names that nothing reads keep alive what the pointers point to.
+        self._library = library = _load_library()
         self._engine = engine = _compile()
         # Questions while the cartridge is loaded; later ones are declined natively.
         answer = _Environment(_answer)
         library.retro_set_environment(answer)
         for name in _CALLBACKS.split():
             address = engine.get_function_address(name)
-            getattr(library, f"retro_set_{name}")(ctypes.c_void_p(address))
+            getattr(library, f"retro_set_{name}")(_POINTER(address))
         library.retro_load_game.restype = ctypes.c_bool
-        library.retro_get_memory_data.restype = ctypes.c_void_p
+        library.retro_get_memory_data.restype = _POINTER
+        library.retro_serialize_size.restype = _SIZE
         library.retro_init()
         image = rom.read_bytes()
         game = _Game(str(rom).encode(), image, len(image), None)
         if not library.retro_load_game(ctypes.byref(game)):
             raise RuntimeError(f"FCEUmm does not take the cartridge {rom}")
         decline = engine.get_function_address("environment")
-        library.retro_set_environment(ctypes.c_void_p(decline))
-        self._traced = traced = np.array(watch.traced, np.int32)
-        self._ordinary = ordinary = np.array(watch.ordinary, np.int32)
-        for name, value in {
-            "advance": ctypes.cast(library.retro_run, _POINTER).value,
-            "save": ctypes.cast(library.retro_serialize, _POINTER).value,
-            "load": ctypes.cast(library.retro_unserialize, _POINTER).value,
-            "memory": library.retro_get_memory_data(_SYSTEM_RAM),
-            "traced": traced.ctypes.data,
-            "traced_count": len(traced),
-            "ordinary": ordinary.ctypes.data,
-            "ordinary_count": len(ordinary),
-        }.items():
-            variable = engine.get_global_value_address(name)
-            ctypes.c_void_p.from_address(variable).value = value
-        self.run = _Run(engine.get_function_address("run"))
+        library.retro_set_environment(_POINTER(decline))
+        self.size = library.retro_serialize_size()
+        self.pointers = core_of(
+            advance=ctypes.cast(library.retro_run, _POINTER).value,
+            save=ctypes.cast(library.retro_serialize, _POINTER).value,
+            load=ctypes.cast(library.retro_unserialize, _POINTER).value,
+            memory=library.retro_get_memory_data(_SYSTEM_RAM),
+            held=engine.get_global_value_address("held"),
+            screen=engine.get_global_value_address("screen"),
+            size=self.size,
+            # nes-py ends a frame later, where the game has just read the controllers.
+            # So the cartridge is a frame ahead there, and what is held in a frame
+            # counts from the next one on.
+            is_late=True,
+        )
+        self.save = library.retro_serialize
 
 
 @cache
-def _cores(rom: Path, watch: Watch) -> tuple[FceummSnapshot, list[_Core]]:
+def _cores(rom: Path) -> tuple[FceummSnapshot, list[_Core]]:
     """Return a console that has been switched off and on, and the idle cores."""
-    core = _Core(rom, watch)
-    library = core.library
-    size = ctypes.c_size_t(library.retro_serialize_size())
-    state = np.zeros(size.value + _PIXELS, np.uint8)
-    library.retro_serialize(ctypes.c_void_p(state.ctypes.data), size)
+    core = _Core(rom)
+    state = np.zeros(core.size + PIXELS + 1, np.uint8)
+    core.save(_POINTER(state.ctypes.data), _SIZE(core.size))
     # nes-py begins with empty RAM, FCEUmm with a pattern in it.
-    return (state, bytes(RAM_SIZE), NO_BUTTONS), [core]
+    return (state, bytes(RAM_SIZE)), [core]
 
 
 def _load_library() -> ctypes.CDLL:

@@ -28,8 +28,8 @@ from warpzone.envs.mario.cartridge import make_console
 from warpzone.envs.mario.level import LEVELS, LevelPlay
 from warpzone.envs.mario.state import read_state
 from warpzone.envs.nes.buttons import RIGHT, A, B
-from warpzone.envs.nes.console import SCREEN_SHAPE
 from warpzone.envs.nes.consoles import Console
+from warpzone.envs.nes.machine import SCREEN_SHAPE
 from warpzone.envs.registry import env_class, make_env
 from warpzone.episodes.agent import Agent, RandomAgent
 from warpzone.episodes.play import play_episodes

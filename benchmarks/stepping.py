@@ -18,7 +18,6 @@ from benchmarks.measuring import Row, Size, alternate
 from warpzone.envs.mario.cartridge import make_console
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.mario.level import LevelPlay
-from warpzone.envs.mario.state import TRACED
 from warpzone.envs.nes.consoles import Console, installed_emulators
 from warpzone.envs.replayable import ObsType
 from warpzone.envs.vec_env import ThreadedVecEnv
@@ -112,9 +111,8 @@ def _emulate_frames(console: Console, buttons: bytes) -> None:
 
 
 def _emulate_runs(console: Console, buttons: bytes) -> None:
-    """Use the emulator's own loop, which stops at whatever is not ordinary."""
-    while buttons:
-        buttons = buttons[len(console.run(buttons)) // len(TRACED) :]
+    """Use the emulator's own loop."""
+    console.run(buttons)
 
 
 def logged_envs(game: Game, count: int, obs_type: ObsType = "pixels") -> ThreadedVecEnv:

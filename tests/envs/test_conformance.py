@@ -218,9 +218,9 @@ def test_neither_goes_on_after_a_death() -> None:
 
 
 @pytest.fixture
-def ram() -> memoryview:
+def ram() -> np.ndarray:
     """The RAM of a console that is switched off, but for Mario on the screen."""
-    ram = memoryview(bytearray(2048))
+    ram = np.zeros(2048, np.uint8)
     ram[Address.Y_VIEWPORT] = 1
     ram[Address.PLAYER_STATE] = PlayerState.NORMAL
     ram[Address.GAME_MODE] = 1
@@ -228,7 +228,7 @@ def ram() -> memoryview:
     return ram
 
 
-def test_x_is_a_page_and_a_pixel(ram: memoryview) -> None:
+def test_x_is_a_page_and_a_pixel(ram: np.ndarray) -> None:
     ram[Address.X_PAGE] = 3
     ram[Address.X_PIXEL] = 5
     assert read_state(ram).x_pos == 3 * 256 + 5
@@ -238,7 +238,7 @@ def test_x_is_a_page_and_a_pixel(ram: memoryview) -> None:
     ("viewport", "y_pixel", "y_pos"), [(1, 176, 79), (1, 0, 255), (0, 250, 260)]
 )
 def test_y_counts_from_the_bottom_and_on_above_the_screen(
-    ram: memoryview, viewport: int, y_pixel: int, y_pos: int
+    ram: np.ndarray, viewport: int, y_pixel: int, y_pos: int
 ) -> None:
     ram[Address.Y_VIEWPORT] = viewport
     ram[Address.Y_PIXEL] = y_pixel
@@ -246,7 +246,7 @@ def test_y_counts_from_the_bottom_and_on_above_the_screen(
     assert not is_dead(ram)
 
 
-def test_below_the_screen_and_dying_and_dead_are_death(ram: memoryview) -> None:
+def test_below_the_screen_and_dying_and_dead_are_death(ram: np.ndarray) -> None:
     assert not is_dead(ram)
     ram[Address.Y_VIEWPORT] = 2
     assert is_dead(ram)
@@ -256,10 +256,10 @@ def test_below_the_screen_and_dying_and_dead_are_death(ram: memoryview) -> None:
         assert is_dead(ram) == (state in (PlayerState.DYING, PlayerState.DEAD))
 
 
-def test_numbers_are_read_digit_by_digit(ram: memoryview) -> None:
-    ram[Address.SCORE_DIGITS : Address.SCORE_DIGITS + 6] = bytes([0, 1, 2, 3, 5, 0])
-    ram[Address.COIN_DIGITS : Address.COIN_DIGITS + 2] = bytes([0, 7])
-    ram[Address.TIME_DIGITS : Address.TIME_DIGITS + 3] = bytes([3, 0, 9])
+def test_numbers_are_read_digit_by_digit(ram: np.ndarray) -> None:
+    ram[Address.SCORE_DIGITS : Address.SCORE_DIGITS + 6] = [0, 1, 2, 3, 5, 0]
+    ram[Address.COIN_DIGITS : Address.COIN_DIGITS + 2] = [0, 7]
+    ram[Address.TIME_DIGITS : Address.TIME_DIGITS + 3] = [3, 0, 9]
     state = read_state(ram)
     assert (state.score, state.coins, state.time) == (12350, 7, 309)
 
@@ -268,12 +268,12 @@ def test_numbers_are_read_digit_by_digit(ram: memoryview) -> None:
     ("power_up", "status"),
     [(0, "small"), (1, "tall"), (2, "fireball"), (3, "fireball")],
 )
-def test_the_power_up_has_a_name(ram: memoryview, power_up: int, status: str) -> None:
+def test_the_power_up_has_a_name(ram: np.ndarray, power_up: int, status: str) -> None:
     ram[Address.POWER_UP] = power_up
     assert read_state(ram).status == status
 
 
-def test_a_level_is_cleared_at_the_pole_or_by_the_axe(ram: memoryview) -> None:
+def test_a_level_is_cleared_at_the_pole_or_by_the_axe(ram: np.ndarray) -> None:
     for state in PlayerState:
         ram[Address.PLAYER_STATE] = state
         ends = (PlayerState.SLIDING_DOWN_POLE, PlayerState.WALKING_OFF)

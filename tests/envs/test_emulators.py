@@ -17,14 +17,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from warpzone.envs.mario.cartridge import WATCH, make_console, rom_path
+from warpzone.envs.mario.cartridge import make_console, rom_path
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.mario.level import LEVELS, LevelPlay
-from warpzone.envs.mario.state import ORDINARY, TRACED, read_state
+from warpzone.envs.mario.state import (
+    Address,
+    is_cleared,
+    is_cutscene,
+    is_dead,
+    is_ordinary,
+    read_state,
+)
 from warpzone.envs.nes.buttons import RIGHT, A, B
-from warpzone.envs.nes.console import SCREEN_SHAPE
 from warpzone.envs.nes.consoles import EMULATORS, Console
 from warpzone.envs.nes.fceumm import FceummConsole
+from warpzone.envs.nes.machine import SCREEN_SHAPE
 from warpzone.episodes.recording import Recording, read_recordings
 
 CLEARS = read_recordings(Path(__file__).parents[1] / "data" / "clears.jsonl")
@@ -121,7 +128,7 @@ def test_all_64_colours_are_those_of_nes_py() -> None:
             play.restart()
             # The game sends what lies at 0x301 to the picture chip: one byte, the
             # colour, for the backdrop. 0x300 is how long the message is.
-            play.ram[0x301:0x306] = bytes([0x3F, 0x00, 1, colour, 0])
+            play.ram[0x301:0x306] = [0x3F, 0x00, 1, colour, 0]
             play.ram[0x300] = 5
             play.console.advance(0)
             play.console.advance(0)
@@ -160,7 +167,7 @@ def trail(console: Console, buttons: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def fceumm() -> FceummConsole:
-    return FceummConsole(rom_path(), WATCH)
+    return FceummConsole(rom_path())
 
 
 def some_buttons(frames: int, seed: int) -> bytes:
@@ -221,33 +228,26 @@ def test_frames_in_one_call_are_those_of_single_calls(name: str) -> None:
     assert one.emulator_frames == other.emulator_frames
 
 
-@pytest.mark.parametrize("name", EMULATORS)
-def test_run_ends_with_the_first_frame_that_is_not_ordinary(name: str) -> None:
-    console = make_console(name)
-    play = LevelPlay(console, "1-1")
-    trace = b""
-    while WATCH.is_ordinary(console.ram):
-        trace = console.run(bytes([RUN] * 50))
-        expected = bytes(console.ram[address] for address in TRACED)
-        assert trace[-len(TRACED) :] == expected
-    assert play.is_over
-    assert len(trace) < 50 * len(TRACED)
-
-
-def test_an_ordinary_state_is_neither_dead_nor_cleared() -> None:
-    ram = memoryview(bytearray(2048))
-    for address, lowest, _ in ORDINARY:
-        ram[address] = lowest
-    assert WATCH.is_ordinary(ram)
-    for address, lowest, highest in ORDINARY:
+def test_an_ordinary_state_is_neither_dead_nor_cleared_nor_a_cutscene() -> None:
+    ordinary = {
+        Address.PLAYER_STATE: (8,),
+        Address.Y_VIEWPORT: (0, 1),
+        Address.CHANGE_AREA_TIMER: (0, 1),
+        Address.GAME_MODE: (1,),
+    }
+    ram = np.zeros(2048, np.uint8)
+    for address, values in ordinary.items():
+        ram[address] = values[0]
+    assert is_ordinary(ram)
+    for address, values in ordinary.items():
         for value in range(256):
             ram[address] = value
-            assert WATCH.is_ordinary(ram) == (lowest <= value <= highest)
-            if WATCH.is_ordinary(ram):
-                state = read_state(ram)
-                assert not state.dead
-                assert not state.flag_get
-        ram[address] = lowest
+            assert is_ordinary(ram) == (value in values)
+            if value in values:
+                assert not is_dead(ram)
+                assert not is_cleared(ram)
+                assert not is_cutscene(ram)
+        ram[address] = values[0]
 
 
 def test_writes_to_ram_are_kept() -> None:

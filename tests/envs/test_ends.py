@@ -33,7 +33,7 @@ SLOTS = 6
 WAIT, WALK, RUN, RUN_AND_JUMP, LEFT = 0, 1, 3, 4, 6
 
 
-def put(ram: memoryview, tile: int, *, instead_of_air: bool) -> None:
+def put(ram: np.ndarray, tile: int, *, instead_of_air: bool) -> None:
     """Put a tile into the next two columns: all of the air, or all of the ground."""
     next_column = read_x(ram) // 16 + 1
     for column in (next_column, next_column + 1):
@@ -56,13 +56,13 @@ def touch_the_end(env: MarioEnv) -> tuple[float, bool, bool, dict[str, Any]]:
     return ends
 
 
-def fill_all_slots(ram: memoryview, types: int = GOOMBA) -> None:
+def fill_all_slots(ram: np.ndarray, types: int = GOOMBA) -> None:
     for slot in range(SLOTS):
         ram[Address.ENEMY_PRESENT + slot] = 1
         ram[Address.ENEMY_TYPE + slot] = types
 
 
-def fill_free_slots(ram: memoryview) -> None:
+def fill_free_slots(ram: np.ndarray) -> None:
     """Let Goombas fall from above, on a Mario with a star, whom nobody hurts."""
     ram[STAR_TIMER] = 0xFF
     for slot in range(SLOTS - 1):
@@ -95,7 +95,7 @@ def test_every_level_begins_and_ends_as_itself(
     assert 7.0 <= reward < 8.0
     # The game's own death: its clock shows 001, and its next tick is the last one.
     env.reset()
-    env.play.ram[Address.TIME_DIGITS : Address.TIME_DIGITS + 3] = bytes([0, 0, 1])
+    env.play.ram[Address.TIME_DIGITS : Address.TIME_DIGITS + 3] = [0, 0, 1]
     while env.cause is None:
         *_, info = env.step(WAIT)
     assert (info["cause"], info["is_success"], info["dead"]) == ("clock", False, True)
@@ -272,7 +272,7 @@ def test_a_clear_is_seen_where_the_official_environment_sees_none(
     said: dict[str, Any] = {}
     with closing(official):
         for held in chain(clear.held, repeat(clear.held[-1])):
-            for ram in (env.play.ram, memoryview(official.ram)):
+            for ram in (env.play.ram, official.ram):
                 types = ram[Address.ENEMY_TYPE : Address.ENEMY_TYPE + SLOTS]
                 if read_x(ram) > 2700 and FLAG not in types:
                     fill_free_slots(ram)

@@ -203,7 +203,7 @@ def test_the_tables_of_mario_have_the_numbers_of_the_code() -> None:
     for action_set, codes in ACTION_SETS.items():
         assert f"| `{action_set}` | {len(codes)} |" in text
     rewards = text.split("## ")[3].splitlines()
-    for term, (weight, _) in TERMS.items():
+    for term, weight in TERMS.items():
         [row] = (line for line in rewards if line.startswith(f"| `{term}`"))
         assert float(row.strip("| ").rsplit("|", 1)[1]) == weight
     assert f"`{PROGRESS_CAP}` ({check_weights(None)[PROGRESS_CAP]})" in text

@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from warpzone.envs.mario.cartridge import make_console
@@ -200,7 +201,7 @@ class Walk:
     """An odometer on a RAM that the test writes."""
 
     def __init__(self, x: int, area: int = FIRST_AREA) -> None:
-        self.ram = memoryview(bytearray(2048))
+        self.ram = np.zeros(2048, np.uint8)
         self._put(x, area)
         self.odometer = Odometer(self.ram)
 

@@ -2,17 +2,43 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import pytest
 
-from warpzone.envs.mario.rewards import DEFAULTS, TERMS, Ledger, check_weights, reward
+from warpzone.envs.mario.rewards import (
+    DEFAULTS,
+    LEDGER,
+    TERMS,
+    check_weights,
+    reward,
+    weights_of,
+)
 
-START = Ledger(progress=100, score=200, coins=3, time=300, dead=False, cleared=False)
+START = {
+    "progress": 100,
+    "score": 200,
+    "coins": 3,
+    "time": 300,
+    "dead": 0,
+    "cleared": 0,
+}
 NOTHING = dict.fromkeys(TERMS, 0.0) | {"progress_cap": 30}
 
 
 def paid(weights: Mapping[str, float], **after: int) -> float:
     """The reward of a step that begins at ``START`` and changes what is given."""
-    return reward(START, START._replace(**after), NOTHING | dict(weights))
+    return paid_between(START, START | after, weights)
+
+
+def paid_between(
+    before: Mapping[str, int], after: Mapping[str, int], weights: Mapping[str, float]
+) -> float:
+    ledgers = [
+        np.array([tuple(numbers[name] for name in START)], LEDGER)
+        for numbers in (before, after)
+    ]
+    old, new = ledgers
+    return reward(old, new, weights_of(NOTHING | dict(weights)))
 
 
 def test_nothing_happened_and_nothing_is_paid() -> None:
@@ -38,8 +64,8 @@ def test_a_score_that_starts_anew_costs_nothing() -> None:
 def test_coins_are_paid_and_the_hundredth_starts_the_count_anew() -> None:
     assert paid({"coin": 0.5}, coins=5) == 1.0
     assert paid({"coin": 0.5}, coins=1) == 49.0  # 98 coins: 3 + 98 = 101.
-    near = START._replace(coins=99)
-    assert reward(near, near._replace(coins=1), NOTHING | {"coin": 0.5}) == 1.0
+    near = START | {"coins": 99}
+    assert paid_between(near, near | {"coins": 1}, {"coin": 0.5}) == 1.0
 
 
 def test_a_tick_of_the_clock_is_paid_and_a_clock_that_is_wound_up_is_not() -> None:

@@ -11,8 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import carray, njit, types  # pyright: ignore[reportPrivateImportUsage]
 from numba.extending import intrinsic
+
+# Its arguments are not those of what it decorates.
+_intrinsic: Any = intrinsic
+
+# Nothing calls it from C, and every wrapper takes time to compile.
+_OPTIONS: dict[str, Any] = {"nogil": True, "no_cfunc_wrapper": True}
 
 
 def compiled[**P, R](function: Callable[P, R]) -> Callable[P, R]:
@@ -21,10 +27,10 @@ def compiled[**P, R](function: Callable[P, R]) -> Callable[P, R]:
     # and constants come from: the name says which code it was compiled from.
     function.__qualname__ += f"-{_code()}"
     try:
-        return njit(nogil=True, cache=True)(function)
+        return njit(**_OPTIONS, cache=True)(function)
     except RuntimeError:
         # There is no folder to keep it in.
-        return njit(nogil=True)(function)
+        return njit(**_OPTIONS)(function)
 
 
 @cache
@@ -39,7 +45,7 @@ def _code() -> str:
 # From here on, what only compiled code can call.
 
 
-@intrinsic
+@_intrinsic
 def call(typing: Any, address: Any, arguments: Any) -> Any:
     """Call the C function at an address with integers; what it returns is dropped."""
 
@@ -53,7 +59,7 @@ def call(typing: Any, address: Any, arguments: Any) -> Any:
     return types.void(address, arguments), generate
 
 
-@intrinsic
+@_intrinsic
 def call_for_float(typing: Any, address: Any, argument: Any) -> Any:
     """Call the C function at an address with a pointer; it returns a double."""
 
@@ -65,7 +71,7 @@ def call_for_float(typing: Any, address: Any, argument: Any) -> Any:
     return types.float64(address, argument), generate
 
 
-@intrinsic
+@_intrinsic
 def _pointer(typing: Any, address: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return builder.inttoptr(values[0], context.get_value_type(types.voidptr))
@@ -74,6 +80,14 @@ def _pointer(typing: Any, address: Any) -> Any:
 
 
 @njit
-def array_at(address, count, dtype):
-    """Return the array of so many numbers at an address."""
-    return carray(_pointer(address), count, dtype)
+def array_at(address, shape, dtype):
+    """Return the array at an address."""
+    return carray(_pointer(address), shape, dtype)
+
+
+@njit
+def copy(source, target):
+    """Copy one row of numbers to another."""
+    # A slice on the left takes half a second to compile.
+    for index in range(len(target)):
+        target[index] = source[index]

@@ -302,8 +302,9 @@ class ReplayableEnv(gym.Env):
 
     def _packed(self) -> Any:
         # Snapshots share the arrays.
-        seen = {key: array.copy() for key, array in self._observation.items()}
-        return seen if self._is_dict else seen[self.obs_keys[0]]
+        if not self._is_dict:
+            return self._observation[self.obs_keys[0]].copy()
+        return {key: array.copy() for key, array in self._observation.items()}
 
     def _space(self, spaces: Mapping[str, gym.Space]) -> gym.Space:
         """Return the observation space, given that of each key."""
@@ -312,13 +313,13 @@ class ReplayableEnv(gym.Env):
         return spaces[self.obs_keys[0]]
 
     def _info(self) -> dict[str, Any]:
-        return self._details() | {
-            "reward": self._episode_return,
-            "steps": len(self.decisions),
-            "progress": self.progress,
-            "cause": self.cause,
-            "is_success": self.cause in self.SUCCESSES,
-        }
+        info = self._details()
+        info["reward"] = self._episode_return
+        info["steps"] = len(self.decisions)
+        info["progress"] = self.progress
+        info["cause"] = self.cause
+        info["is_success"] = self.cause in self.SUCCESSES
+        return info
 
 
 @compiled

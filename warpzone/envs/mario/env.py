@@ -13,7 +13,7 @@ from warpzone.envs.mario.cartridge import make_console, rom_sha256
 from warpzone.envs.mario.level import LEVELS, LevelPlay
 from warpzone.envs.mario.observation import FrameStack
 from warpzone.envs.mario.rewards import LEDGER, check_weights, weights_of
-from warpzone.envs.mario.state import state_of
+from warpzone.envs.mario.state import STATUSES
 from warpzone.envs.mario.step import CAUSES, FACTS, agent_step, look
 from warpzone.envs.mario.surroundings import read_surroundings
 from warpzone.envs.nes.buttons import NO_BUTTONS, action_name
@@ -243,7 +243,7 @@ class MarioEnv(ReplayableEnv):
     def _advance(self, wanted: int, held: bytes | None) -> float:
         before = self.frame_actions[-1] if self.frame_actions else wanted
         if held is not None:
-            codes, generator = np.frombuffer(held, np.uint8), _GIVEN
+            codes, generator = np.frombuffer(bytearray(held), np.uint8), _GIVEN
         else:
             codes, generator = self._codes, self._noise()
         played, reward = self._step(before, wanted, codes, generator)
@@ -311,10 +311,23 @@ class MarioEnv(ReplayableEnv):
         self._facts = self._numbers.tolist()
 
     def _details(self) -> dict[str, Any]:
-        state = state_of(self._facts[:-3])
-        return state._asdict() | {
-            "x_pos_max": self.progress,
-            "place": state.x_pos if self.cause in self.FAILURES else None,
+        x, y, time, score, coins, life, power, world, stage, dead, clear, x_max, *_ = (
+            self._facts
+        )
+        return {
+            "x_pos": x,
+            "y_pos": y,
+            "time": time,
+            "score": score,
+            "coins": coins,
+            "life": life,
+            "status": STATUSES[power],
+            "world": world,
+            "stage": stage,
+            "dead": dead == 1,
+            "flag_get": clear == 1,
+            "x_pos_max": x_max,
+            "place": x if self.cause in self.FAILURES else None,
         }
 
     def _save(self) -> Any:

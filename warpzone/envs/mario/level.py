@@ -176,7 +176,7 @@ class LevelPlay:
         Returns:
             How many were played: all, or fewer if the level is over.
         """
-        codes = np.frombuffer(buttons, np.uint8)
+        codes = np.frombuffer(bytearray(buttons), np.uint8)
         return self.console.call(
             _run, self.odometer.record, self.level, self.frames, codes
         )
@@ -292,8 +292,10 @@ def _skip_cutscene(core, state, ram, level, frames):
 
 
 @compiled
-def _run(core, old, state, ram, odometer, level, frames, codes):
-    memory = switch_on(core, old, state, ram)
+def _run(core, state, ram, odometer, level, frames, codes):
+    if len(codes) == 0:
+        return 0
+    memory = switch_on(core, state, ram)
     played = play_frames(core, state, memory, odometer, level, frames, codes)
     switch_off(core, state, ram)
     return played

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from warpzone.envs.compiled import compiled
+from warpzone.envs.compiled import compiled, copy
 from warpzone.envs.nes.buttons import LEFT, RIGHT, A, B
 from warpzone.envs.nes.machine import SCREEN_SHAPE
 
@@ -112,30 +112,34 @@ def draw(screen, greys, picture, rows, columns, held, frame):
         frame: Shape ``(height, width)``, uint8; what is drawn is written there.
     """
     seen = screen[picture[0].top :]
+    height, width = seen.shape
     if picture[0].halvings == 0:
-        image = np.empty(seen.shape, np.uint8)
-        for y in range(image.shape[0]):
-            for x in range(image.shape[1]):
+        image = np.empty((height, width), np.uint8)
+        for y in range(height):
+            for x in range(width):
                 image[y, x] = greys[seen[y, x]]
     else:
-        image = np.empty((seen.shape[0] // 2, seen.shape[1] // 2), np.uint8)
-        for y in range(image.shape[0]):
+        image = np.empty((height // 2, width // 2), np.uint8)
+        for y in range(height // 2):
             upper, lower = seen[2 * y], seen[2 * y + 1]
-            for x in range(image.shape[1]):
+            for x in range(width // 2):
                 total = np.uint32(greys[upper[2 * x]]) + greys[upper[2 * x + 1]]
                 total += np.uint32(greys[lower[2 * x]]) + greys[lower[2 * x + 1]]
                 image[y, x] = (total + 2) >> 2
     for _ in range(1, picture[0].halvings):
         image = _halve(image)
     if image.shape == frame.shape:
-        frame[:] = image
+        for y in range(len(image)):
+            copy(image[y], frame[y])
     else:
         _resize(image, rows, columns, frame)
     if picture[0].shows_buttons:
         for index in range(len(_SHOWN)):
             left = index * _SQUARE
             light = 255 if held & _SHOWN[index] else 0
-            frame[:_SQUARE, left : left + _SQUARE] = light
+            for y in range(_SQUARE):
+                for x in range(left, left + _SQUARE):
+                    frame[y, x] = light
 
 
 @compiled

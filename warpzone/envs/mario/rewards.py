@@ -58,7 +58,7 @@ def count(before, after, cap, amounts):
 @compiled
 def reward(before, after, weights):
     """Return what happened between two ledgers is worth, by `weights_of`."""
-    amounts = np.empty(len(weights) - 1)
+    amounts = np.zeros(len(weights) - 1)
     count(before, after, weights[-1], amounts)
     total = 0.0
     for term in range(len(amounts)):

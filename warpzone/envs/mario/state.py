@@ -100,14 +100,9 @@ def read_state(ram: np.ndarray) -> GameState:
     """Read everything that episodes report."""
     facts = np.empty(len(GameState._fields), np.int64)
     read_facts(ram, facts)
-    return state_of(facts.tolist())
-
-
-def state_of(facts: list[int]) -> GameState:
-    """Return what `read_facts` has read."""
-    *numbers, power, world, stage, dead, cleared = facts
-    return GameState(
-        *numbers, STATUSES[power], world, stage, bool(dead), bool(cleared)
+    read = GameState._make(facts.tolist())
+    return read._replace(
+        status=STATUSES[facts[6]], dead=bool(read.dead), flag_get=bool(read.flag_get)
     )
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from warpzone.envs.compiled import call_for_float, compiled
+from warpzone.envs.compiled import call_for_float, compiled, copy
 from warpzone.envs.mario.level import has_left, play_frames
 from warpzone.envs.mario.observation import draw
 from warpzone.envs.mario.rewards import reward
@@ -54,7 +54,6 @@ def look(ram, odometer, level, facts):
 @compiled
 def agent_step(
     core,
-    old,
     state,
     ram,
     odometer,
@@ -78,8 +77,7 @@ def agent_step(
     """Play one agent step, or look at the first frame of an episode.
 
     Args:
-        core: See machine.py; ``old``, ``state`` and ``ram`` too.
-        old: See there.
+        core: See machine.py; ``state`` and ``ram`` too.
         state: See there.
         ram: See there.
         odometer: See `play_frames`; ``level`` and ``frames`` too.
@@ -104,14 +102,16 @@ def agent_step(
     Returns:
         How many frames were played, and what the step is worth.
     """
-    memory = switch_on(core, old, state, ram)
     if generator[0]:
         draws = np.empty(len(codes))
         for frame in range(len(codes)):
             draws[frame] = call_for_float(generator[0], generator[1])
-        codes[:] = hold_noisily(held, wanted, draws, sticky_probability)
-    played = play_frames(core, state, memory, odometer, level, frames, codes)
-    switch_off(core, state, ram)
+        copy(hold_noisily(held, wanted, draws, sticky_probability), codes)
+    played = 0
+    if len(codes):
+        memory = switch_on(core, state, ram)
+        played = play_frames(core, state, memory, odometer, level, frames, codes)
+        switch_off(core, state, ram)
     look(ram, odometer, level, facts)
     ledgers[0] = ledgers[1]
     now = ledgers[1]
@@ -122,8 +122,8 @@ def agent_step(
         if played:
             held = codes[played - 1]
         draw(screen_of(core, state), greys, picture, rows, columns, held, stack[-1])
-        if len(before):
-            stack[:-1] = before[1:]
-        else:
-            stack[:-1] = stack[-1]
+        for depth in range(len(stack) - 1):
+            earlier = before[depth + 1] if len(before) else stack[-1]
+            for row in range(len(earlier)):
+                copy(earlier[row], stack[depth, row])
     return played, reward(ledgers[:1], ledgers[1:], weights)

@@ -52,11 +52,11 @@ class NesPyConsole:
 
     def run(self, buttons: bytes) -> None:
         """Emulate a frame for each button mask."""
-        self.call(run_frames, np.frombuffer(buttons, np.uint8))
+        self.call(run_frames, np.frombuffer(bytearray(buttons), np.uint8))
 
     def call[R](self, function: Callable[..., R], *arguments: Any) -> R:
         """Call a compiled function that runs the console, see machine.py."""
-        return function(self._core, self._state, self._state, self.ram, *arguments)
+        return function(self._core, self._state, self.ram, *arguments)
 
     def read_grey(self, out: np.ndarray) -> None:
         """Write the screen's luma into ``out``, shape ``(240, 256)``, uint8."""
@@ -89,4 +89,3 @@ class NesPyConsole:
         """Release the console."""
         if self._env._env is not None:
             self._env.close()
-

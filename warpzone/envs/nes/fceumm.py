@@ -81,10 +81,10 @@ _Variable = _TEXT * 2
 """libretro's ``retro_variable``: a key and a value."""
 _Environment = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_uint, _POINTER)
 
-type FceummSnapshot = tuple[np.ndarray, bytes]
+type FceummSnapshot = tuple[np.ndarray, np.ndarray]
 """A console's bytes, see machine.py, and its RAM.
 
-It is exact, and good for any console of the same cartridge. Nobody writes into it.
+It is exact, and good for any console of the same cartridge.
 """
 
 
@@ -97,6 +97,7 @@ class FceummConsole:
     def __init__(self, rom: Path) -> None:
         self._blank, self._idle = _cores(rom)
         self._rom = rom
+        self._state = np.empty_like(self._blank[0])
         self.ram = np.empty(RAM_SIZE, np.uint8)
         self.restore(self._blank)
 
@@ -109,16 +110,15 @@ class FceummConsole:
         self.run(bytes([buttons]))
 
     def run(self, buttons: bytes) -> None:
-        self.call(run_frames, np.frombuffer(buttons, np.uint8))
+        self.call(run_frames, np.frombuffer(bytearray(buttons), np.uint8))
 
     def call[R](self, function: Callable[..., R], *arguments: Any) -> R:
-        old, self._state = self._state, np.empty_like(self._state)
         # Taking one from the end of a list is safe from any thread, as is adding one.
         try:
             core = self._idle.pop()
         except IndexError:
             core = _Core(self._rom)
-        result = function(core.pointers, old, self._state, self.ram, *arguments)
+        result = function(core.pointers, self._state, self.ram, *arguments)
         self._idle.append(core)
         return result
 
@@ -129,11 +129,10 @@ class FceummConsole:
         return _COLOURS[self._screen]
 
     def snapshot(self) -> FceummSnapshot:
-        return self._state, self.ram.tobytes()
+        return self._state.copy(), self.ram.copy()
 
     def restore(self, snapshot: FceummSnapshot) -> None:
-        self._state, ram = snapshot
-        self.ram[:] = np.frombuffer(ram, np.uint8)
+        self._state[:], self.ram[:] = snapshot
 
     def close(self) -> None:
         pass
@@ -190,7 +189,7 @@ def _cores(rom: Path) -> tuple[FceummSnapshot, list[_Core]]:
     state = np.zeros(core.size + PIXELS + 1, np.uint8)
     core.save(_POINTER(state.ctypes.data), _SIZE(core.size))
     # nes-py begins with empty RAM, FCEUmm with a pattern in it.
-    return (state, bytes(RAM_SIZE)), [core]
+    return (state, np.zeros(RAM_SIZE, np.uint8)), [core]
 
 
 def _load_library() -> ctypes.CDLL:

@@ -2,18 +2,17 @@
 
 A console is spoken to through C pointers, so that an agent step needs the GIL neither
 for its frames nor for what is around them. Compiled functions that run one begin with
-the same four arguments, which `Console.call` gives them:
+the same three arguments, which `Console.call` gives them:
 
 - ``core``: shape ``(1,)``, `CORE`.
-- ``old``, ``state``: bytes of the console before and after; `switch_on` reads the
-  first, `switch_off` fills the second. They hold what the core saves, then the screen,
-  a byte a pixel, then the buttons that were held last.
+- ``state``: the console's bytes: what the core saves, then the screen, a byte a pixel,
+  then the buttons that were held last.
 - ``ram``: 2,048 bytes, as the console's user sees and writes them.
 """
 
 import numpy as np
 
-from warpzone.envs.compiled import array_at, call, compiled
+from warpzone.envs.compiled import array_at, call, compiled, copy
 
 SCREEN_SHAPE = (240, 256)
 """Height and width of the NES screen in pixels."""
@@ -54,13 +53,12 @@ def core_of(**fields: int | None) -> np.ndarray:
 
 
 @compiled
-def switch_on(core, old, state, ram):
+def switch_on(core, state, ram):
     """Let the core be the console; return its live RAM."""
     memory = array_at(core[0].memory, RAM_SIZE, np.uint8)
     if core[0].load:
-        call(core[0].load, (old.ctypes.data, core[0].size))
-        memory[:] = ram
-        state[-1] = old[-1]
+        call(core[0].load, (state.ctypes.data, core[0].size))
+        copy(ram, memory)
     return memory
 
 
@@ -75,9 +73,9 @@ def advance(core, state, buttons):
 
 @compiled
 def switch_off(core, state, ram):
-    """Let the console be what the core is now."""
+    """Let the console be what the core is after one frame or more."""
     if core[0].save:
-        ram[:] = array_at(core[0].memory, RAM_SIZE, np.uint8)
+        copy(array_at(core[0].memory, RAM_SIZE, np.uint8), ram)
         call(core[0].save, (state.ctypes.data, core[0].size))
         raw = array_at(array_at(core[0].screen, 1, np.uintp)[0], PIXELS, np.uint16)
         screen = state[-PIXELS - 1 : -1]
@@ -91,13 +89,14 @@ def screen_of(core, state):
     """Return the screen as of now, shape ``(240, 256)``, uint8."""
     if core[0].show:
         call(core[0].show, ())
-    return state[-PIXELS - 1 : -1].reshape(SCREEN_SHAPE)
+    return array_at(state[-PIXELS - 1 :].ctypes.data, SCREEN_SHAPE, np.uint8)
 
 
 @compiled
-def run_frames(core, old, state, ram, buttons):
+def run_frames(core, state, ram, buttons):
     """Emulate a frame for each button mask."""
-    switch_on(core, old, state, ram)
-    for held in buttons:
-        advance(core, state, held)
-    switch_off(core, state, ram)
+    if len(buttons):
+        switch_on(core, state, ram)
+        for held in buttons:
+            advance(core, state, held)
+        switch_off(core, state, ram)

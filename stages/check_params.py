@@ -13,8 +13,11 @@ import platform
 import shutil
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
+from math import prod
 from pathlib import Path
+
+import psutil
 
 from warpzone import IS_PINNED
 from warpzone.agents.policy import find_device
@@ -22,15 +25,18 @@ from warpzone.core.errors import InputError
 from warpzone.core.fingerprints import write_fingerprints
 from warpzone.core.leftovers import set_aside
 from warpzone.core.names import CODE, PARAMS
-from warpzone.core.params import load_params
+from warpzone.core.params import Params, load_params
 from warpzone.core.stage import argument_parser, run_stage
-from warpzone.envs.registry import check_env, modules_of
+from warpzone.envs.registry import check_env, make_env, modules_of, observed_keys
 from warpzone.training.algorithms import check_recipe
 
 STAGES = Path("stages")
 WRITTEN = (".checkpoints", ".dvc/cache", "data", "metrics", "models", "plots", ".")
 FREE = 500 * 10**6
 """Bytes. Each agent takes 20 MB with its copy in the cache, and checkpoints beside."""
+ENVIRONMENT = 10**6
+"""Bytes of memory, the emulator's and what is around it."""
+CONTAINER = Path("/sys/fs/cgroup/memory.max")
 NO_AVX2 = "warning: without AVX2, numbers are rounded otherwise than on other machines"
 
 
@@ -47,6 +53,7 @@ def main() -> None:
         check_env(params.env, params.world, most)
     except InputError as error:
         raise InputError(f"{error}{remedy()}") from error
+    check_memory(params)
     for folder in WRITTEN:
         check_folder(Path(folder))
     if platform.machine() == "x86_64" and not IS_PINNED:
@@ -70,6 +77,35 @@ def check_folder(folder: Path) -> None:
             f"{there}: {free / 1e6:,.0f} MB of the disk are free, the pipeline needs "
             f"{FREE / 1e6:,.0f} MB"
         )
+
+
+def check_memory(params: Params) -> None:
+    """Check that what each training keeps fits into this machine's memory.
+
+    Raises:
+        InputError: In one line.
+    """
+    there_is = psutil.virtual_memory().total
+    with suppress(OSError, ValueError):
+        # A container may have less.
+        there_is = min(there_is, int(CONTAINER.read_text()))
+    for name, recipe in params.recipes.items():
+        keys = observed_keys(params.env, recipe.observation)
+        level = next(iter(params.world.tasks.values()))[0]
+        with closing(
+            make_env(params.env, params.world.kwargs, level, params.noise, keys)
+        ) as env:
+            spaces = env.observation_space.values()  # pyright: ignore[reportAttributeAccessIssue]
+        bytes_each = sum(prod(space.shape) * space.dtype.itemsize for space in spaces)
+        steps = recipe.n_envs * recipe.algorithm_kwargs.get("n_steps", 0)
+        needed = 2 * steps * bytes_each + recipe.n_envs * ENVIRONMENT
+        if needed > 0.9 * there_is:
+            raise InputError(
+                f"{PARAMS}: recipes.{name}: {recipe.n_envs} environments and {steps} "
+                f"observations of {bytes_each / 1e3:,.0f} kB need "
+                f"{needed / 1e9:,.1f} GB of memory, this machine has "
+                f"{there_is / 1e9:,.1f} GB: lower n_envs or n_steps"
+            )
 
 
 def remedy() -> str:

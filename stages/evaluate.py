@@ -47,7 +47,7 @@ def main() -> None:
             from warpzone.agents.model import load_agent
             from warpzone.agents.policy import make_deterministic
 
-            make_deterministic(params.seed)
+            make_deterministic(params.seed, params.torch_threads)
             agent = load_agent(folder, env)
     # The noises share their first episodes' seeds.
     seeds = [

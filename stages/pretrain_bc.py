@@ -40,9 +40,10 @@ def main() -> None:
     key = agent_key(params.env, bc.observation)
     obs_type = observed_keys(params.env, bc.observation)
     make = partial(make_env, params.env, kwargs, noise=params.noise, obs_type=obs_type)
-    facts = [origin, device.type, kwargs, levels, params.noise.model_dump()]
+    facts = [origin, device.type, params.torch_threads, kwargs, levels]
+    facts.append(params.noise.model_dump())
     inputs = [source, Path(__file__)]
-    make_deterministic(seed)
+    make_deterministic(seed, params.torch_threads)
     with (
         checkpointed(f"pretrain_bc-{params.env}-{task}", facts, inputs) as checkpoint,
         closing(make(levels[0])) as env,

@@ -60,9 +60,10 @@ def main() -> None:
     key = agent_key(params.env, recipe.observation)
     make = partial(make_env, params.env, kwargs, noise=params.noise)
     make_both = partial(make, obs_type=observed_keys(params.env, recipe.observation))
-    facts = [origin, device.type, kwargs, levels, params.noise.model_dump()]
+    facts = [origin, device.type, params.torch_threads, kwargs, levels]
+    facts.append(params.noise.model_dump())
     inputs = [source, Path(__file__)]
-    make_deterministic(seed)
+    make_deterministic(seed, params.torch_threads)
     with ExitStack() as stack:
         checkpoint = stack.enter_context(
             checkpointed(f"train_rl-{params.env}-{task}-{agent}", facts, inputs)

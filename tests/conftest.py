@@ -106,7 +106,7 @@ def default_document() -> dict[str, Any]:
     Tests hold with any valid params.yaml: what they need of it is set here.
     """
     document = read_yaml(ROOT / "params.yaml")
-    document |= {"seed": 1, "device": "cpu", "env": "mario"}
+    document |= {"seed": 1, "device": "cpu", "torch_threads": 2, "env": "mario"}
     document["run"] = {"tasks": ["1-1"], "recipes": ["bc-ppo"], "seeds": [1]}
     document["record_video"] |= {"agents": ["bc-ppo-1"], "episodes": ["median", "best"]}
     return document

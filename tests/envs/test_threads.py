@@ -63,3 +63,9 @@ def test_closing_twice_is_allowed_and_joins_the_threads() -> None:
     threads.close()
     threads.close()
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_no_threads_are_refused(count: int) -> None:
+    with pytest.raises(ValueError, match=f"threads must be 1 or more, got {count}"):
+        Threads(count)

@@ -59,6 +59,7 @@ TRAINING = {
 SMALL = {
     "seed": 1,
     "device": "cpu",
+    "torch_threads": 2,
     "env": "cartpole",
     "run": {"tasks": ["default"], "recipes": ["bc-ppo"], "seeds": [1]},
     "envs": {"cartpole": {"kwargs": {"time_limit": 20}}},

@@ -47,6 +47,7 @@ TRAINING = {
 SMALL = {
     "seed": 1,
     "device": "cpu",
+    "torch_threads": 2,
     "env": "mario",
     "run": {"tasks": ["1-1"], "recipes": ["bc-ppo"], "seeds": [1]},
     "envs": {

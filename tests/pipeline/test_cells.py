@@ -40,7 +40,7 @@ TINY = {
 def tiny_params() -> dict[str, Any]:
     """Return params of Mario's that make CartPole's pipeline as small as it can be."""
     document = read_yaml(ROOT / "params.yaml")
-    document |= {"seed": 1, "device": "cpu", "env": "mario"}
+    document |= {"seed": 1, "device": "cpu", "torch_threads": 2, "env": "mario"}
     document["envs"]["cartpole"] = {
         "kwargs": {"time_limit": 20},
         "reference": {},
@@ -185,13 +185,14 @@ def test_a_cell_has_no_params_but_its_own(wide: dict[str, Any], tmp_path: Path) 
             for stage in repo.index.stages
         }
     common = {"env", "envs.mario.kwargs", "envs.mario.tasks.8-4", "noise"}
-    training = common | {"device"}
+    training = common | {"device", "torch_threads"}
     assert params["train_rl@8-4-ppo-20"] == training | {"recipes.ppo"}
     assert params["choose_start@8-4-ppo"] == {"env", "recipes.ppo.start"}
     assert params["pretrain_bc@8-4"] == training | {"seed", "pretrain_bc"}
     assert params["evaluate@8-4-ppo-20-none"] == {
         "env",
         "seed",
+        "torch_threads",
         "evaluate.noises.none",
         "envs.mario.kwargs",
         "envs.mario.reference",

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from stages import check_params
-from stages.check_params import check_folder
+from stages.check_params import check_folder, check_memory
 from warpzone.core.errors import InputError
+from warpzone.core.params import load_params
 
 
 @pytest.fixture
@@ -57,3 +58,30 @@ def test_what_is_checked_is_all_that_stages_write() -> None:
     for folder in ("data", "metrics", "models", "plots"):
         assert f"{folder}/" in text
         assert folder in check_params.WRITTEN
+
+
+def test_more_environments_than_memory_holds_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = load_params(Path(check_params.__file__).parents[1] / "params.yaml")
+    check_memory(params)
+    container = tmp_path / "memory.max"
+    container.write_text("100000000\n")
+    monkeypatch.setattr(check_params, "CONTAINER", container)
+    with pytest.raises(InputError) as caught:
+        check_memory(params)
+    # 4 frames of 52 x 64 bytes and RAM; for the teacher RAM alone.
+    assert str(caught.value) == (
+        "params.yaml: recipes.bc-ppo: 32 environments and 4096 observations of 15 kB "
+        "need 0.2 GB of memory, this machine has 0.1 GB: lower n_envs or n_steps"
+    )
+
+
+@pytest.mark.parametrize("text", ["max\n", ""])
+def test_a_container_without_a_limit_has_the_machines_memory(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = load_params(Path(check_params.__file__).parents[1] / "params.yaml")
+    (container := tmp_path / "memory.max").write_text(text)
+    monkeypatch.setattr(check_params, "CONTAINER", container)
+    check_memory(params)

@@ -19,9 +19,6 @@ from warpzone.episodes.agent import Observations
 Policy = AsymmetricPolicy
 """An actor and a critic, as SB3's algorithms train them."""
 
-# Sums are rounded differently for each number of threads, so it is fixed.
-_TORCH_THREADS = 2
-
 # Matrix products are rounded differently for each number of rows, so that is fixed too.
 _ROWS = 16
 
@@ -112,8 +109,10 @@ def stands_still(frames: np.ndarray) -> np.ndarray:
     return is_still & (frames.shape[1] > 1)
 
 
-def make_deterministic(seed: int) -> None:
+def make_deterministic(seed: int, torch_threads: int = 2) -> None:
     """Seed torch and make equal runs end in equal bytes.
+
+    Sums are rounded differently for each number of threads.
 
     Raises:
         InputError: If something has been decided otherwise before.
@@ -126,9 +125,11 @@ def make_deterministic(seed: int) -> None:
     torch.use_deterministic_algorithms(True)
     # It would fill all new memory first, an eighth of the time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
-    torch.set_num_threads(_TORCH_THREADS)
-    if torch.get_num_threads() != _TORCH_THREADS:
-        raise InputError(f"torch has {torch.get_num_threads()} threads, not 2")
+    torch.set_num_threads(torch_threads)
+    if (given := torch.get_num_threads()) != torch_threads:
+        raise InputError(
+            f"params.yaml: torch_threads = {torch_threads}: torch has {given} here"
+        )
 
 
 def find_device(name: DeviceName) -> torch.device:

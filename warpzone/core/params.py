@@ -198,6 +198,7 @@ class Params(Section):
 
     seed: Seed
     device: DeviceName
+    torch_threads: Annotated[int, Field(ge=1, le=64)]
     env: Name
     run: RunParams
     noise: NoiseParams

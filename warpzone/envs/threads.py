@@ -32,9 +32,14 @@ class Threads:
     Args:
         count: How many, the caller's too, which lends a hand while it waits; one a core
             if not given.
+
+    Raises:
+        ValueError: If there are none.
     """
 
     def __init__(self, count: int | None = None) -> None:
+        if count is not None and count < 1:
+            raise ValueError(f"threads must be 1 or more, got {count}")
         self._count = count or os.process_cpu_count() or 1
         # The caller's is no part of it, but nobody has a pool of none.
         self._pool = ThreadPoolExecutor(max(1, self._count - 1), "consoles")

@@ -36,8 +36,9 @@ class ThreadedVecEnv(DummyVecEnv):
             one a core if not given.
 
     Raises:
-        ValueError: If there are no environments, if one of them is given twice, or if
-            their observations are neither arrays nor dictionaries of arrays.
+        ValueError: If there are no environments or no threads, if an environment is
+            given twice, or if their observations are neither arrays nor dictionaries of
+            arrays.
         RuntimeError: If an environment raises, here or later. The message names the
             lowest index of those that did, and all environments are closed.
     """
@@ -134,7 +135,7 @@ class ThreadedVecEnv(DummyVecEnv):
     def _step_one(self, index: int, action: Any) -> None:
         env = self.envs[index]
         observation, reward, terminated, truncated, info = env.step(action)
-        info = {**info, "TimeLimit.truncated": truncated and not terminated}
+        info["TimeLimit.truncated"] = truncated and not terminated
         self._returns[index] += float(reward)
         self._lengths[index] += 1
         if terminated or truncated:

@@ -24,7 +24,6 @@ from warpzone.agents.policy import (
     make_deterministic,
     set_weights,
     stands_still,
-    to_tensor,
     weights_of,
 )
 from warpzone.core.errors import InputError
@@ -285,7 +284,7 @@ def test_a_policy_on_a_gpu_mixes_no_devices(monkeypatch):
         gpu = torch.device("cuda")
         with gpu:
             policy = build_policy("mario", spaces_of(), ACTIONS, "pixels")
-        seen = to_tensor(np.ones((6, 4, 36, 36), np.uint8), gpu)
+        seen = torch.ones((6, 4, 36, 36), dtype=torch.uint8, device=gpu)
         log_probs = log_probs_of(policy, "pixels", seen)
         assert log_probs.device.type == "cuda"
         assert log_probs.shape == (6, ACTIONS)

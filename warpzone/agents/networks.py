@@ -8,7 +8,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from stable_baselines3.common.policies import ActorCriticPolicy, BaseModel
+from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
@@ -21,7 +22,8 @@ class PixelNetwork(nn.Module):
     """The network of Mnih et al. 2013, https://arxiv.org/abs/1312.5602.
 
     SB3's own, that of 2015, takes 2.4 times as long and learned Mario no better. It
-    reads frames of shape ``(N, frame_stack, height, width)``, uint8.
+    reads frames of shape ``(N, frame_stack, height, width)``, uint8, or numbers in
+    [0, 1], which SB3 makes of them.
     """
 
     def __init__(self, space: gym.spaces.Box) -> None:
@@ -40,7 +42,11 @@ class PixelNetwork(nn.Module):
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         # The weights are laid out like that, too: see `AsymmetricPolicy`.
-        return self.layers(frames.contiguous(memory_format=torch.channels_last))
+        rows = frames.permute(0, 2, 3, 1)
+        if frames.dtype == torch.uint8:
+            # An eighth of the time of SB3's way, which copies floats three times.
+            rows = torch.empty(rows.shape, device=rows.device).copy_(rows).div_(255.0)
+        return self.layers(rows.contiguous().permute(0, 3, 1, 2))
 
 
 class StateNetwork(nn.Module):
@@ -104,15 +110,16 @@ class AsymmetricPolicy(ActorCriticPolicy):
         space: Any = self.observation_space
         return KeyFeatures(space, next(self._keys), self._world)
 
+    # As SB3 has them, but that observations are not made floats first: each network
+    # does so with what it reads.
+
     def extract_features(
         self, obs: Any, features_extractor: BaseFeaturesExtractor | None = None
     ) -> Any:
-        """Return the actor's features and the critic's, as SB3 does.
+        return self.pi_features_extractor(obs), self.vf_features_extractor(obs)
 
-        Each is given its own key only: making floats of frames takes a while.
-        """
-        readers: Any = (self.pi_features_extractor, self.vf_features_extractor)
-        return tuple(
-            BaseModel.extract_features(self, {one.key: obs[one.key]}, one)
-            for one in readers
-        )
+    def get_distribution(self, obs: Any) -> Distribution:
+        return self._get_action_dist_from_latent(self.pi_features_extractor(obs))
+
+    def predict_values(self, obs: Any) -> torch.Tensor:
+        return self.value_net(self.vf_features_extractor(obs))

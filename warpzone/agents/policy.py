@@ -178,13 +178,6 @@ def copy_critic(policy: Policy, teacher: Policy) -> None:
         set_weights(getattr(policy, part), weights_of(getattr(teacher, part)))
 
 
-def to_tensor(observations: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Return observations as a network reads them fastest, ``(N, ...)``."""
-    tensor = torch.from_numpy(observations).to(device)
-    is_frames = tensor.dim() == 4
-    return tensor.to(memory_format=torch.channels_last) if is_frames else tensor
-
-
 def log_probs_of(policy: Policy, key: str, seen: torch.Tensor) -> torch.Tensor:
     """Return the log-probability of every action, shape ``(N, actions)``."""
     # Tensors by key are what SB3's dictionary policies take.
@@ -203,6 +196,6 @@ def action_logits(policy: Policy, key: str, seen: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
         parts = [
             log_probs_of(policy, key, part)
-            for part in to_tensor(padded, policy.device).split(_ROWS)
+            for part in torch.from_numpy(padded).to(policy.device).split(_ROWS)
         ]
     return torch.cat(parts).cpu().numpy()[:rows]

@@ -15,7 +15,6 @@ from warpzone.agents.policy import (
     PolicyAgent,
     action_logits,
     log_probs_of,
-    to_tensor,
 )
 from warpzone.core.params import CloningParams
 from warpzone.envs.threads import Threads
@@ -119,7 +118,7 @@ class Cloner:
             seen = np.stack([episode.observations[step] for episode, step in drawn])
             labels = np.stack([episode.probabilities[step] for episode, step in drawn])
             wanted = torch.from_numpy(labels).to(self._policy.device)
-            tensor = to_tensor(seen, self._policy.device)
+            tensor = torch.from_numpy(seen).to(self._policy.device)
             logits = log_probs_of(self._policy, self._key, tensor)
             loss = cross_entropy(logits, wanted)
             self._optimizer.zero_grad()

@@ -8,16 +8,17 @@ So an agent that sees frames can learn to act as one that sees these features.
 
 import numpy as np
 
+from warpzone.envs.compiled import compiled
 from warpzone.envs.mario.state import ON_GROUND, Address
 from warpzone.envs.nes.machine import RAM_SIZE
 
-# Enemies. Mario's entry is the first of each list of objects, theirs follow.
+# Enemies. Mario's entry is the first of most lists of objects, theirs follow.
 _SLOTS = 5
 # A player float state, and where Mario looks.
 _JUMPING, _FACING_RIGHT = 1, 1
 # The byte of the buttons A and B is at least this while A is held.
 _A_BUTTON = 128
-# Tiles of a screen. RAM has two screens, which follow each other by turns.
+# Tiles of a screen.
 _ROWS, _COLUMNS = 13, 16
 # Columns of tiles around Mario that the features contain.
 _BEHIND, _AHEAD = 2, 12
@@ -31,6 +32,13 @@ _MARIO_X_SPEED, _MARIO_Y_SPEED = 40, 5
 _ENEMY_X_SPEED, _ENEMY_Y_SPEED = 16, 8
 
 
+# Features of Mario, of an enemy, and of all.
+_OF_MARIO, _OF_ENEMY = 11, 14
+_TILES_AT = _OF_MARIO + _OF_ENEMY * _SLOTS
+SURROUNDINGS = _TILES_AT + _ROWS * (_BEHIND + _AHEAD)
+"""Features of a state."""
+
+
 def read_surroundings(ram: np.ndarray) -> np.ndarray:
     """Return the features of states, numbers of about one.
 
@@ -40,77 +48,103 @@ def read_surroundings(ram: np.ndarray) -> np.ndarray:
     Returns:
         Shape ``(N, SURROUNDINGS)``, float32: Mario, then enemies from the left to the
         right, then which tiles are not empty.
+
+    Raises:
+        ValueError: If it has another shape.
     """
-    cells = ram.astype(np.int32)
-    x = _objects(cells, Address.X_PAGE) * 256 + _objects(cells, Address.X_PIXEL)
+    if ram.shape[1:] != (RAM_SIZE,):
+        raise ValueError(f"RAM must have the shape (N, 2048), got {ram.shape}")
+    features = np.zeros((len(ram), SURROUNDINGS), np.float32)
+    # SB3 may have made floats of them.
+    _describe(ram.astype(np.uint8, copy=False), features)
+    return features
+
+
+@compiled
+def _describe(ram, features):
+    for index in range(len(ram)):
+        cells, out = ram[index], features[index]
+        screen_x = int(cells[Address.SCREEN_X])
+        x, y = _x(cells, 0), _y(cells, 0)
+        out[0] = x % _TILE / _TILE
+        out[1] = screen_x / _HALF_SCREEN
+        out[2] = y / _HALF_SCREEN
+        out[3] = y % _TILE / _TILE
+        out[4] = _signed(cells[Address.X_SPEED]) / _MARIO_X_SPEED
+        out[5] = _signed(cells[Address.Y_SPEED]) / _MARIO_Y_SPEED
+        out[6] = cells[Address.FLOAT_STATE] == ON_GROUND
+        out[7] = cells[Address.FLOAT_STATE] == _JUMPING
+        out[8] = cells[Address.FACING] == _FACING_RIGHT
+        out[9] = cells[Address.BUTTONS_A_B] >= _A_BUTTON
+        out[10] = cells[Address.BUTTONS_A_B_BEFORE] >= _A_BUTTON
+        _describe_enemies(cells, x, y, screen_x, out)
+        _describe_tiles(cells, x, screen_x, out)
+
+
+@compiled
+def _describe_enemies(cells, x, y, screen_x, out):
+    distances = np.empty(_SLOTS, np.int64)
+    for slot in range(_SLOTS):
+        ahead = _x(cells, slot + 1) - x
+        is_there = cells[Address.ENEMY_PRESENT + slot] != 0
+        is_there &= _is_on_screen(ahead + screen_x)
+        distances[slot] = ahead if is_there else _FAR
+    for slot in range(_SLOTS):
+        # A feature of all enemies follows the one before.
+        place = _OF_MARIO
+        for other in range(_SLOTS):
+            is_before = distances[other] < distances[slot]
+            is_before |= distances[other] == distances[slot] and other < slot
+            place += is_before
+        ahead = distances[slot]
+        out[place + _SLOTS] = ahead / _ENEMY_X
+        if ahead == _FAR:
+            continue
+        below = _y(cells, slot + 1) - y
+        out[place] = 1
+        out[place + 2 * _SLOTS] = min(max(ahead, -_NEAR_X), _NEAR_X) / _TILE
+        out[place + 3 * _SLOTS] = min(max(below, -_NEAR_Y), _NEAR_Y) / _ENEMY_Y
+        x_speed = _signed(cells[Address.X_SPEED + slot + 1])
+        y_speed = _signed(cells[Address.Y_SPEED + slot + 1])
+        out[place + 4 * _SLOTS] = x_speed / _ENEMY_X_SPEED
+        out[place + 5 * _SLOTS] = y_speed / _ENEMY_Y_SPEED
+        kind = cells[Address.ENEMY_TYPE + slot]
+        for bit in range(8):
+            out[place + (6 + bit) * _SLOTS] = kind >> bit & 1
+
+
+@compiled
+def _describe_tiles(cells, x, screen_x, out):
+    width = _BEHIND + _AHEAD
+    for column in range(width):
+        at = x // _TILE + column - _BEHIND
+        if _is_on_screen(at * _TILE - (x - screen_x)):
+            # RAM has two screens, which follow each other by turns.
+            screen, inside = divmod(at % (2 * _COLUMNS), _COLUMNS)
+            first = Address.TILES + screen * _ROWS * _COLUMNS + inside
+            for row in range(_ROWS):
+                tile = cells[first + row * _COLUMNS]
+                out[_TILES_AT + row * width + column] = tile != 0
+
+
+@compiled
+def _x(cells, thing):
+    return int(cells[Address.X_PAGE + thing]) * 256 + cells[Address.X_PIXEL + thing]
+
+
+@compiled
+def _y(cells, thing):
     # The screen is the second page; what is above it is in the first.
-    y_page = _objects(cells, Address.Y_VIEWPORT) - 1
-    y = y_page * 256 + _objects(cells, Address.Y_PIXEL_IN_PAGE)
-    x_speed = _signed(_objects(cells, Address.X_SPEED))
-    y_speed = _signed(_objects(cells, Address.Y_SPEED))
-    screen_x = cells[:, Address.SCREEN_X]
-    mario = (
-        x[:, 0] % _TILE / _TILE,
-        screen_x / _HALF_SCREEN,
-        y[:, 0] / _HALF_SCREEN,
-        y[:, 0] % _TILE / _TILE,
-        x_speed[:, 0] / _MARIO_X_SPEED,
-        y_speed[:, 0] / _MARIO_Y_SPEED,
-        cells[:, Address.FLOAT_STATE] == ON_GROUND,
-        cells[:, Address.FLOAT_STATE] == _JUMPING,
-        cells[:, Address.FACING] == _FACING_RIGHT,
-        cells[:, Address.BUTTONS_A_B] >= _A_BUTTON,
-        cells[:, Address.BUTTONS_A_B_BEFORE] >= _A_BUTTON,
-    )
-    ahead = x[:, 1:] - x[:, :1]
-    below = y[:, 1:] - y[:, :1]
-    is_there = cells[:, Address.ENEMY_PRESENT : Address.ENEMY_PRESENT + _SLOTS] != 0
-    is_there &= _is_on_screen(ahead + screen_x[:, None])
-    kind = cells[:, Address.ENEMY_TYPE : Address.ENEMY_TYPE + _SLOTS]
-    distance = np.where(is_there, ahead, _FAR)
-    enemies = (
-        is_there,
-        distance / _ENEMY_X,
-        np.where(is_there, ahead.clip(-_NEAR_X, _NEAR_X), 0) / _TILE,
-        np.where(is_there, below.clip(-_NEAR_Y, _NEAR_Y), 0) / _ENEMY_Y,
-        np.where(is_there, x_speed[:, 1:], 0) / _ENEMY_X_SPEED,
-        np.where(is_there, y_speed[:, 1:], 0) / _ENEMY_Y_SPEED,
-        *(is_there & (kind >> bit & 1 == 1) for bit in range(8)),
-    )
-    order = distance.argsort(axis=1, kind="stable")
-    in_order = [np.take_along_axis(feature, order, axis=1) for feature in enemies]
-    tiles = _tiles(cells, x[:, 0], screen_x)
-    features = [*(feature[:, None] for feature in mario), *in_order, tiles]
-    return np.concatenate(features, axis=1, dtype=np.float32, casting="unsafe")
+    page = int(cells[Address.Y_VIEWPORT + thing]) - 1
+    return page * 256 + cells[Address.Y_PIXEL_IN_PAGE + thing]
 
 
-def _objects(cells: np.ndarray, address: Address) -> np.ndarray:
-    """Return a number of Mario and of each enemy, shape ``(N, 1 + _SLOTS)``."""
-    return cells[:, address : address + 1 + _SLOTS]
+@compiled
+def _signed(value):
+    return (int(value) + 128) % 256 - 128
 
 
-def _signed(values: np.ndarray) -> np.ndarray:
-    return (values + 128) % 256 - 128
-
-
-def _is_on_screen(left: np.ndarray) -> np.ndarray:
-    """Return whether tiles and enemies are on the screen, by their left edges on it."""
-    return (left > -_TILE) & (left < _SCREEN_WIDTH)
-
-
-def _tiles(cells: np.ndarray, x: np.ndarray, screen_x: np.ndarray) -> np.ndarray:
-    """Return which tiles around Mario are not empty and on the screen, by rows."""
-    size = _ROWS * _COLUMNS
-    screens = [
-        cells[:, start : start + size].reshape(-1, _ROWS, _COLUMNS)
-        for start in (Address.TILES, Address.TILES + size)
-    ]
-    tiles = np.concatenate(screens, axis=2)
-    columns = (x // _TILE)[:, None] + np.arange(-_BEHIND, _AHEAD)
-    near = np.take_along_axis(tiles, (columns % (2 * _COLUMNS))[:, None], axis=2)
-    is_seen = _is_on_screen(columns * _TILE - (x - screen_x)[:, None])
-    return ((near != 0) & is_seen[:, None]).reshape(len(cells), -1)
-
-
-SURROUNDINGS = read_surroundings(np.zeros((1, RAM_SIZE), np.uint8)).shape[1]
-"""Features of a state."""
+@compiled
+def _is_on_screen(left):
+    """Return whether a tile or an enemy is on the screen, by its left edge there."""
+    return left > -_TILE and left < _SCREEN_WIDTH

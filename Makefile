@@ -57,10 +57,8 @@ smoke: venv ## run the whole pipeline at small size in a throw-away copy
 verify-repro: venv ## run the small pipeline in two clones and compare every byte
 	@$(WITH_VENV) $(BIN)/python -m tools.verify_repro
 
-lock: ## renew requirements.lock to the newest versions that fit (needs uv)
-	@command -v uv > /dev/null || \
-	{ echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
-	uv pip compile pyproject.toml --group dev --group fceumm --universal \
+lock: venv ## renew requirements.lock to the newest versions that fit
+	$(BIN)/uv pip compile pyproject.toml --group dev --group fceumm --universal \
 	  --python-version 3.13 \
 	  --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
 	  --upgrade --quiet --output-file requirements.lock

@@ -103,7 +103,7 @@ def programs(tmp_path: Path) -> Path:
     """Make a PATH on which there is neither Python nor uv."""
     folder = tmp_path / "programs"
     folder.mkdir()
-    for name in ("cat", "cmp", "dirname", "mv", "rm", "sh"):
+    for name in ("cat", "cmp", "dirname", "mv", "rm", "sed", "sh"):
         found = shutil.which(name)
         assert found, name
         (folder / name).symlink_to(found)
@@ -128,11 +128,13 @@ def add_uv(programs: Path, install: str = "exit 0") -> None:
     )
 
 
-def set_up(clone: Path, programs: Path) -> subprocess.CompletedProcess[str]:
+def set_up(
+    clone: Path, programs: Path, **variables: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["sh", "tools/setup_venv.sh"],
         cwd=clone,
-        env={"PATH": str(programs), "HOME": str(programs.parent)},
+        env={"PATH": str(programs), "HOME": str(programs.parent)} | variables,
         capture_output=True,
         text=True,
     )
@@ -230,7 +232,7 @@ def test_a_copy_of_the_repository_imports_its_own_library(
 @pytest.mark.slow
 def test_pip_installs_what_has_the_right_hash_only(clone: Path, programs: Path) -> None:
     add_python(programs)
-    wheel = write_tiny_wheel(clone.parent)
+    wheel = write_tiny_wheel(clone.parent, "tiny", {"tiny.py": ""})
     right = sha256(wheel.read_bytes()).hexdigest()
     for digest in ("0" * 64, right):
         (clone / "requirements.lock").write_text(
@@ -243,21 +245,45 @@ def test_pip_installs_what_has_the_right_hash_only(clone: Path, programs: Path) 
     subprocess.run([clone / ".venv/bin/python", "-c", "import tiny"], check=True)
 
 
-def write_tiny_wheel(folder: Path) -> Path:
-    wheel = folder / "tiny-1.0-py3-none-any.whl"
-    files = {
-        "tiny.py": "",
-        "tiny-1.0.dist-info/METADATA": (
-            "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n"
-        ),
-        "tiny-1.0.dist-info/WHEEL": (
+@pytest.mark.slow
+@pytest.mark.parametrize("works", [True, False])
+def test_without_uv_pip_installs_uv_which_installs_the_rest_or_else_pip_does(
+    clone: Path, programs: Path, works: bool
+) -> None:
+    add_python(programs)
+    script = '#!/bin/sh\necho "uv is asked: $*"\n' + ("exit 0" if works else "exit 1")
+    wheels = [
+        write_tiny_wheel(clone.parent, "tiny", {"tiny.py": ""}),
+        write_tiny_wheel(clone.parent, "uv", {"uv-1.0.data/scripts/uv": script}),
+    ]
+    lock = "".join(
+        f"{wheel.name.split('-')[0]}==1.0 \\\n"
+        f"    --hash=sha256:{sha256(wheel.read_bytes()).hexdigest()}\n    # via test\n"
+        for wheel in wheels
+    )
+    (clone / "requirements.lock").write_text(lock)
+    done = set_up(clone, programs, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(clone.parent))
+    assert done.returncode == 0, done.stderr
+    assert "uv is asked: pip install" in done.stdout
+    found = list(clone.glob(".venv/lib/python*/site-packages/tiny.py"))
+    assert bool(found) != works
+
+
+def write_tiny_wheel(folder: Path, name: str, files: dict[str, str]) -> Path:
+    wheel = folder / f"{name}-1.0-py3-none-any.whl"
+    info = f"{name}-1.0.dist-info"
+    files = files | {
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+        f"{info}/WHEEL": (
             "Wheel-Version: 1.0\nGenerator: a test\n"
             "Root-Is-Purelib: true\nTag: py3-none-any\n"
         ),
     }
-    record = "tiny-1.0.dist-info/RECORD"
+    record = f"{info}/RECORD"
     with zipfile.ZipFile(wheel, "w") as archive:
-        for name, text in files.items():
-            archive.writestr(name, text)
-        archive.writestr(record, "".join(f"{name},,\n" for name in [*files, record]))
+        for path, text in files.items():
+            entry = zipfile.ZipInfo(path)
+            entry.external_attr = 0o100755 << 16
+            archive.writestr(entry, text)
+        archive.writestr(record, "".join(f"{path},,\n" for path in [*files, record]))
     return wheel

@@ -297,7 +297,10 @@ def compare_cloning(params: Params, game: Game, size: Size) -> list[Row]:
     batch = random_observations(policy, cloning.batch_size)["pixels"]
     targets = random_actions(policy, cloning.batch_size)
     optimizer = torch.optim.AdamW(
-        policy.parameters(), cloning.learning_rate, weight_decay=cloning.weight_decay
+        policy.parameters(),
+        cloning.learning_rate,
+        weight_decay=cloning.weight_decay,
+        fused=True,
     )
 
     def step() -> None:

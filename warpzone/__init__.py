@@ -17,12 +17,14 @@ _PINS = {"OMP_WAIT_POLICY": "PASSIVE", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 # Sums and exponentials are rounded differently by each instruction set, and libraries
 # take the newest that the processor has. AVX2 is what every x86-64 processor of the
 # past years has; an update of the network takes 1.11 times as long with it as
-# with AVX-512.
+# with AVX-512. MKL is the exception: it keeps its AVX2 code for Intel, and only what it
+# calls compatible is the same on AMD. That is slow where it multiplies matrices, which
+# `warpzone.agents.networks.Linear` leaves to oneDNN.
 AVX2_PINS = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-    "MKL_CBWR": "AVX2",
+    "MKL_CBWR": "COMPATIBLE",
     "OPENBLAS_CORETYPE": "Haswell",
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
 }

@@ -72,6 +72,7 @@ class Cloner:
             agent.policy.parameters(),
             params.learning_rate,
             weight_decay=params.weight_decay,
+            fused=True,  # As `AsymmetricPolicy` has it.
         )
 
     def state_dict(self) -> dict[str, Any]:

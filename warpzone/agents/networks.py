@@ -54,9 +54,11 @@ class Linear(nn.Linear):
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if input.device.type == "cpu" and torch.backends.mkldnn.is_available():
-            return _Product.apply(input, self.weight, self.bias)  # pyright: ignore[reportReturnType]
-        return super().forward(input)
+        if input.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+            return super().forward(input)
+        if not torch.is_grad_enabled():
+            return _multiply(input, self.weight, self.bias)
+        return _Product.apply(input, self.weight, self.bias)  # pyright: ignore[reportReturnType]
 
 
 class PixelNetwork(nn.Module):

@@ -1,5 +1,6 @@
 """Policies, and agents that play as they say."""
 
+import ctypes
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,9 @@ from warpzone.episodes.agent import Observations
 
 Policy = AsymmetricPolicy
 """An actor and a critic, as SB3's algorithms train them."""
+
+# glibc's names of settings, from malloc.h.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 # Matrix products are rounded differently for each number of rows, so that is fixed too.
 _ROWS = 16
@@ -125,11 +129,23 @@ def make_deterministic(seed: int, torch_threads: int = 2) -> None:
     torch.use_deterministic_algorithms(True)
     # It would fill all new memory first, an eighth of the time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
+    _keep_freed_memory()
     torch.set_num_threads(torch_threads)
     if (given := torch.get_num_threads()) != torch_threads:
         raise InputError(
             f"params.yaml: torch_threads = {torch_threads}: torch has {given} here"
         )
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep what is freed: each batch needs as much again.
+
+    Otherwise it gives large blocks back to the system, and asking for them anew took a
+    fourteenth of an update's time.
+    """
+    if hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        for threshold in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
+            libc.mallopt(threshold, 2**30)
 
 
 def find_device(name: DeviceName) -> torch.device:

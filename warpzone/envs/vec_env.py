@@ -69,8 +69,8 @@ class ThreadedVecEnv(DummyVecEnv):
         except ValueError:
             self.close()
             raise
-        self._returns = np.zeros(self.num_envs)
-        self._lengths = np.zeros(self.num_envs, np.int64)
+        self._returns = [0.0] * self.num_envs
+        self._lengths = [0] * self.num_envs
 
     def step_async(self, actions: np.ndarray) -> None:
         self._require_open()
@@ -140,9 +140,9 @@ class ThreadedVecEnv(DummyVecEnv):
         self._lengths[index] += 1
         if terminated or truncated:
             info["terminal_observation"] = observation
-            length = int(self._lengths[index])
-            info.setdefault("episode", {"r": float(self._returns[index]), "l": length})
-            self._returns[index] = self._lengths[index] = 0
+            length = self._lengths[index]
+            info.setdefault("episode", {"r": self._returns[index], "l": length})
+            self._returns[index], self._lengths[index] = 0.0, 0
             observation, self.reset_infos[index] = env.reset()
         self._save_obs(index, observation)
         self.buf_rews[index] = reward
@@ -154,7 +154,7 @@ class ThreadedVecEnv(DummyVecEnv):
         observation, self.reset_infos[index] = self.envs[index].reset(
             seed=self._seeds[index], **({"options": options} if options else {})
         )
-        self._returns[index] = self._lengths[index] = 0
+        self._returns[index], self._lengths[index] = 0.0, 0
         self._save_obs(index, observation)
 
     def _renew_buffers(self) -> None:

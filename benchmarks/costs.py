@@ -40,7 +40,7 @@ def memory() -> list[Metric]:
                 name=f"environment, {emulator}",
                 unit="MB",
                 words="each further one, from 8 to 32 in one process",
-                value=measured_by("benchmarks.env_memory", emulator),
+                values=[measured_by("benchmarks.env_memory", emulator)],
             )
             for emulator in EMULATORS
         ),
@@ -49,7 +49,7 @@ def memory() -> list[Metric]:
             name="rollout",
             unit="MB for 1,000 agent steps",
             words="peak of a whole update of PPO on the CPU, copies and all",
-            value=measured_by("benchmarks.rollout_memory"),
+            values=[measured_by("benchmarks.rollout_memory")],
         ),
     ]
 
@@ -82,7 +82,7 @@ def start_up(size: Size) -> list[Metric]:
                 name=name,
                 unit="s",
                 words="`--help` of the stage: Python and what it imports",
-                value=median(values),
+                values=values,
             )
             for name, values in seconds.items()
         ),
@@ -93,7 +93,7 @@ def start_up(size: Size) -> list[Metric]:
             words="with nothing to do"
             if dvc[-1] == "repro"
             else "in place of a `dvc repro` with nothing to do: stages have changed",
-            value=median(idle),
+            values=idle,
             target=5.0,
         ),
     ]

@@ -85,13 +85,19 @@ class Row:
     baseline_value: float = field(init=False)
     ratio: float = field(init=False)
     """Median of the ratios within each round, not the ratio of the medians."""
+    low: float = field(init=False)
+    """The lowest ratio within a round; ``high`` is the highest."""
+    high: float = field(init=False)
 
     def __post_init__(self) -> None:
         pairs = zip(self.values, self.baseline_values, strict=True)
+        ratios = [a / b for a, b in pairs]
         for name, value in (
             ("value", statistics.median(self.values)),
             ("baseline_value", statistics.median(self.baseline_values)),
-            ("ratio", statistics.median(a / b for a, b in pairs)),
+            ("ratio", statistics.median(ratios)),
+            ("low", min(ratios)),
+            ("high", max(ratios)),
         ):
             object.__setattr__(self, name, value)
 
@@ -104,9 +110,15 @@ class Metric:
     name: str
     unit: str
     words: str
-    value: float
+    values: Sequence[float]
+    """One a round; a single one of what is the same in every round."""
     target: float | None = None
     """The most that we want."""
+    value: float = field(init=False)
+    """Their median."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", statistics.median(self.values))
 
 
 @dataclass(frozen=True)

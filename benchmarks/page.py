@@ -42,10 +42,11 @@ on {setting["threads"]} threads ({setting["machine"]}), with {versions}."""
 Every contestant is measured beside its baseline: they take turns of about
 {setting["turn_seconds"]:g} s, so that a busy machine slows both alike. The two rates
 are medians of {setting["rounds"]} rounds, the ratio is the median of the ratios within
-each round. Compare by the ratio: rates are this machine's. Higher is better,
-1.00 is as fast as the baseline; where that is a limit (an emulator alone, a bound),
-there is no faster. An agent step lasts {setting["frame_skip"]} emulator frames,
-and agents see {setting["frame_side"]}x{setting["frame_side"]} pixels; under Memory
+each round; in brackets are the lowest and the highest of the rounds. Compare by the
+ratio: rates are this machine's. Higher is better, 1.00 is as fast as the baseline;
+where that is a limit (an emulator alone, a bound), there is no faster. An agent step
+lasts {setting["frame_skip"]} emulator frames, and agents see
+{setting["frame_side"]}x{setting["frame_side"]} pixels; under Memory
 they see what params.yaml says."""
     return f"""\
 # Benchmarks
@@ -86,7 +87,7 @@ def _rows(results: Sequence[Result], topic: str) -> str:
             (
                 row.contestant,
                 row.baseline,
-                f"**{row.ratio:.2f}**",
+                f"**{row.ratio:.2f}** ({row.low:.2f} to {row.high:.2f})",
                 "" if row.target is None else f"≥ {row.target:g}",
                 _number(row.value),
                 _number(row.baseline_value),
@@ -105,7 +106,7 @@ def _metrics(results: Sequence[Result], topic: str) -> str:
         (
             (
                 metric.name,
-                _number(metric.value),
+                _number(metric.value) + _spread(metric.values),
                 metric.unit,
                 "" if metric.target is None else f"≤ {metric.target:g}",
                 metric.words,
@@ -114,6 +115,12 @@ def _metrics(results: Sequence[Result], topic: str) -> str:
             if isinstance(metric, Metric) and metric.topic == topic
         ),
     )
+
+
+def _spread(values: Sequence[float]) -> str:
+    if len(values) == 1:
+        return ""
+    return f" ({_number(min(values))} to {_number(max(values))})"
 
 
 def _growth(line: Line) -> str:

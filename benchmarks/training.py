@@ -371,6 +371,6 @@ def compare_planning(game: Game, size: Size) -> list[Result]:
             name=f"planner, {name}",
             unit="decisions for 1,000 emulator frames",
             words="frames of the planner's trials and of the play itself",
-            value=median(decisions),
+            values=decisions,
         ),
     ]

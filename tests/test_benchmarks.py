@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.measuring import Row, alternate, fitted_exponent, slope_in_words
+from benchmarks.measuring import (
+    Metric,
+    Row,
+    alternate,
+    fitted_exponent,
+    slope_in_words,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 WRITTEN = [ROOT / "benchmarks" / name for name in ("README.md", "results.json")]
@@ -47,7 +53,8 @@ def test_a_quick_run_measures_every_row_and_writes_nothing() -> None:
     assert process.returncode == 0, process.stderr
     page = process.stdout
     for row in ROWS:
-        assert re.search(rf"{re.escape(row)} \*\*\d+\.\d\d\*\* \|", page), row
+        ratio = r"\*\*\d+\.\d\d\*\* \(\d+\.\d\d to \d+\.\d\d\)"
+        assert re.search(rf"{re.escape(row)} {ratio} \|", page), row
     for name in METRICS:
         assert re.search(rf"\| {name} \| [\d.,e+-]+ \|", page), name
     for name in LINES:
@@ -60,6 +67,11 @@ def test_a_ratio_is_the_median_of_the_ratios_within_the_rounds() -> None:
     # The second round was on a busy machine. The ratios are 0.5, 0.8 and 0.6.
     row = Row("", "", "", "", "", values=[5, 4, 9], baseline_values=[10, 5, 15])
     assert (row.value, row.baseline_value, row.ratio) == (5, 10, 0.6)
+    assert (row.low, row.high) == (0.5, 0.8)
+
+
+def test_a_number_without_a_baseline_is_the_median_of_its_rounds() -> None:
+    assert Metric("", "", "", "", values=[3, 9, 4]).value == 4
 
 
 def test_contestants_take_turns() -> None:

@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
@@ -15,7 +16,13 @@ import numpy as np
 from benchmarks.game import Game
 from benchmarks.measuring import Line, Metric, Size, alternate, seconds_of
 from benchmarks.memory import measured_by
-from benchmarks.stepping import EMULATORS, THREADS, random_play
+from benchmarks.stepping import (
+    EMULATORS,
+    THREADS,
+    Consoles,
+    beside_alone,
+    logged_envs,
+)
 from warpzone.core.files import write_lines
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.mario.level import LEVELS
@@ -108,44 +115,89 @@ def idle_dvc_command() -> list[str]:
 def growth(game: Game, size: Size) -> list[Line]:
     """Measure how rates and costs grow."""
     return [
-        growth_with_envs(game, size),
-        growth_with_threads(game, size),
+        *growth_with_envs(game, size),
+        *growth_with_threads(game, size),
         growth_with_levels(game, size),
         growth_with_demonstrations(game, size),
     ]
 
 
-def growth_with_envs(game: Game, size: Size) -> Line:
-    return Line(
-        topic="Growth",
-        name="environments",
-        unit="agent steps/s",
-        words=f"ThreadedVecEnv, {game.emulator}, {THREADS} threads",
-        sizes=size.counts,
-        values=[stepping_rate(game, size, count) for count in size.counts],
-    )
+def growth_with_envs(game: Game, size: Size) -> list[Line]:
+    with ExitStack() as stack:
+        envs = {
+            count: stack.enter_context(closing(logged_envs(game, count)))
+            for count in size.counts
+        }
+        words = f"{THREADS} threads"
+        return growing_rates(
+            game, size, "environments", words, envs, dict.fromkeys(envs, THREADS)
+        )
 
 
-def growth_with_threads(game: Game, size: Size) -> Line:
-    counts = sorted({*(1 << bit for bit in range(THREADS.bit_length())), THREADS})
-    return Line(
-        topic="Growth",
-        name="threads",
-        unit="agent steps/s",
-        words=f"ThreadedVecEnv, {game.emulator}, {size.envs} environments",
-        sizes=counts,
-        values=[stepping_rate(game, size, size.envs, threads) for threads in counts],
-    )
+def growth_with_threads(game: Game, size: Size) -> list[Line]:
+    count = size.many_envs
+    with ExitStack() as stack:
+        envs = {
+            threads: stack.enter_context(
+                closing(logged_envs(game, count, threads=threads))
+            )
+            for threads in sorted({1, 2, 4, 8, THREADS})
+        }
+        words = f"{count} environments, {THREADS} cores"
+        return growing_rates(
+            game, size, "threads", words, envs, {threads: threads for threads in envs}
+        )
 
 
-def stepping_rate(
-    game: Game, size: Size, count: int, threads: int | None = None
-) -> float:
-    """Return agent steps a second of so many environments, on all threads or some."""
-    make = [partial(MarioEnv, **game.arguments)] * count
-    with closing(ThreadedVecEnv(make, threads)) as envs:
-        play = random_play(envs, size.seconds / 2)
-        return median(play().agent_steps for _ in range(size.rounds))
+def growing_rates(
+    game: Game,
+    size: Size,
+    name: str,
+    words: str,
+    envs: Mapping[int, ThreadedVecEnv],
+    threads: Mapping[int, int],
+) -> list[Line]:
+    """Measure how the rates of environments and of the emulator alone grow.
+
+    Args:
+        game: Names the emulator.
+        size: How much.
+        name: Of what grows.
+        words: How much there is of what does not.
+        envs: By what grows.
+        threads: Of these environments, and of the emulator alone.
+    """
+    consoles = Consoles(game.emulator, max(env.num_envs for env in envs.values()))
+    turns = alternate(
+        {
+            str(grown): beside_alone(some, consoles, threads[grown], size.seconds / 2)
+            for grown, some in envs.items()
+        },
+        size.rounds,
+        f"how rates grow with {name}",
+    ).values()
+    frame_skip = game.kwargs["frame_skip"]
+    return [
+        Line(
+            topic="Growth",
+            name=name,
+            unit="agent steps/s",
+            words=f"{contestant}, {words}",
+            sizes=list(envs),
+            values=values,
+            contestant=contestant,
+        )
+        for contestant, values in (
+            (
+                f"ThreadedVecEnv, {game.emulator}",
+                [median(turn.ours.agent_steps for turn in one) for one in turns],
+            ),
+            (
+                f"{game.emulator} alone",
+                [median(turn.alone / frame_skip for turn in one) for one in turns],
+            ),
+        )
+    ]
 
 
 def growth_with_levels(game: Game, size: Size) -> Line:

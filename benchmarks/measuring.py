@@ -23,6 +23,9 @@ class Size:
     seconds: float
     """Length of a contestant's turn, where it can be chosen."""
     envs: int
+    """Beside SB3's, a process each."""
+    many_envs: int
+    """Beside the emulator alone."""
     counts: tuple[int, ...]
     """Environments in the line that shows how costs grow."""
     levels: tuple[int, ...]
@@ -43,7 +46,8 @@ FULL = Size(
     rounds=5,
     seconds=1.0,
     envs=16,
-    counts=(1, 2, 4, 8, 16, 32, 64),
+    many_envs=64,
+    counts=(1, 2, 4, 8, 16, 32, 64, 128, 256),
     levels=(1, 2, 4, 8, 16, 32),
     demonstrations=(10, 100, 1000),
     pairs=1024,
@@ -56,6 +60,7 @@ QUICK = Size(
     rounds=1,
     seconds=0.2,
     envs=2,
+    many_envs=4,
     counts=(1, 2),
     levels=(1, 2),
     demonstrations=(1, 2),
@@ -131,6 +136,8 @@ class Line:
     words: str
     sizes: Sequence[int]
     values: Sequence[float]
+    contestant: str = ""
+    """Whose it is, where several have the same name."""
     exponent: float = field(init=False)
     """Of the size, in the straight line through the logarithms."""
     slope: str = field(init=False)

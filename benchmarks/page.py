@@ -46,38 +46,39 @@ each round; in brackets are the lowest and the highest of the rounds. Compare by
 ratio: rates are this machine's. Higher is better, 1.00 is as fast as the baseline;
 where that is a limit (an emulator alone, a bound), there is no faster. An agent step
 lasts {setting["frame_skip"]} emulator frames, and agents see
-{setting["frame_side"]}x{setting["frame_side"]} pixels; under Memory
+{setting["frame_side"]}x{setting["frame_side"]} pixels; under Memory and Start-up
 they see what params.yaml says."""
-    return f"""\
-# Benchmarks
-
-{fill(made, _WIDTH)}
-
-{fill(how_to_read, _WIDTH)}
-
-## Stepping
-
-{_rows(results, "Stepping")}{left_out and f"{chr(10)}{left_out}{chr(10)}"}
-## Training
-
-{_rows(results, "Training")}
-{_metrics(results, "Training")}
-## Memory
-
-{_metrics(results, "Memory")}
-## Start-up
-
-{_metrics(results, "Start-up")}
-## How costs grow
-
+    lines = [_growth(result) for result in results if isinstance(result, Line)]
+    how_costs_grow = f"""\
 The slope is that of the straight line through the logarithms: a linear cost doubles
 when the number doubles, a flat one stays as it is.
 
-{"".join(_growth(result) for result in results if isinstance(result, Line))}
-## Where the time goes
+{"".join(lines)}"""
+    sections = {
+        "Stepping": [*_tables(results, "Stepping"), left_out and f"{left_out}\n"],
+        **{
+            topic: _tables(results, topic)
+            for topic in ("Training", "Memory", "Start-up")
+        },
+        "How costs grow": [how_costs_grow if lines else ""],
+        "Where the time goes": [f"{profile.strip()}\n"],
+    }
+    return "\n".join(
+        [
+            "# Benchmarks\n",
+            f"{fill(made, _WIDTH)}\n",
+            f"{fill(how_to_read, _WIDTH)}\n",
+            *(
+                "\n".join([f"## {heading}\n", *filter(None, parts)])
+                for heading, parts in sections.items()
+                if any(parts)
+            ),
+        ]
+    )
 
-{profile.strip()}
-"""
+
+def _tables(results: Sequence[Result], topic: str) -> list[str]:
+    return [_rows(results, topic), _metrics(results, topic)]
 
 
 def _rows(results: Sequence[Result], topic: str) -> str:
@@ -133,7 +134,9 @@ def _growth(line: Line) -> str:
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
+    """Return a table; nothing if it has no rows."""
+    body = list(rows)
+    lines = [heads, ["---"] * len(heads), *body] if body else []
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 

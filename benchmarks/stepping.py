@@ -5,9 +5,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from itertools import batched
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,16 +19,22 @@ from benchmarks.measuring import Row, Size, alternate
 from warpzone.envs.mario.cartridge import make_console
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.mario.level import LevelPlay
-from warpzone.envs.nes.consoles import Console, installed_emulators
+from warpzone.envs.nes.consoles import installed_emulators
 from warpzone.envs.replayable import ObsType
 from warpzone.envs.vec_env import ThreadedVecEnv
 
 THREADS = os.process_cpu_count() or 1
 EMULATORS = tuple(installed_emulators().values())
 
-# Frames that a thread plays on one console before it takes the next one, so that all
-# threads end at almost the same time. What calls from frame to frame can take fewer.
+# Frames that a thread plays on one console, in one call, before it takes the next one:
+# so few that all threads end at almost the same time, nes-py's take longer.
 _CHUNK = {"nes-py": 16, "fceumm": 64}
+
+# Beside one, two and one a core.
+_MANY_THREADS = 8
+
+# For up to so many threads, a core each: the least share of the emulator's own speed.
+_LEAST_SHARES = ((2, 0.9), (4, 0.85), (16, 0.7))
 
 type Logs = Sequence[Sequence[bytes]]
 """For each console the buttons of its episodes, from the level's start."""
@@ -40,6 +47,14 @@ class Pace(NamedTuple):
     """A second."""
     agent_steps: float
     """A second."""
+
+
+class Beside(NamedTuple):
+    """How fast environments stepped, and the emulator alone right after."""
+
+    ours: Pace
+    alone: float
+    """Emulator frames a second."""
 
 
 class LoggedEnv(MarioEnv):
@@ -68,16 +83,21 @@ class Consoles:
 
     def __init__(self, emulator: str, consoles: int) -> None:
         self._chunk = _CHUNK[emulator]
-        self._emulate = _emulate_frames if emulator == "nes-py" else _emulate_runs
-        self._plays = [
-            LevelPlay(make_console(emulator), LEVEL) for _ in range(consoles)
-        ]
+        with ThreadPoolExecutor(THREADS) as pool:
+            self._plays = list(
+                pool.map(
+                    lambda _: LevelPlay(make_console(emulator), LEVEL), range(consoles)
+                )
+            )
 
     def replay(self, logs: Logs, threads: int) -> float:
-        """Replay each console's episodes and return emulator frames a second."""
+        """Replay episodes, each log on a console, and return frames a second.
+
+        There may be fewer logs than consoles.
+        """
         waiting = deque(
             self._frames(play, episodes)
-            for play, episodes in zip(self._plays, logs, strict=True)
+            for play, episodes in zip(self._plays, logs, strict=False)
         )
 
         def work() -> None:
@@ -101,24 +121,16 @@ class Consoles:
         for buttons in episodes:
             play.restart()
             for chunk in batched(buttons, self._chunk, strict=False):
-                self._emulate(play.console, bytes(chunk))
+                play.console.run(bytes(chunk))
                 yield
 
 
-def _emulate_frames(console: Console, buttons: bytes) -> None:
-    for held in buttons:
-        console.advance(held)
-
-
-def _emulate_runs(console: Console, buttons: bytes) -> None:
-    """Use the emulator's own loop."""
-    console.run(buttons)
-
-
-def logged_envs(game: Game, count: int, obs_type: ObsType = "pixels") -> ThreadedVecEnv:
+def logged_envs(
+    game: Game, count: int, obs_type: ObsType = "pixels", threads: int = THREADS
+) -> ThreadedVecEnv:
     """Make environments whose play `logs_of` returns."""
     make = partial(LoggedEnv, **game.arguments, obs_type=obs_type)
-    return ThreadedVecEnv([make] * count, THREADS)
+    return ThreadedVecEnv([make] * count, threads)
 
 
 def logs_of(envs: ThreadedVecEnv) -> Logs:
@@ -160,8 +172,81 @@ def random_play(
     return play
 
 
-def compare_stepping(game: Game, size: Size, subproc_envs: VecEnv) -> list[Row]:
-    """Step environments, against the emulator alone and against SB3's vectors.
+def beside_alone(
+    envs: ThreadedVecEnv, consoles: Consoles, threads: int, seconds: float
+) -> Callable[[], Beside]:
+    """Return a contestant that plays at random, and then replays what it played.
+
+    Args:
+        envs: What plays, `logged_envs`.
+        consoles: What replays it.
+        threads: Of the replay.
+        seconds: See `random_play`.
+    """
+    play = random_play(envs, seconds, partial(frames_of, envs))
+
+    def play_and_replay() -> Beside:
+        envs.env_method("forget")
+        pace = play()
+        return Beside(pace, consoles.replay(logs_of(envs), threads))
+
+    return play_and_replay
+
+
+def compare_with_alone(game: Game, size: Size) -> list[Row]:
+    """Step many environments, against the emulator alone on as many threads."""
+    name = game.emulator
+    consoles = Consoles(name, size.many_envs)
+    with ExitStack() as stack:
+
+        def contestant(obs_type: str, threads: int) -> Callable[[], Beside]:
+            envs = logged_envs(game, size.many_envs, obs_type, threads)
+            stack.enter_context(closing(envs))
+            return beside_alone(envs, consoles, threads, size.seconds)
+
+        rounds = alternate(
+            {
+                f"{threads}, {obs_type}": contestant(obs_type, threads)
+                for threads in sorted({1, 2, THREADS, _MANY_THREADS})
+                for obs_type in MarioEnv.OBS_TYPES
+            },
+            size.rounds,
+            f"stepping {name}, and the limit",
+        )
+    rows: list[Row] = []
+    for setting, turns in rounds.items():
+        threads, obs_type = setting.split(", ")
+        steps = median(turn.ours.agent_steps for turn in turns)
+        rows.append(
+            Row(
+                topic="Stepping",
+                contestant=(
+                    f"ThreadedVecEnv, {name}, {obs_type}, {threads} "
+                    f"thread{'s' * (threads != '1')}"
+                ),
+                baseline=f"{name} alone",
+                unit="emulator frames/s",
+                words=(
+                    f"{size.many_envs} environments: {steps:,.0f} agent steps/s; alone "
+                    "is a replay of their buttons on as many threads"
+                ),
+                values=[turn.ours.emulator_frames for turn in turns],
+                baseline_values=[turn.alone for turn in turns],
+                target=least_share(int(threads)),
+            )
+        )
+    return rows
+
+
+def least_share(threads: int) -> float | None:
+    """Return which share of the emulator's own speed we want; None without cores."""
+    if threads > THREADS:
+        return None
+    return next((share for most, share in _LEAST_SHARES if threads <= most), None)
+
+
+def compare_with_sb3(game: Game, size: Size, subproc_envs: VecEnv) -> list[Row]:
+    """Step environments, against SB3's vectors of them.
 
     Args:
         game: Names the emulator.
@@ -169,25 +254,11 @@ def compare_stepping(game: Game, size: Size, subproc_envs: VecEnv) -> list[Row]:
         subproc_envs: SB3's SubprocVecEnv of as many of the same environments.
     """
     name = game.emulator
-    consoles = Consoles(name, size.envs)
+    make = [partial(MarioEnv, **game.arguments)] * size.envs
     with (
-        closing(logged_envs(game, size.envs)) as envs,
-        closing(
-            DummyVecEnv([partial(MarioEnv, **game.arguments)] * size.envs)
-        ) as dummy,
+        closing(ThreadedVecEnv(make)) as envs,
+        closing(DummyVecEnv(list(make))) as dummy,
     ):
-        play = random_play(envs, size.seconds, partial(frames_of, envs))
-        limits: list[float] = []
-
-        def play_and_replay() -> Pace:
-            envs.env_method("forget")
-            pace = play()
-            limits.append(consoles.replay(logs_of(envs), THREADS))
-            return pace
-
-        limited = alternate(
-            {"ours": play_and_replay}, size.rounds, f"stepping {name}, and the limit"
-        )["ours"]
         paces = alternate(
             {
                 "SubprocVecEnv": random_play(subproc_envs, size.seconds),
@@ -197,34 +268,18 @@ def compare_stepping(game: Game, size: Size, subproc_envs: VecEnv) -> list[Row]:
             size.rounds,
             f"stepping {name}, and SB3",
         )
-    steps = float(np.median([pace.agent_steps for pace in limited]))
     return [
         Row(
             topic="Stepping",
             contestant=f"ThreadedVecEnv, {name}",
-            baseline=f"{name} alone",
-            unit="emulator frames/s",
-            words=(
-                f"{size.envs} environments, {THREADS} threads: {steps:,.0f} agent "
-                "steps/s, against a replay of their buttons with nothing around"
-            ),
-            values=[pace.emulator_frames for pace in limited],
-            baseline_values=limits,
-            target=0.92,
-        ),
-        *(
-            Row(
-                topic="Stepping",
-                contestant=f"ThreadedVecEnv, {name}",
-                baseline=f"SB3 {other}, {name}",
-                unit="agent steps/s",
-                words=words,
-                values=[pace.agent_steps for pace in paces["ours"]],
-                baseline_values=[pace.agent_steps for pace in paces[other]],
-            )
-            for other, words in (
-                ("SubprocVecEnv", "the same environments, a process each"),
-                ("DummyVecEnv", "the same environments, one after another"),
-            )
-        ),
+            baseline=f"SB3 {other}, {name}",
+            unit="agent steps/s",
+            words=f"{size.envs} of the same environments, {words}",
+            values=[pace.agent_steps for pace in paces["ours"]],
+            baseline_values=[pace.agent_steps for pace in paces[other]],
+        )
+        for other, words in (
+            ("SubprocVecEnv", "a process each"),
+            ("DummyVecEnv", "one after another"),
+        )
     ]

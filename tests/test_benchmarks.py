@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import stepping
 from benchmarks.measuring import (
     Metric,
     Row,
@@ -13,6 +14,7 @@ from benchmarks.measuring import (
     fitted_exponent,
     slope_in_words,
 )
+from benchmarks.page import page
 
 ROOT = Path(__file__).resolve().parent.parent
 WRITTEN = [ROOT / "benchmarks" / name for name in ("README.md", "results.json")]
@@ -21,14 +23,20 @@ ROWS = [
     f"| {row} |"
     for emulator in ("nes-py", "fceumm")
     for row in (
-        f"ThreadedVecEnv, {emulator} | {emulator} alone",
+        *(
+            f"ThreadedVecEnv, {emulator}, {seen}, {threads} | {emulator} alone"
+            for seen in ("pixels", "state")
+            for threads in ("1 thread", "2 threads", "8 threads")
+        ),
         f"ThreadedVecEnv, {emulator} | SB3 SubprocVecEnv, {emulator}",
         f"ThreadedVecEnv, {emulator} | SB3 DummyVecEnv, {emulator}",
         f"PPO, {emulator} | the bound",
         f"PPO, {emulator} | SB3 PPO, SubprocVecEnv, nes-py",
         f"planner, {emulator} | {emulator} alone",
     )
-] + ["| cloning | the bound |"]
+] + [
+    "| cloning | the bound |",
+]
 METRICS = [
     "planner, nes-py",
     "planner, fceumm",
@@ -37,12 +45,20 @@ METRICS = [
     "rollout",
     "check_params",
 ]
-LINES = ["environments", "threads", "levels", "demonstrations"]
+LINES = [
+    *(
+        f"{name}**, agent steps/s ({contestant}, "
+        for name in ("environments", "threads")
+        for contestant in ("ThreadedVecEnv, fceumm", "fceumm alone")
+    ),
+    "levels**, s (",
+    "demonstrations**, s (",
+]
 
 
 @pytest.mark.slow
 def test_a_quick_run_measures_every_row_and_writes_nothing() -> None:
-    before = [path.read_bytes() for path in WRITTEN]
+    before = [path.is_file() and path.read_bytes() for path in WRITTEN]
     process = subprocess.run(
         [sys.executable, "-m", "benchmarks", "--quick"],
         cwd=ROOT,
@@ -51,16 +67,16 @@ def test_a_quick_run_measures_every_row_and_writes_nothing() -> None:
         text=True,
     )
     assert process.returncode == 0, process.stderr
-    page = process.stdout
+    text = process.stdout
     for row in ROWS:
         ratio = r"\*\*\d+\.\d\d\*\* \(\d+\.\d\d to \d+\.\d\d\)"
-        assert re.search(rf"{re.escape(row)} {ratio} \|", page), row
+        assert re.search(rf"{re.escape(row)} {ratio} \|", text), row
     for name in METRICS:
-        assert re.search(rf"\| {name} \| [\d.,e+-]+ \|", page), name
+        assert re.search(rf"\| {name} \| [\d.,e+-]+ \|", text), name
     for name in LINES:
-        assert re.search(rf"- \*\*{name}\*\*, .*: 1: [\d.,e+-]+", page), name
-    assert not re.search(r"\b(nan|inf)\b", page)
-    assert [path.read_bytes() for path in WRITTEN] == before
+        assert re.search(rf"- \*\*{re.escape(name)}.*: 1: [\d.,e+-]+", text), name
+    assert not re.search(r"\b(nan|inf)\b", text)
+    assert [path.is_file() and path.read_bytes() for path in WRITTEN] == before
 
 
 def test_a_ratio_is_the_median_of_the_ratios_within_the_rounds() -> None:
@@ -72,6 +88,27 @@ def test_a_ratio_is_the_median_of_the_ratios_within_the_rounds() -> None:
 
 def test_a_number_without_a_baseline_is_the_median_of_its_rounds() -> None:
     assert Metric("", "", "", "", values=[3, 9, 4]).value == 4
+
+
+def test_what_is_measured_alone_has_a_page_of_its_own_sections() -> None:
+    setting = dict.fromkeys(
+        ("minutes", "threads", "rounds", "turn_seconds", "frame_skip", "frame_side"), 1
+    )
+    setting |= {"machine": "", "versions": []}
+    text = page([Metric("Memory", "rollout", "MB", "", [2, 1, 3])], setting, "", "All.")
+    assert re.findall("^## (.*)$", text, re.MULTILINE) == [
+        "Memory",
+        "Where the time goes",
+    ]
+    assert "| rollout | 2 (1 to 3) | MB |  |  |" in text
+
+
+def test_the_emulators_share_is_wanted_only_with_a_core_for_each_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stepping, "THREADS", 8)
+    shares = [stepping.least_share(threads) for threads in (1, 2, 4, 8, 16)]
+    assert shares == [0.9, 0.9, 0.85, 0.7, None]
 
 
 def test_contestants_take_turns() -> None:

@@ -21,6 +21,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from benchmarks.costs import growth, memory, start_up
 from benchmarks.game import Game, read_params
+from benchmarks.gil import gil_held
 from benchmarks.legacy_env import compare_legacy
 from benchmarks.measuring import FULL, QUICK, Result, Size
 from benchmarks.page import page
@@ -52,7 +53,7 @@ PACKAGES = ("stable-baselines3", "torch", "numpy", "numba")
 
 LEGACY = "legacy"
 PARTS = (
-    *("start-up", "memory", "alone", "sb3", LEGACY),
+    *("start-up", "memory", "alone", "gil", "sb3", LEGACY),
     *("training", "planning", "cloning", "growth"),
 )
 
@@ -162,6 +163,7 @@ def measurements(
         "start-up": lambda: start_up(size),
         "memory": memory,
         "alone": lambda: of_each(compare_with_alone),
+        "gil": lambda: gil_held(fast(), size),
         "sb3": sb3,
         LEGACY: lambda: compare_legacy(game, size),
         "training": training,

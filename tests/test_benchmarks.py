@@ -38,6 +38,8 @@ ROWS = [
     "| cloning | the bound |",
 ]
 METRICS = [
+    "GIL, fceumm, pixels",
+    "GIL, fceumm, state",
     "planner, nes-py",
     "planner, fceumm",
     "environment, nes-py",

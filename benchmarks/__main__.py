@@ -19,6 +19,7 @@ from pathlib import Path
 
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
+from benchmarks import peer
 from benchmarks.costs import growth, memory, start_up
 from benchmarks.game import Game, read_params
 from benchmarks.gil import gil_held
@@ -53,14 +54,12 @@ PACKAGES = ("stable-baselines3", "torch", "numpy", "numba")
 
 LEGACY = "legacy"
 PARTS = (
-    *("start-up", "memory", "alone", "gil", "sb3", LEGACY),
+    *("start-up", "memory", "alone", "gil", "sb3", "retro", LEGACY),
     *("training", "planning", "cloning", "growth"),
 )
 
-FAST_EMULATOR = "fceumm"
-
 # What processes of SubprocVecEnv import, once for all of them.
-_PRELOADED = ("benchmarks.__main__",)
+_PRELOADED = ("benchmarks.__main__", "stable_retro.examples.ppo")
 
 
 def main() -> None:
@@ -134,8 +133,8 @@ def measurements(
     games = {name: game.but(emulator=name) for name in EMULATORS}
 
     def fast() -> Game:
-        emulator_version(FAST_EMULATOR)
-        return games[FAST_EMULATOR]
+        emulator_version(peer.EMULATOR)
+        return games[peer.EMULATOR]
 
     def processes(emulator: str) -> SubprocVecEnv:
         make = partial(MarioEnv, **games[emulator].arguments)
@@ -165,6 +164,7 @@ def measurements(
         "alone": lambda: of_each(compare_with_alone),
         "gil": lambda: gil_held(fast(), size),
         "sb3": sb3,
+        "retro": lambda: peer.compare_with_retro(fast(), size),
         LEGACY: lambda: compare_legacy(game, size),
         "training": training,
         "planning": lambda: of_each(compare_planning),

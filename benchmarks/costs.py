@@ -16,6 +16,7 @@ import numpy as np
 from benchmarks.game import Game
 from benchmarks.measuring import Line, Metric, Size, alternate, seconds_of
 from benchmarks.memory import measured_by
+from benchmarks.peer import growth_of_retro
 from benchmarks.stepping import (
     EMULATORS,
     THREADS,
@@ -113,9 +114,15 @@ def idle_dvc_command() -> list[str]:
 
 
 def growth(game: Game, size: Size) -> list[Line]:
-    """Measure how rates and costs grow."""
+    """Measure how rates and costs grow.
+
+    Args:
+        game: On the emulator that stable-retro has, too.
+        size: How much.
+    """
     return [
         *growth_with_envs(game, size),
+        growth_of_retro(game, size),
         *growth_with_threads(game, size),
         growth_with_levels(game, size),
         growth_with_demonstrations(game, size),

@@ -28,6 +28,8 @@ class Size:
     """Beside the emulator alone."""
     counts: tuple[int, ...]
     """Environments in the line that shows how costs grow."""
+    processes: tuple[int, ...]
+    """The same of stable-retro's, a process each."""
     levels: tuple[int, ...]
     demonstrations: tuple[int, ...]
     pairs: int
@@ -48,6 +50,7 @@ FULL = Size(
     envs=16,
     many_envs=64,
     counts=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+    processes=(1, 2, 4, 8, 16),
     levels=(1, 2, 4, 8, 16, 32),
     demonstrations=(10, 100, 1000),
     pairs=1024,
@@ -62,6 +65,7 @@ QUICK = Size(
     envs=2,
     many_envs=4,
     counts=(1, 2),
+    processes=(1, 2),
     levels=(1, 2),
     demonstrations=(1, 2),
     pairs=128,

@@ -35,6 +35,7 @@ ROWS = [
         f"planner, {emulator} | {emulator} alone",
     )
 ] + [
+    "| ThreadedVecEnv, fceumm | stable-retro in SubprocVecEnv |",
     "| cloning | the bound |",
 ]
 METRICS = [
@@ -53,6 +54,7 @@ LINES = [
         for name in ("environments", "threads")
         for contestant in ("ThreadedVecEnv, fceumm", "fceumm alone")
     ),
+    "environments**, agent steps/s (stable-retro in SubprocVecEnv, ",
     "levels**, s (",
     "demonstrations**, s (",
 ]

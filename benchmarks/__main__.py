@@ -1,8 +1,8 @@
 """Measure how close everything is to what this machine could do.
 
-Writes results.json and README.md in benchmarks/. With --quick it writes nothing: it
-prints the page after one short round of everything but nes-py 8, which says that the
-benchmark works and nothing else.
+Writes results.json, README.md and stepping.png in benchmarks/. With --quick it writes
+nothing: it prints the page after one short round of everything but nes-py 8, which says
+that the benchmark works and nothing else.
 """
 
 import json
@@ -21,11 +21,12 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from benchmarks import peer
 from benchmarks.costs import growth, memory, start_up
+from benchmarks.figure import stepping_figure
 from benchmarks.game import Game, read_params
 from benchmarks.gil import gil_held
 from benchmarks.legacy_env import compare_legacy
-from benchmarks.measuring import FULL, QUICK, Result, Size
-from benchmarks.page import page
+from benchmarks.measuring import FULL, QUICK, Line, Result, Size
+from benchmarks.page import FIGURE, page
 from benchmarks.stepping import (
     EMULATORS,
     THREADS,
@@ -35,7 +36,7 @@ from benchmarks.stepping import (
 from benchmarks.training import compare_cloning, compare_planning, compare_training
 from warpzone.agents.policy import make_deterministic
 from warpzone.core.errors import InputError
-from warpzone.core.files import write_json, write_text
+from warpzone.core.files import write_bytes, write_json, write_text
 from warpzone.core.params import Params
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.nes.consoles import (
@@ -114,12 +115,15 @@ def main() -> None:
     }
     text = page(results, setting, left_out, PROFILE.read_text(encoding="utf-8"))
     document = {"setting": setting, "results": [asdict(result) for result in results]}
+    grown = [one for one in results if isinstance(one, Line) and one.contestant]
+    figure = stepping_figure(grown, THREADS) if grown else b""
     if arguments.quick or arguments.only:
         # Fails on what is not finite, as write_json does.
         json.dumps(document, allow_nan=False)
         print(text)
     else:
         write_json(RESULTS, document)
+        write_bytes(HERE / FIGURE, figure)
         write_text(README, text)
 
 

@@ -17,6 +17,13 @@ _ROW_HEADS = (
     "in words",
 )
 _WIDTH = 88
+
+FIGURE = "stepping.png"
+"""Beside the page."""
+FIGURE_WORDS = (
+    "Agent steps a second over threads and over environments: ThreadedVecEnv, the "
+    "emulator alone, and stable-retro in SubprocVecEnv"
+)
 _METRIC_HEADS = ("what", "value", "unit", "target", "in words")
 
 
@@ -52,6 +59,8 @@ they see what params.yaml says."""
     how_costs_grow = f"""\
 The slope is that of the straight line through the logarithms: a linear cost doubles
 when the number doubles, a flat one stays as it is.
+
+![{FIGURE_WORDS}]({FIGURE})
 
 {"".join(lines)}"""
     sections = {

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import stepping
+from benchmarks.figure import stepping_figure
 from benchmarks.measuring import (
+    Line,
     Metric,
     Row,
     alternate,
@@ -17,7 +19,9 @@ from benchmarks.measuring import (
 from benchmarks.page import page
 
 ROOT = Path(__file__).resolve().parent.parent
-WRITTEN = [ROOT / "benchmarks" / name for name in ("README.md", "results.json")]
+WRITTEN = [
+    ROOT / "benchmarks" / name for name in ("README.md", "results.json", "stepping.png")
+]
 
 ROWS = [
     f"| {row} |"
@@ -113,6 +117,19 @@ def test_the_emulators_share_is_wanted_only_with_a_core_for_each_thread(
     monkeypatch.setattr(stepping, "THREADS", 8)
     shares = [stepping.least_share(threads) for threads in (1, 2, 4, 8, 16)]
     assert shares == [0.9, 0.9, 0.85, 0.7, None]
+
+
+def test_the_figure_draws_processes_over_threads_too() -> None:
+    def line(name: str, contestant: str, sizes: list[int]) -> Line:
+        rates = [100.0 * size for size in sizes]
+        return Line("Growth", name, "agent steps/s", "", sizes, rates, contestant)
+
+    ours = [line(name, "ours", [1, 2]) for name in ("threads", "environments")]
+    both = [*ours, line("environments", "processes", [1, 2, 4])]
+    pictures = [stepping_figure(lines, cores=2) for lines in (ours, both)]
+    assert all(picture.startswith(b"\x89PNG") for picture in pictures)
+    assert pictures[0] != pictures[1]
+    assert stepping_figure(both, cores=2) == pictures[1]
 
 
 def test_contestants_take_turns() -> None:

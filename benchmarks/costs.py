@@ -1,6 +1,7 @@
 """Memory, start-up times, and how costs grow."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -32,6 +33,15 @@ from warpzone.episodes.recording import Recording, read_recordings
 from warpzone.training.bc import watch_all
 
 STAGES = Path("stages")
+LIBRARY = Path("warpzone")
+
+_FIRST_STEP = """
+from warpzone.envs.mario.env import MarioEnv
+
+env = MarioEnv()
+env.reset(seed=0)
+env.step(0)
+"""
 
 # Random play of so many agent steps is a demonstration here: what is measured is the
 # number of them, not their length.
@@ -82,6 +92,7 @@ def start_up(size: Size) -> list[Metric]:
         size.start_ups,
         "starting up",
     )
+    cold, warm = first_steps(size.start_ups)
     idle = seconds.pop("dvc")
     return [
         *(
@@ -94,6 +105,24 @@ def start_up(size: Size) -> list[Metric]:
             )
             for name, values in seconds.items()
         ),
+        *(
+            Metric(
+                topic="Start-up",
+                name=f"first step, {name}",
+                unit="s",
+                words=words,
+                values=values,
+            )
+            for name, words, values in (
+                (
+                    "nothing compiled",
+                    "Python, imports, an environment, `reset` and a `step`, which wait "
+                    "for the compiler: after a change to warpzone/envs/",
+                    cold,
+                ),
+                ("compiled", "the same later, when numba has kept its code", warm),
+            )
+        ),
         Metric(
             topic="Start-up",
             name=f"dvc {dvc[-1]}",
@@ -105,6 +134,30 @@ def start_up(size: Size) -> list[Metric]:
             target=5.0,
         ),
     ]
+
+
+def first_steps(rounds: int) -> tuple[list[float], list[float]]:
+    """Return how long a process takes up to its first step, in each round.
+
+    First with no code compiled, then with what the first time has left beside the
+    sources: those of a copy of the library.
+    """
+    seconds: tuple[list[float], list[float]] = [], []
+    environment = {**os.environ}
+    # Elsewhere there may be code that was compiled before.
+    environment.pop("NUMBA_CACHE_DIR", None)
+    for _ in range(rounds):
+        with TemporaryDirectory() as folder:
+            shutil.copytree(
+                LIBRARY,
+                Path(folder) / LIBRARY.name,
+                ignore=shutil.ignore_patterns("__pycache__"),
+            )
+            for times in seconds:
+                run = partial(subprocess.run, [sys.executable, "-c", _FIRST_STEP])
+                once = partial(run, check=True, cwd=folder, env=environment)
+                times.append(seconds_of(once))
+    return seconds
 
 
 def idle_dvc_command() -> list[str]:

@@ -51,6 +51,8 @@ METRICS = [
     "environment, fceumm",
     "rollout",
     "check_params",
+    "first step, nothing compiled",
+    "first step, compiled",
 ]
 LINES = [
     *(

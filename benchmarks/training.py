@@ -106,6 +106,8 @@ def compare_training(
 
         rounds = alternate({"": both}, size.rounds, f"training, {game.emulator}")[""]
     name = f"PPO, {game.emulator}"
+    # On nes-py, the emulator alone takes most of the time that there is.
+    bound_target, sb3_target = (0.9, 3.0) if game.emulator == "fceumm" else (None, None)
     rates = [one.agent_steps_per_second for one in rounds]
     shares = (
         ("emulator", median(one.emulator_seconds * one.bound for one in rounds)),
@@ -125,7 +127,7 @@ def compare_training(
             ),
             values=rates,
             baseline_values=[one.bound for one in rounds],
-            target=0.85,
+            target=bound_target,
         ),
         Row(
             topic="Training",
@@ -135,7 +137,7 @@ def compare_training(
             words="SB3 as it comes, with the same pixel network and hyperparameters",
             values=rates,
             baseline_values=sb3,
-            target=2.0,
+            target=sb3_target,
         ),
     ]
 

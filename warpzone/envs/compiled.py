@@ -6,19 +6,19 @@ numba compiles them when they are first called, and keeps the result in
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from llvmlite import ir
 from numba import carray, njit, types  # pyright: ignore[reportPrivateImportUsage]
+from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 
-# Its arguments are not those of what it decorates.
+# Their types say nothing of what they decorate.
+_njit: Any = njit
 _intrinsic: Any = intrinsic
-
-# Nothing calls it from C, and every wrapper takes time to compile.
-_OPTIONS: dict[str, Any] = {"nogil": True, "no_cfunc_wrapper": True}
 
 
 def compiled[**P, R](function: Callable[P, R]) -> Callable[P, R]:
@@ -26,11 +26,28 @@ def compiled[**P, R](function: Callable[P, R]) -> Callable[P, R]:
     # numba looks at the file that a function is in, but not at those that its callees
     # and constants come from: the name says which code it was compiled from.
     function.__qualname__ += f"-{_code()}"
-    try:
-        return njit(**_OPTIONS, cache=True)(function)
-    except RuntimeError:
-        # There is no folder to keep it in.
-        return njit(**_OPTIONS)(function)
+    # Nothing calls it from C, and every wrapper takes time to compile.
+    dispatcher = _njit(nogil=True, no_cfunc_wrapper=True)(function)
+    # There may be no folder to keep it in.
+    with suppress(RuntimeError):
+        dispatcher._cache = _Cache(function)
+    return dispatcher
+
+
+class _Cache(FunctionCache):
+    """What is kept may be cut short by a power failure, or the disk may be full."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:
+            with suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with suppress(OSError):
+            super().save_overload(sig, data)
 
 
 @cache
@@ -79,13 +96,13 @@ def _pointer(typing: Any, address: Any) -> Any:
     return types.voidptr(address), generate
 
 
-@njit
+@_njit
 def array_at(address, shape, dtype):
     """Return the array at an address."""
     return carray(_pointer(address), shape, dtype)
 
 
-@njit
+@_njit
 def copy(source, target):
     """Copy one row of numbers to another."""
     # A slice on the left takes half a second to compile.

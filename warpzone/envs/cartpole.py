@@ -170,7 +170,7 @@ class CartPoleEnv(ReplayableEnv):
     def _reward(self) -> float:
         return 1.0
 
-    def _observe(self, first: bool) -> Mapping[str, np.ndarray]:
+    def _observe(self) -> dict[str, np.ndarray]:
         return {"state": self.state.astype(np.float32)}
 
     def _details(self) -> dict[str, Any]:

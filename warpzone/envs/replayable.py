@@ -20,7 +20,6 @@ class Snapshot(NamedTuple):
     """
 
     game: Any
-    observation: Mapping[str, np.ndarray]
     no_ops: int
     frame_actions: bytes
     decisions: bytes
@@ -46,6 +45,7 @@ class ReplayableEnv(gym.Env):
         decisions: What each agent step asked for.
         idle_steps: Agent steps since there was new ground.
         cause: What ended the episode, or None.
+        out: Where the next observation may be written, by key, or None.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 60}  # noqa: RUF012
@@ -115,6 +115,7 @@ class ReplayableEnv(gym.Env):
         self.decisions = bytearray()
         self.idle_steps = 0
         self.cause: str | None = "closed"
+        self.out: dict[str, np.ndarray] | None = None
 
     # What a world is.
 
@@ -186,8 +187,13 @@ class ReplayableEnv(gym.Env):
     # Return what happened since the last call, or since `_restart`, is worth.
     def _reward(self) -> float: ...
 
-    # Return what is seen now, by key, after an agent step or at the start.
-    def _observe(self, first: bool) -> Mapping[str, np.ndarray]: ...
+    # Return what is seen after an agent step or at the start, by key: `out` if it is
+    # given and the world can write there, else new arrays.
+    def _observe(self) -> dict[str, np.ndarray]: ...
+
+    def _observe_again(self) -> dict[str, np.ndarray]:
+        """Return the same once more, in new arrays."""
+        return self._observe()
 
     # Return the world's own entries of ``info``.
     def _details(self) -> dict[str, Any]: ...
@@ -217,8 +223,7 @@ class ReplayableEnv(gym.Env):
         self.play_frames(self._idle_codes(no_ops))
         self._reward()
         self.cause = None
-        self._observation = self._observe(first=True)
-        return self._packed(), self._info()
+        return self._packed(self._observe()), self._info()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Hold an action's code for one agent step.
@@ -256,8 +261,8 @@ class ReplayableEnv(gym.Env):
         truncated = not terminated and len(self.decisions) >= self.time_limit
         if truncated:
             self.cause = "time_limit"
-        self._observation = self._observe(first=False)
-        return self._packed(), reward, terminated, truncated, self._info()
+        seen = self._packed(self._observe())
+        return seen, reward, terminated, truncated, self._info()
 
     def play_frames(self, codes: bytes) -> None:
         """Play frames outside of any agent step, and log them."""
@@ -280,7 +285,6 @@ class ReplayableEnv(gym.Env):
         """Return where the episode is."""
         return Snapshot(
             self._save(),
-            self._observation,
             self.no_ops,
             bytes(self.frame_actions),
             bytes(self.decisions),
@@ -291,20 +295,16 @@ class ReplayableEnv(gym.Env):
     def restore(self, snapshot: Snapshot) -> tuple[Any, dict[str, Any]]:
         """Resume where an episode was; return what `reset` would return there."""
         self._load(snapshot.game)
-        self._observation = snapshot.observation
         self.no_ops = snapshot.no_ops
         self.frame_actions = bytearray(snapshot.frame_actions)
         self.decisions = bytearray(snapshot.decisions)
         self._episode_return = snapshot.episode_return
         self.idle_steps = snapshot.idle_steps
         self.cause = None
-        return self._packed(), self._info()
+        return self._packed(self._observe_again()), self._info()
 
-    def _packed(self) -> Any:
-        # Snapshots share the arrays.
-        if not self._is_dict:
-            return self._observation[self.obs_keys[0]].copy()
-        return {key: array.copy() for key, array in self._observation.items()}
+    def _packed(self, seen: dict[str, np.ndarray]) -> Any:
+        return seen if self._is_dict else seen[self.obs_keys[0]]
 
     def _space(self, spaces: Mapping[str, gym.Space]) -> gym.Space:
         """Return the observation space, given that of each key."""

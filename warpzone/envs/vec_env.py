@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from copy import deepcopy
 from typing import Any
 
 import gymnasium as gym
@@ -15,6 +16,7 @@ from stable_baselines3.common.vec_env.base_vec_env import (
 )
 from stable_baselines3.common.vec_env.util import dict_to_obs
 
+from warpzone.envs.replayable import ReplayableEnv
 from warpzone.envs.threads import Threads, Work
 
 
@@ -69,6 +71,12 @@ class ThreadedVecEnv(DummyVecEnv):
         except ValueError:
             self.close()
             raise
+        # Worlds that write observations where they are told; wrappers may change them.
+        self._worlds = [
+            env.unwrapped if isinstance(env.unwrapped, ReplayableEnv) else None
+            for env in self.envs
+        ]
+        self._places: list[dict[str, np.ndarray]] = [{} for _ in self.envs]
         self._returns = [0.0] * self.num_envs
         self._lengths = [0] * self.num_envs
 
@@ -134,27 +142,44 @@ class ThreadedVecEnv(DummyVecEnv):
 
     def _step_one(self, index: int, action: Any) -> None:
         env = self.envs[index]
+        self._offer_place(index)
         observation, reward, terminated, truncated, info = env.step(action)
         info["TimeLimit.truncated"] = truncated and not terminated
         self._returns[index] += float(reward)
         self._lengths[index] += 1
         if terminated or truncated:
-            info["terminal_observation"] = observation
+            info["terminal_observation"] = deepcopy(observation)
             length = self._lengths[index]
             info.setdefault("episode", {"r": self._returns[index], "l": length})
             self._returns[index], self._lengths[index] = 0.0, 0
+            self._offer_place(index)
             observation, self.reset_infos[index] = env.reset()
-        self._save_obs(index, observation)
+        self._keep(index, observation)
         self.buf_rews[index] = reward
         self.buf_dones[index] = terminated or truncated
         self.buf_infos[index] = info
 
     def _reset_one(self, index: int) -> None:
         options = self._options[index]
+        self._offer_place(index)
         observation, self.reset_infos[index] = self.envs[index].reset(
             seed=self._seeds[index], **({"options": options} if options else {})
         )
         self._returns[index], self._lengths[index] = 0.0, 0
+        self._keep(index, observation)
+
+    def _offer_place(self, index: int) -> None:
+        """Let a world write its observation where it has to be in the end."""
+        if (world := self._worlds[index]) is not None:
+            buffers = self.buf_obs.items()
+            place = {key or world.obs_keys[0]: array[index] for key, array in buffers}
+            self._places[index] = world.out = place
+
+    def _keep(self, index: int, observation: Any) -> None:
+        """Copy an observation, unless it has been written where it has to be."""
+        place = self._places[index]
+        if observation is place or any(observation is one for one in place.values()):
+            return
         self._save_obs(index, observation)
 
     def _renew_buffers(self) -> None:

@@ -21,7 +21,7 @@ from warpzone.envs.nes.consoles import emulator_version, installed_emulators
 from warpzone.envs.nes.machine import RAM_SIZE
 from warpzone.envs.replayable import ObsType, ReplayableEnv
 
-# To compiled code: nobody sees a picture, no frame is played, nothing is drawn.
+# To compiled code: nobody sees a picture, or RAM, no frame is played, nothing is drawn.
 _NO_FRAMES = np.empty((0, 0, 0), np.uint8)
 _NO_CODES = np.empty(0, np.uint8)
 _GIVEN = np.zeros(2, np.uintp)
@@ -194,6 +194,9 @@ class MarioEnv(ReplayableEnv):
         self.play = LevelPlay(make_console(emulator), level)
         # What compiled code writes.
         self._codes = np.empty(frame_skip, np.uint8)
+        sees_pixels = "pixels" in self.obs_keys
+        self._stack = np.zeros(self._frames.shape if sees_pixels else 0, np.uint8)
+        self._stack = self._stack.reshape(-1, height, width)
         self._numbers = np.empty(FACTS, np.int64)
         self._ledgers = np.zeros(2, LEDGER)
         # What it draws from, and where that is.
@@ -255,22 +258,31 @@ class MarioEnv(ReplayableEnv):
 
     def _reward(self) -> float:
         # An episode begins.
-        self._observation = {"pixels": _NO_FRAMES}
-        self._step(self.held, NO_BUTTONS, _NO_CODES, _GIVEN)
+        self._step(self.held, NO_BUTTONS, _NO_CODES, _GIVEN, is_first=True)
         return 0.0
 
-    def _observe(self, first: bool) -> Mapping[str, np.ndarray]:
+    def _observe(self) -> dict[str, np.ndarray]:
         return self._seen
 
+    def _observe_again(self) -> dict[str, np.ndarray]:
+        seen = {"pixels": self._stack, "state": self.play.ram}
+        return {key: seen[key].copy() for key in self.obs_keys}
+
     def _step(
-        self, held: int, wanted: int, codes: np.ndarray, generator: np.ndarray
+        self,
+        held: int,
+        wanted: int,
+        codes: np.ndarray,
+        generator: np.ndarray,
+        is_first: bool = False,
     ) -> tuple[int, float]:
         """Call `agent_step`; return what it does."""
         frames, play = self._frames, self.play
-        self._seen, before, stack = {}, _NO_FRAMES, _NO_FRAMES
-        if "pixels" in self.obs_keys:
-            before = self._observation["pixels"]
-            self._seen["pixels"] = stack = np.empty(frames.shape, np.uint8)
+        seen, self.out = self.out, None
+        if seen is None:
+            shapes = {"pixels": frames.shape, "state": (RAM_SIZE,)}
+            seen = {key: np.empty(shapes[key], np.uint8) for key in self.obs_keys}
+        self._seen = seen
         result = play.console.call(
             agent_step,
             play.odometer.record,
@@ -287,13 +299,13 @@ class MarioEnv(ReplayableEnv):
             frames.picture,
             frames.rows,
             frames.columns,
-            before,
-            stack,
+            self._stack,
+            seen.get("pixels", _NO_FRAMES),
+            seen.get("state", _NO_CODES),
+            is_first,
             self._numbers,
         )
         self._facts = self._numbers.tolist()
-        if "state" in self.obs_keys:
-            self._seen["state"] = play.ram.copy()
         return result
 
     def _noise(self) -> np.ndarray:
@@ -331,10 +343,9 @@ class MarioEnv(ReplayableEnv):
         }
 
     def _save(self) -> Any:
-        return self.play.snapshot(), self._ledgers.copy()
+        return self.play.snapshot(), self._ledgers.copy(), self._stack.copy()
 
     def _load(self, saved: Any) -> None:
-        play, ledgers = saved
+        play, self._ledgers[:], self._stack[:] = saved
         self.play.restore(play)
-        self._ledgers[:] = ledgers
         self._look()

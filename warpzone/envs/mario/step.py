@@ -52,6 +52,14 @@ def look(ram, odometer, level, facts):
 
 
 @compiled
+def _move(frames, target):
+    """Copy frames to the beginning of other ones."""
+    for frame in range(len(frames)):
+        for row in range(frames.shape[1]):
+            copy(frames[frame, row], target[frame, row])
+
+
+@compiled
 def agent_step(
     core,
     state,
@@ -70,8 +78,10 @@ def agent_step(
     picture,
     rows,
     columns,
-    before,
     stack,
+    pixels,
+    cells,
+    is_first,
     facts,
 ):
     """Play one agent step, or look at the first frame of an episode.
@@ -95,8 +105,11 @@ def agent_step(
         picture: Of a `FrameStack`; ``rows`` and ``columns`` too.
         rows: See there.
         columns: See there.
-        before: The stack of frames as it was; an empty one at an episode's start.
-        stack: The stack that is drawn; an empty one if nobody sees it.
+        stack: The last frames, oldest first, which a new one joins; an empty one if
+            nobody sees them.
+        pixels: The stack is copied there.
+        cells: RAM is copied there; an empty one if nobody sees it.
+        is_first: Whether an episode begins: then all frames are the new one.
         facts: See `look`.
 
     Returns:
@@ -118,12 +131,17 @@ def agent_step(
     now.progress = odometer[0].progress
     now.time, now.score, now.coins = facts[2], facts[3], facts[4]
     now.dead, now.cleared = facts[9], facts[10]
+    if len(cells):
+        copy(ram, cells)
     if len(stack):
         if played:
             held = codes[played - 1]
-        draw(screen_of(core, state), greys, picture, rows, columns, held, stack[-1])
-        for depth in range(len(stack) - 1):
-            earlier = before[depth + 1] if len(before) else stack[-1]
-            for row in range(len(earlier)):
-                copy(earlier[row], stack[depth, row])
+        newest = stack[-1]
+        if not is_first:
+            _move(stack[1:], stack)
+        draw(screen_of(core, state), greys, picture, rows, columns, held, newest)
+        if is_first:
+            for frame in range(len(stack) - 1):
+                _move(stack[-1:], stack[frame:])
+        _move(stack, pixels)
     return played, reward(ledgers[:1], ledgers[1:], weights)

@@ -1,19 +1,21 @@
 """Every write of a command fails once, and the same command then makes up for it.
 
-strace kills the command at its N-th write, rename, link or fsync, or has the disk full
-there. It counts in each thread, and the first thread that gets so far is hit. All
-places take an hour: by default a command is hit in the middle.
+strace kills the command at the N-th write, rename, link or fsync of a file, or has the
+disk full there. A file with a random name it cannot know: there it counts all calls of
+a thread, and hits the first thread that gets so far. What is the same after two hits is
+followed up once. All places take hours: by default a command is hit in the middle.
 `WARPZONE_EVERY_WRITE=1 pytest tests/faults/test_every_write.py -s` hits each, and says
 how many there were.
 """
 
+import hashlib
 import os
 import re
 import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,12 @@ CALLS = (
 FAULTS = {"killed": "signal=SIGKILL", "full": "error=ENOSPC"}
 EVERY = os.environ.get("WARPZONE_EVERY_WRITE") == "1"
 STRACE = ("strace", "-f", "-y", "-qq", "-o")
+FAST = "--seccomp-bpf"
+"""Only calls that are traced stop. With it strace 6.1 loses the signals it injects."""
+RANDOM = re.compile(r"[\w-]{22}\.tmp|\btmp[\w-]{8}\b")
+"""Names of temporary files."""
+LOCKS = {f".dvc/tmp/{name}" for name in ("lock", "repro.lock", "rwlock", "rwlock.lock")}
+"""Files that name processes."""
 
 TRAINING = {
     "total_timesteps": 64,
@@ -108,8 +116,17 @@ class Place:
     """Where a command is hit."""
 
     call: str
+    path: str | None
+    """As the call names it; None if the name is random."""
     count: int
-    """Which of a thread's."""
+    """Which of a thread's calls, on that path if there is one."""
+
+    def options(self, fault: str) -> tuple[str, ...]:
+        """Return the options of strace that have it fail."""
+        inject = f"inject={self.call}:{FAULTS[fault]}:when={self.count}"
+        path = () if self.path is None else ("-P", self.path)
+        fast = () if fault == "killed" else (FAST,)
+        return (*fast, *path, "-e", f"trace={self.call}", "-e", inject)
 
 
 def strace(
@@ -132,67 +149,121 @@ def strace(
 
 def places_of(folder: Path, command: tuple[str, ...]) -> list[Place]:
     """Return where a command can be hit while it writes into its folder, in order."""
-    done, log = strace(folder, ("-e", f"trace={CALLS}"), command)
+    done, log = strace(folder, (FAST, "-e", f"trace={CALLS}"), command)
     assert done.returncode == 0, done.stderr
-    counts: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str | None, ...]] = Counter()
     places: dict[Place, bool] = {}
     for thread, call, rest in re.findall(r"^(\d+) +(\w+)\((.*)$", log, re.MULTILINE):
-        counts[thread, call] += 1
-        place = Place(call, counts[thread, call])
-        # Whoever gets so far first is hit.
-        places.setdefault(place, is_inside(folder, call, rest))
-    return [place for place, is_ours in places.items() if is_ours]
+        [name, *_] = names_in(call, rest) or ["?"]
+        for path in (name, None):
+            counts[thread, call, path] += 1
+            place = Place(call, path, counts[thread, call, path])
+            is_ours = is_inside(folder, call, rest)
+            is_named = RANDOM.search(name) is None
+            # Whoever gets so far first is hit.
+            places.setdefault(place, is_ours and is_named == (path is not None))
+    return [place for place, is_hit in places.items() if is_hit]
+
+
+def names_in(call: str, rest: str) -> list[str]:
+    """Return the paths of files in a call, as strace logs it."""
+    if re.search("name|link", call):
+        return re.findall('"(.*?)"', rest)
+    return re.findall(r"\d<(/.*?)>", rest.split(",")[0] if "write" in call else rest)
 
 
 def is_inside(folder: Path, call: str, rest: str) -> bool:
     """Whether a call, as strace logs it, writes into a folder."""
-    if call in ("write", "pwrite64"):
-        return f"<{folder}/" in rest
-    return f"{folder}/" in rest or bool(re.search(r'"[^/]', rest.split("=")[0]))
+    return any(folder in Path(folder, name).parents for name in names_in(call, rest))
 
 
-def hit_everywhere(
-    before: Path,
-    command: tuple[str, ...],
-    fault: str,
-    results: Callable[[Path], Any],
-) -> None:
-    """Hit a command at its places, each time from the same start, and run it again."""
+def state_of(folder: Path) -> str:
+    """Return a hash of what the next command finds, but for times."""
+    found: dict[str, bytes | None] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        is_told = path.is_file() and "costs/" not in name
+        content = path.read_bytes() if is_told else None
+        if name in LOCKS and content:
+            content = re.sub(rb"\d", b"", content)
+        if not name.startswith(".git/"):
+            found[name] = content
+    return hashlib.sha256(repr(found).encode()).hexdigest()
 
-    def copy(name: str) -> Path:
+
+@dataclass
+class Target:
+    """A command to hit, always from the same start."""
+
+    before: Path
+    command: tuple[str, ...]
+    results: Callable[[Path], Any]
+    is_remote: bool = False
+    """Whether the next run finds more than the folder: each hit is followed up."""
+    expected: Any = None
+    passed: set[str] = field(default_factory=set)
+    """States from which the next run has ended well."""
+
+    def copy(self) -> Path:
         # Always the same path: it is in what DVC notes.
-        folder = before.parent / "hit" / before.name
+        folder = self.before.parent / "hit" / self.before.name
         shutil.rmtree(folder.parent, ignore_errors=True)
         folder.parent.mkdir()
-        subprocess.run(["cp", "-a", before, folder], check=True)
+        subprocess.run(["cp", "-a", self.before, folder], check=True)
         return folder
 
-    folder = copy("undisturbed")
-    places = places_of(folder, command)
-    expected = results(folder)
-    assert places
+    def places(self) -> list[Place]:
+        """Return the places of an undisturbed run, whose results are noted."""
+        folder = self.copy()
+        places = places_of(folder, self.command)
+        self.expected = self.results(folder)
+        assert places
+        return places
+
+    def hit(self, place: Place, fault: str) -> tuple[str, tuple[object, ...] | None]:
+        """Hit the command and run it again; return how it ended, and what is wrong."""
+        folder = self.copy()
+        done, log = strace(folder, place.options(fault), self.command)
+        # Other threads may have got so far, too, on their way to the terminal.
+        failed = re.findall(r"^\d+ +(\w+)\((.*)\(INJECTED\)", log, re.MULTILINE)
+        is_file = failed and all(is_inside(folder, *call) for call in failed)
+        is_hit = failed or "killed by SIGKILL" in log
+        outcome = "went on" if done.returncode == 0 else "ended"
+        outcome = outcome if is_hit else "not reached"
+        state = state_of(folder)
+        if state not in self.passed:
+            again = run_in(folder, *self.command, timeout=300)
+            if again.returncode:
+                return outcome, (place, "the next run fails", again.stderr[-500:])
+            if self.results(folder) != self.expected:
+                return outcome, (place, "other bytes", done.stderr[-200:])
+            if not self.is_remote:
+                self.passed.add(state)
+        if is_file and "Traceback" in done.stderr:
+            return outcome, (place, "traceback", done.stderr[-800:])
+        return outcome, None
+
+
+def hit_everywhere(target: Target, fault: str) -> None:
+    """Hit a command at its places, each time from the same start, and run it again."""
+    places = target.places()
     chosen = places if EVERY else [places[len(places) // 2]]
     outcomes: Counter[str] = Counter()
     wrong = []
     for place in chosen:
-        folder = copy("hit")
-        inject = f"inject={place.call}:{FAULTS[fault]}:when={place.count}"
-        options = ("-e", f"trace={place.call}", "-e", inject)
-        done, log = strace(folder, options, command)
-        # Other threads may have got so far, too, on their way to the terminal.
-        failed = re.findall(r"^\d+ +(\w+)\((.*)\(INJECTED\)", log, re.MULTILINE)
-        is_file = failed and all(is_inside(folder, *call) for call in failed)
-        outcomes["went on" if done.returncode == 0 else "ended"] += 1
-        again = run_in(folder, *command, timeout=300)
-        if again.returncode:
-            wrong.append((place, "the next run fails", again.stderr[-500:]))
-        elif results(folder) != expected:
-            wrong.append((place, "other bytes", done.stderr[-200:]))
-        elif is_file and "Traceback" in done.stderr:
-            wrong.append((place, "traceback", done.stderr[-800:]))
+        outcome, problem = target.hit(place, fault)
+        outcomes[outcome] += 1
+        if outcome == "not reached":
+            print(place)
+        wrong += [problem] if problem else []
+    words = " ".join(target.command[-3:])
     print(
-        f"{' '.join(command[-3:])}, {fault}: {len(chosen)} of {len(places)}", outcomes
+        f"{words}, {fault}: {len(chosen)} of {len(places)}",
+        dict(Counter(place.call for place in chosen)),
+        dict(outcomes),
+        f"states: {len(target.passed)}",
     )
+    assert outcomes["not reached"] < len(chosen)
     assert not wrong, "\n".join(map(str, [len(wrong), *wrong]))
 
 
@@ -225,7 +296,7 @@ def test_a_stage_hit_at_a_write_ends_in_the_same_bytes(
     finished: Path, stage: str, fault: str
 ) -> None:
     command = ("python", f"stages/{stage}.py", *STAGES[stage].split())
-    hit_everywhere(finished, command, fault, results_of_pipeline)
+    hit_everywhere(Target(finished, command, results_of_pipeline), fault)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -239,7 +310,7 @@ def test_make_repro_hit_at_a_write_ends_in_the_same_bytes(
     changed = text.replace("bootstrap_samples: 100", "bootstrap_samples: 101")
     assert changed != text
     params.write_text(changed)
-    hit_everywhere(before, REPRO, fault, results_of_pipeline)
+    hit_everywhere(Target(before, REPRO, results_of_pipeline), fault)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -268,4 +339,5 @@ def test_storage_hit_at_a_write_ends_in_the_same_bytes(
         found = contents(folder / "models") | contents(folder / ".dvc/cache/files")
         return found | {"table.csv": (folder / "table.csv").read_bytes()}
 
-    hit_everywhere(place, (*STORAGE, name), fault, results)
+    command = (*STORAGE, name)
+    hit_everywhere(Target(place, command, results, is_remote=True), fault)

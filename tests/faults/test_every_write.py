@@ -26,13 +26,14 @@ from conftest import (  # pyright: ignore[reportMissingImports]
     STORAGE,
     contents,
     environment,
+    file_system,
     must,
     run_in,
     use_server,
 )
 
 from tools.pipeline_copy import copy_repository
-from tools.s3 import Server
+from tools.s3 import BUCKET, Server
 
 pytestmark = [
     pytest.mark.slow,
@@ -198,6 +199,8 @@ class Target:
     before: Path
     command: tuple[str, ...]
     results: Callable[[Path], Any]
+    prepare: Callable[[], object] = lambda: None
+    """Sets back what is outside of the folder."""
     is_remote: bool = False
     """Whether the next run finds more than the folder: each hit is followed up."""
     expected: Any = None
@@ -210,6 +213,7 @@ class Target:
         shutil.rmtree(folder.parent, ignore_errors=True)
         folder.parent.mkdir()
         subprocess.run(["cp", "-a", self.before, folder], check=True)
+        self.prepare()
         return folder
 
     def places(self) -> list[Place]:
@@ -339,5 +343,11 @@ def test_storage_hit_at_a_write_ends_in_the_same_bytes(
         found = contents(folder / "models") | contents(folder / ".dvc/cache/files")
         return found | {"table.csv": (folder / "table.csv").read_bytes()}
 
+    def prepare() -> None:
+        if name == "push":
+            files = file_system(server)
+            for path in files.find(BUCKET):
+                files.rm_file(path)
+
     command = (*STORAGE, name)
-    hit_everywhere(Target(place, command, results, is_remote=True), fault)
+    hit_everywhere(Target(place, command, results, prepare, is_remote=True), fault)

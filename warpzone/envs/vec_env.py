@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -71,12 +72,15 @@ class ThreadedVecEnv(DummyVecEnv):
         except ValueError:
             self.close()
             raise
-        # Worlds that write observations where they are told; wrappers may change them.
-        self._worlds = [
-            env.unwrapped if isinstance(env.unwrapped, ReplayableEnv) else None
-            for env in self.envs
-        ]
-        self._places: list[dict[str, np.ndarray]] = [{} for _ in self.envs]
+        # Worlds of ours write observations where they are told. Where an observation is
+        # no dictionary, that is under the world's name of it.
+        worlds = [env.unwrapped for env in self.envs]
+        ours = [world for world in worlds if isinstance(world, ReplayableEnv)]
+        names = {world.obs_keys for world in ours}
+        self._worlds: list[Any] = worlds
+        self._key = next(iter(names), ("observation",))[0]
+        if len(ours) < len(worlds) or len(names) > 1:
+            self._worlds = [SimpleNamespace() for _ in worlds]
         self._returns = [0.0] * self.num_envs
         self._lengths = [0] * self.num_envs
 
@@ -142,7 +146,7 @@ class ThreadedVecEnv(DummyVecEnv):
 
     def _step_one(self, index: int, action: Any) -> None:
         env = self.envs[index]
-        self._offer_place(index)
+        self._worlds[index].out = place = self._places[index]
         observation, reward, terminated, truncated, info = env.step(action)
         info["TimeLimit.truncated"] = truncated and not terminated
         self._returns[index] += float(reward)
@@ -152,40 +156,32 @@ class ThreadedVecEnv(DummyVecEnv):
             length = self._lengths[index]
             info.setdefault("episode", {"r": self._returns[index], "l": length})
             self._returns[index], self._lengths[index] = 0.0, 0
-            self._offer_place(index)
+            self._worlds[index].out = place
             observation, self.reset_infos[index] = env.reset()
-        self._keep(index, observation)
+        # It may have been written where it has to be.
+        if observation is not place and observation is not place.get(self._key):
+            self._save_obs(index, observation)
         self.buf_rews[index] = reward
         self.buf_dones[index] = terminated or truncated
         self.buf_infos[index] = info
 
     def _reset_one(self, index: int) -> None:
         options = self._options[index]
-        self._offer_place(index)
+        self._worlds[index].out = place = self._places[index]
         observation, self.reset_infos[index] = self.envs[index].reset(
             seed=self._seeds[index], **({"options": options} if options else {})
         )
         self._returns[index], self._lengths[index] = 0.0, 0
-        self._keep(index, observation)
-
-    def _offer_place(self, index: int) -> None:
-        """Let a world write its observation where it has to be in the end."""
-        if (world := self._worlds[index]) is not None:
-            buffers = self.buf_obs.items()
-            place = {key or world.obs_keys[0]: array[index] for key, array in buffers}
-            self._places[index] = world.out = place
-
-    def _keep(self, index: int, observation: Any) -> None:
-        """Copy an observation, unless it has been written where it has to be."""
-        place = self._places[index]
-        if observation is place or any(observation is one for one in place.values()):
-            return
-        self._save_obs(index, observation)
+        if observation is not place and observation is not place.get(self._key):
+            self._save_obs(index, observation)
 
     def _renew_buffers(self) -> None:
         """Make room for the next step; what was returned before stays as it is."""
         old = self.buf_obs.items()
         self.buf_obs = OrderedDict((key, np.empty_like(array)) for key, array in old)
+        names = [key or self._key for key in self.buf_obs]
+        rows = zip(*self.buf_obs.values(), strict=True)
+        self._places = [dict(zip(names, row, strict=True)) for row in rows]
         self.buf_rews = np.empty_like(self.buf_rews)
         self.buf_dones = np.empty_like(self.buf_dones)
         self.buf_infos = [{} for _ in range(self.num_envs)]

@@ -199,6 +199,20 @@ class MarioEnv(ReplayableEnv):
         self._stack = self._stack.reshape(-1, height, width)
         self._numbers = np.empty(FACTS, np.int64)
         self._ledgers = np.zeros(2, LEDGER)
+        # Its last arguments.
+        self._fixed = (
+            self.play.level,
+            self.play.frames,
+            sticky_probability,
+            self._ledgers,
+            self._weights,
+            self.play.console.greys,
+            self._frames.picture,
+            self._frames.rows,
+            self._frames.columns,
+            self._stack,
+            self._numbers,
+        )
         # What it draws from, and where that is.
         self._drawn_from: np.random.Generator | None = None
         self._generator = _GIVEN
@@ -248,7 +262,9 @@ class MarioEnv(ReplayableEnv):
         if held is not None:
             codes, generator = np.frombuffer(bytearray(held), np.uint8), _GIVEN
         else:
-            codes, generator = self._codes, self._noise()
+            if self.np_random is not self._drawn_from:
+                self._find_generator()
+            codes, generator = self._codes, self._generator
         played, reward = self._step(before, wanted, codes, generator)
         self.frame_actions += codes[:played].data
         return reward
@@ -277,45 +293,33 @@ class MarioEnv(ReplayableEnv):
         is_first: bool = False,
     ) -> tuple[int, float]:
         """Call `agent_step`; return what it does."""
-        frames, play = self._frames, self.play
+        play = self.play
         seen, self.out = self.out, None
         if seen is None:
-            shapes = {"pixels": frames.shape, "state": (RAM_SIZE,)}
+            shapes = {"pixels": self._frames.shape, "state": (RAM_SIZE,)}
             seen = {key: np.empty(shapes[key], np.uint8) for key in self.obs_keys}
         self._seen = seen
         result = play.console.call(
             agent_step,
             play.odometer.record,
-            play.level,
-            play.frames,
             held,
             wanted,
-            self.sticky_probability,
             generator,
             codes,
-            self._ledgers,
-            self._weights,
-            play.console.greys,
-            frames.picture,
-            frames.rows,
-            frames.columns,
-            self._stack,
             seen.get("pixels", _NO_FRAMES),
             seen.get("state", _NO_CODES),
             is_first,
-            self._numbers,
+            *self._fixed,
         )
         self._facts = self._numbers.tolist()
         return result
 
-    def _noise(self) -> np.ndarray:
-        """Return where the environment's generator is, see `agent_step`."""
-        if self.np_random is not self._drawn_from:
-            self._drawn_from = self.np_random
-            bits = self.np_random.bit_generator.ctypes
-            function = ctypes.cast(bits.next_double, ctypes.c_void_p).value
-            self._generator = np.array([function, bits.state_address], np.uintp)
-        return self._generator
+    def _find_generator(self) -> None:
+        """Note where the environment's generator is, see `agent_step`."""
+        self._drawn_from = self.np_random
+        bits = self.np_random.bit_generator.ctypes
+        function = ctypes.cast(bits.next_double, ctypes.c_void_p).value
+        self._generator = np.array([function, bits.state_address], np.uintp)
 
     def _look(self) -> None:
         play = self.play

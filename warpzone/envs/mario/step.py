@@ -65,13 +65,16 @@ def agent_step(
     state,
     ram,
     odometer,
-    level,
-    frames,
     held,
     wanted,
-    sticky_probability,
     generator,
     codes,
+    pixels,
+    cells,
+    is_first,
+    level,
+    frames,
+    sticky_probability,
     ledgers,
     weights,
     greys,
@@ -79,9 +82,6 @@ def agent_step(
     rows,
     columns,
     stack,
-    pixels,
-    cells,
-    is_first,
     facts,
 ):
     """Play one agent step, or look at the first frame of an episode.
@@ -91,14 +91,17 @@ def agent_step(
         state: See there.
         ram: See there.
         odometer: See `play_frames`; ``level`` and ``frames`` too.
-        level: See there.
-        frames: See there.
         held: The buttons of the frame before.
         wanted: The buttons that the agent asks for.
-        sticky_probability: See `hold_noisily`.
         generator: The address of NumPy's ``next_double`` and of the state that it
             draws from, or zeros: then ``codes`` is given.
         codes: What is held in each frame, uint8.
+        pixels: ``stack`` is copied there.
+        cells: RAM is copied there; an empty one if nobody sees it.
+        is_first: Whether an episode begins: then all frames are the new one.
+        level: See there.
+        frames: See there.
+        sticky_probability: See `hold_noisily`.
         ledgers: Shape ``(2,)``, `LEDGER`: before the last agent step, and after it.
         weights: See `reward`.
         greys: The luma of each byte of the screen.
@@ -107,9 +110,6 @@ def agent_step(
         columns: See there.
         stack: The last frames, oldest first, which a new one joins; an empty one if
             nobody sees them.
-        pixels: The stack is copied there.
-        cells: RAM is copied there; an empty one if nobody sees it.
-        is_first: Whether an episode begins: then all frames are the new one.
         facts: See `look`.
 
     Returns:

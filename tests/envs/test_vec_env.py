@@ -479,3 +479,59 @@ def test_ppo_of_sb3_learns_from_a_dictionary() -> None:
     model.learn(16)
     assert model.num_timesteps == 16
     envs.close()
+
+
+class Brighter(gym.ObservationWrapper):
+    """Changes what is seen, in new arrays."""
+
+    def observation(self, observation: Any) -> Any:
+        return observation | 1
+
+
+class Twice(gym.Wrapper):
+    """Takes each step twice, as a frame skip does."""
+
+    def step(self, action: Any) -> Any:
+        first = self.env.step(action)
+        return first if first[2] or first[3] else self.env.step(action)
+
+
+@pytest.mark.parametrize("wrapper", [Brighter, Twice, TimeLimit])
+@pytest.mark.parametrize("key", ["pixels", "state"])
+def test_a_wrapper_s_observations_are_those_of_sb3_s_vector(
+    wrapper: Callable[..., gym.Env], key: str
+) -> None:
+    def make() -> gym.Env:
+        env = short_mario(obs_type=key)()
+        return wrapper(env, 20) if wrapper is TimeLimit else wrapper(env)
+
+    ours = played(ThreadedVecEnv([make] * 3, threads=2), 60)
+    theirs = played(DummyVecEnv([make] * 3), 60)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert_equal(mine[:3], other[:3])
+
+
+def test_a_last_observation_is_not_overwritten_by_the_next_episode() -> None:
+    envs = ThreadedVecEnv([short_mario(time_limit=3, obs_type=("pixels", "state"))])
+    envs.seed(1)
+    envs.reset()
+    for _ in range(2):
+        envs.step(np.array([1]))
+    observations, _, _, infos = envs.step(np.array([1]))
+    last = infos[0]["terminal_observation"]
+    alone = short_mario(time_limit=3, obs_type=("pixels", "state"))()
+    expected, _ = alone.reset(seed=1)
+    for _ in range(3):
+        expected, *_ = alone.step(1)
+    for key, array in last.items():
+        np.testing.assert_array_equal(array, expected[key])
+        assert not np.shares_memory(array, observations[key])  # pyright: ignore[reportArgumentType, reportCallIssue]
+    envs.close()
+
+
+def test_worlds_of_one_kind_and_another_stand_side_by_side() -> None:
+    mixed = [short_mario(obs_type="pixels"), lambda: Brighter(short_mario()())]
+    ours = played(ThreadedVecEnv(mixed, threads=2), 40)
+    theirs = played(DummyVecEnv(mixed), 40)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert_equal(mine[:3], other[:3])

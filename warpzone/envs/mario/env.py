@@ -203,7 +203,7 @@ class MarioEnv(ReplayableEnv):
         self._fixed = (
             self.play.level,
             self.play.frames,
-            sticky_probability,
+            float(sticky_probability),
             self._ledgers,
             self._weights,
             self.play.console.greys,

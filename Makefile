@@ -48,7 +48,7 @@ lint: venv ## check style, formatting, types and that dvc.yaml parses
 	$(BIN)/dvc stage list --name-only > /dev/null
 	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook $(SECRETS)
 
-bench: venv ## measure speed against the machine's limit (ten minutes)
+bench: venv ## measure speed against the machine's limit (twelve minutes)
 	@$(WITH_VENV) $(BIN)/python -m benchmarks
 
 smoke: venv ## run the whole pipeline at small size in a throw-away copy

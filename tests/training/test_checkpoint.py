@@ -11,6 +11,7 @@ import torch
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 
 from warpzone.core.errors import InputError
+from warpzone.training import checkpoint
 from warpzone.training.checkpoint import Checkpoint, checkpointed, like_parameters
 
 STATE = {
@@ -274,3 +275,21 @@ def test_an_optimizer_resumes_where_it_was(kind: type, checkpoint: Checkpoint) -
                 assert value.stride() == other_s[name].stride()
             else:
                 assert value == other_s[name]
+
+
+def test_what_python_and_the_compiler_keep_decides_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(checkpoint, "_LIBRARY", tmp_path / "library")
+    kept = tmp_path / "library/__pycache__"
+    kept.mkdir(parents=True)
+    names = set()
+    for suffix in ("pyc", "nbi", "nbc"):
+        (kept / f"one.{suffix}").write_text("compiled")
+        with checkpointed("stage", {}, []) as one:
+            names.add(one.path)
+    assert len(names) == 1
+    (tmp_path / "library/one.py").write_text("x = 1\n")
+    with checkpointed("stage", {}, []) as one:
+        assert one.path not in names

@@ -90,7 +90,7 @@ def checkpointed(
     # Copies of the repository lie elsewhere.
     names = {path.absolute().relative_to(here, walk_up=True) for path in given}
     for name in sorted(names):
-        if not name.is_dir() and name.suffix != ".pyc":
+        if not name.is_dir() and "__pycache__" not in name.parts:
             content = hashlib.sha256(read_bytes(name)).hexdigest()
             digest.update(f"{name.as_posix()} {content}\n".encode())
     # DVC runs queued experiments in copies of the repository, each of which is new.

@@ -11,7 +11,7 @@ import torch
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 
 from warpzone.core.errors import InputError
-from warpzone.training import checkpoint
+from warpzone.training import checkpoint as module
 from warpzone.training.checkpoint import Checkpoint, checkpointed, like_parameters
 
 STATE = {
@@ -281,7 +281,7 @@ def test_what_python_and_the_compiler_keep_decides_no_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(checkpoint, "_LIBRARY", tmp_path / "library")
+    monkeypatch.setattr(module, "_LIBRARY", tmp_path / "library")
     kept = tmp_path / "library/__pycache__"
     kept.mkdir(parents=True)
     names = set()

@@ -30,12 +30,16 @@ print(is_dead(ram), sum(is_dead.stats.cache_hits.values()))
 """
 
 
+def copy_library(folder: Path) -> Path:
+    skip = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(LIBRARY, folder / "warpzone", ignore=skip)
+    return folder
+
+
 @pytest.fixture
 def library(tmp_path: Path) -> Path:
     """A folder with a copy of the library, compiled code left out."""
-    skip = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(LIBRARY, tmp_path / "warpzone", ignore=skip)
-    return tmp_path
+    return copy_library(tmp_path)
 
 
 def run(folder: Path, code: str = READ) -> str:
@@ -72,8 +76,7 @@ def test_a_full_disk_keeps_nothing_and_stops_nothing(
 ) -> None:
     if (disk := mount("size=2m")) is None:
         pytest.skip("may not mount here")
-    skip = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(LIBRARY, disk / "warpzone", ignore=skip)
+    copy_library(disk)
     with (disk / "filler").open("wb") as filler, suppress(OSError):
         filler.write(bytes(2**21))
     assert run(disk) == "True 0"

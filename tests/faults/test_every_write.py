@@ -71,7 +71,7 @@ SMALL = {
     "torch_threads": 2,
     "env": "cartpole",
     "run": {"tasks": ["default"], "recipes": ["bc-ppo"], "seeds": [1]},
-    "envs": {"cartpole": {"kwargs": {"time_limit": 20}}},
+    "envs": {"cartpole": {"kwargs": {"time_limit": 100}}},
     "collect_demos": {"episodes": 2, "max_tries": 8},
     "recipes": {
         "teacher": {**TRAINING, "critic_warmup": 0, "cloning": {"updates": 4}},
@@ -88,7 +88,7 @@ SMALL = {
     },
     "evaluate": {
         "noises": {
-            "default": {"episodes": 2, "reference": False},
+            "default": {"episodes": 8, "reference": False},
             "none": None,
             "no-op-0": None,
             "no-op-10": None,
@@ -314,7 +314,7 @@ def test_make_repro_hit_at_a_write_ends_in_the_same_bytes(
     subprocess.run(["cp", "-a", finished, before], check=True)
     params = before / "params.yaml"
     text = params.read_text()
-    changed = text.replace("bootstrap_samples: 100", "bootstrap_samples: 101")
+    changed = text.replace("bootstrap_samples: 100", "bootstrap_samples: 1000")
     assert changed != text
     params.write_text(changed)
     # Two stages run. Whoever wants to hit the second starts when the first has run.
@@ -326,7 +326,16 @@ def test_make_repro_hit_at_a_write_ends_in_the_same_bytes(
         names = "check_params", "data/code", "dvc.lock"
         return last == "compare" or any(name in path for name in names)
 
-    hit_everywhere(Target(before, REPRO, results_of_pipeline), fault, is_chosen)
+    target = Target(before, REPRO, results_of_pipeline)
+    hit_everywhere(target, fault, is_chosen)
+    # An old table in the place of a new one would show.
+    made = "dvc.lock", "data/code"
+    old = results_of_pipeline(finished)
+    assert any(
+        old[name] != content
+        for name, content in target.expected.items()
+        if not name.startswith(made)
+    )
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -20,7 +20,6 @@ NAMED = [
     "models/mario/1-1/bc-ppo-2/policy.json",
 ]
 UNNAMED = [
-    "data/episodes/mario/1-1/bc-ppo-1/gone.csv",
     "data/episodes/mario/1-1/bc-ppo-2/default.csv",
     "data/episodes/mario/1-2/bc/default.jsonl",
     "data/episodes/mario/notes.txt",
@@ -34,8 +33,6 @@ def params(
     document: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Params:
     """Params of one agent, in a folder with files of many."""
-    noises = document["evaluate"]["noises"]
-    document["evaluate"]["noises"] = {"default": noises["default"]}
     monkeypatch.chdir(tmp_path)
     for name in NAMED + UNNAMED:
         Path(name).parent.mkdir(parents=True, exist_ok=True)

@@ -106,7 +106,7 @@ STAGES = {
     "pretrain_bc": "--task default",
     "choose_start": "--task default --recipe bc-ppo",
     "train_rl": "--task default --recipe bc-ppo --seed 1",
-    "evaluate": "--task default --agent bc-ppo-1 --noise default",
+    "evaluate": "--task default --agent bc-ppo-1",
     "record_video": "--task default --agent bc-ppo-1",
     "compare": "",
 }

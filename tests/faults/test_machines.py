@@ -21,7 +21,7 @@ from warpzone.core.yaml import read_yaml
 
 pytestmark = pytest.mark.slow
 
-CELL = "evaluate_random@1-1-default"
+CELL = "evaluate_random@1-1"
 
 
 def copy_small(folder: Path) -> Path:
@@ -165,7 +165,7 @@ def test_a_wrong_option_is_one_line(words: tuple[str, ...], tmp_path: Path) -> N
     [
         ("train_rl.py", "--task", "1-1", "--recipe", "ppo", "--seed", "one"),
         ("train_rl.py", "--task", "1-1"),
-        ("evaluate.py", "--noise"),
+        ("evaluate.py", "--agent"),
         ("compare.py", "--all"),
     ],
     ids=" ".join,

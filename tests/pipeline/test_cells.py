@@ -150,11 +150,8 @@ def test_dvc_yaml_names_cells_as_the_library_does(
                 agents[agent] = "evaluate"
                 wanted[f"train_rl@{task}-{agent}"] = trained("train_rl", task, agent)
         for agent, stage in agents.items():
-            for noise in ("default", "none"):
-                table = cell("data/episodes", env, task, agent, f"{noise}.csv")
-                name = f"{task}-{agent}-{noise}"
-                name = name if stage == "evaluate" else f"{task}-{noise}"
-                wanted[f"{stage}@{name}"] = outs(table, table.with_suffix(".jsonl"))
+            name = f"{task}-{agent}" if stage == "evaluate" else task
+            wanted[f"{stage}@{name}"] = outs(cell("data/episodes", env, task, agent))
         for agent in ("random", "bc", "ppo-20"):
             wanted[f"record_video@{task}-{agent}"] = outs(
                 cell("data/videos", env, task, agent),
@@ -189,11 +186,11 @@ def test_a_cell_has_no_params_but_its_own(wide: dict[str, Any], tmp_path: Path) 
     assert params["train_rl@8-4-ppo-20"] == training | {"recipes.ppo"}
     assert params["choose_start@8-4-ppo"] == {"env", "recipes.ppo.start"}
     assert params["pretrain_bc@8-4"] == training | {"seed", "pretrain_bc"}
-    assert params["evaluate@8-4-ppo-20-none"] == {
+    assert params["evaluate@8-4-ppo-20"] == {
         "env",
         "seed",
         "torch_threads",
-        "evaluate.noises.none",
+        "evaluate.noises",
         "envs.mario.kwargs",
         "envs.mario.reference",
         "envs.mario.tasks.8-4",
@@ -232,9 +229,9 @@ def switched(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "pretrain_bc",
         "choose_start",
         "train_rl",
-        *["evaluate_random"] * 2,
-        *["evaluate_bc"] * 2,
-        *["evaluate"] * 2,
+        "evaluate_random",
+        "evaluate_bc",
+        "evaluate",
         "record_video",
         "compare",
     ]
@@ -273,8 +270,7 @@ ADDITIONS: dict[str, tuple[Callable[[dict[str, Any]], object], set[str]]] = {
         lambda params: params["run"]["seeds"].append(2),
         {
             "train_rl@default-bc-ppo-2",
-            "evaluate@default-bc-ppo-2-default",
-            "evaluate@default-bc-ppo-2-quiet",
+            "evaluate@default-bc-ppo-2",
         },
     ),
     "recipe": (
@@ -282,8 +278,7 @@ ADDITIONS: dict[str, tuple[Callable[[dict[str, Any]], object], set[str]]] = {
         {
             "choose_start@default-short",
             "train_rl@default-short-1",
-            "evaluate@default-short-1-default",
-            "evaluate@default-short-1-quiet",
+            "evaluate@default-short-1",
         },
     ),
     "task": (
@@ -294,21 +289,18 @@ ADDITIONS: dict[str, tuple[Callable[[dict[str, Any]], object], set[str]]] = {
             "pretrain_bc@again",
             "choose_start@again-bc-ppo",
             "train_rl@again-bc-ppo-1",
-            "evaluate_random@again-default",
-            "evaluate_random@again-quiet",
-            "evaluate_bc@again-default",
-            "evaluate_bc@again-quiet",
-            "evaluate@again-bc-ppo-1-default",
-            "evaluate@again-bc-ppo-1-quiet",
+            "evaluate_random@again",
+            "evaluate_bc@again",
+            "evaluate@again-bc-ppo-1",
             "record_video@again-bc-ppo-1",
         },
     ),
     "noise": (
         add_noise,
         {
-            "evaluate_random@default-loud",
-            "evaluate_bc@default-loud",
-            "evaluate@default-bc-ppo-1-loud",
+            "evaluate_random@default",
+            "evaluate_bc@default",
+            "evaluate@default-bc-ppo-1",
         },
     ),
     # A task of the env that nobody plays, and a recipe that nobody follows.

@@ -180,24 +180,19 @@ def test_every_stage_says_what_it_reads_and_writes(
         ),
         (
             "evaluate.py",
-            "--task 1-1 --agent bc --noise default",
+            "--task 1-1 --agent bc",
             "error: no agent 'bc': models/mario/1-1/bc is not there; params.yaml ",
         ),
         (
             "evaluate.py",
-            "--task 1-1 --agent rl --noise default",
+            "--task 1-1 --agent rl",
             "error: no agent 'rl': models/mario/1-1/rl is not there; params.yaml makes "
             "random, bc, bc-ppo-1",
         ),
         (
             "evaluate.py",
-            "--task 9-1 --agent bc --noise default",
+            "--task 9-1 --agent bc",
             "error: no task '9-1': params.yaml knows 1-1, ",
-        ),
-        (
-            "evaluate.py",
-            "--task 1-1 --agent bc --noise loud",
-            "error: no noise 'loud': params.yaml knows default, ",
         ),
         (
             "train_rl.py",

@@ -26,13 +26,11 @@ def set_aside(params: Params) -> list[Path]:
     for task in run.tasks:
         for agent in params.agents:
             wanted.add(cell("plots/train_rl", env, task, f"{agent}.csv"))
-            for noise in params.evaluate.noises:
-                table = cell("data/episodes", env, task, agent, f"{noise}.csv")
-                wanted |= {table, table.with_suffix(".jsonl")}
+            wanted.add(cell("data/episodes", env, task, agent))
     moved = []
     for root in ("data/episodes", "plots/train_rl"):
         for path in sorted(Path(root, env).rglob("*")):
-            if path.is_file() and path not in wanted:
+            if path.is_file() and wanted.isdisjoint((path, path.parent)):
                 target = LEFTOVERS / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.move(path, target)

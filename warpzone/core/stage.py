@@ -46,10 +46,10 @@ def read_arguments(docstring: str | None, *names: str) -> tuple[Params, Namespac
 
     Args:
         docstring: The script's, for its help.
-        names: Which of task, recipe, seed, agent and noise it takes.
+        names: Which of task, recipe, seed and agent it takes.
 
     Raises:
-        InputError: If params.yaml is wrong, or knows no such task, recipe or noise.
+        InputError: If params.yaml is wrong, or knows no such task or recipe.
     """
     parser = argument_parser(docstring)
     for name in names:
@@ -58,11 +58,7 @@ def read_arguments(docstring: str | None, *names: str) -> tuple[Params, Namespac
     arguments = parser.parse_args()
     params = load_params(PARAMS)
     given = vars(arguments)
-    for name, known in (
-        ("task", params.world.tasks),
-        ("recipe", params.recipes),
-        ("noise", params.evaluate.noises),
-    ):
+    for name, known in (("task", params.world.tasks), ("recipe", params.recipes)):
         if name in given and given[name] not in known:
             knows = f"{PARAMS} knows {', '.join(known)}"
             raise InputError(f"no {name} {given[name]!r}: {knows}")

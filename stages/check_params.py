@@ -89,14 +89,12 @@ def check_memory(params: Params) -> None:
     with suppress(OSError, ValueError):
         # A container may have less.
         there_is = min(there_is, int(CONTAINER.read_text()))
+    bytes_of: dict[str, int] = {}
     for name, recipe in params.recipes.items():
-        keys = observed_keys(params.env, recipe.observation)
-        level = next(iter(params.world.tasks.values()))[0]
-        with closing(
-            make_env(params.env, params.world.kwargs, level, params.noise, keys)
-        ) as env:
-            spaces = env.observation_space.values()  # pyright: ignore[reportAttributeAccessIssue]
-        bytes_each = sum(prod(space.shape) * space.dtype.itemsize for space in spaces)
+        seen = recipe.observation
+        if seen not in bytes_of:
+            bytes_of[seen] = bytes_of_observation(params, seen)
+        bytes_each = bytes_of[seen]
         steps = recipe.n_envs * recipe.algorithm_kwargs.get("n_steps", 0)
         needed = 2 * steps * bytes_each + recipe.n_envs * ENVIRONMENT
         if needed > 0.9 * there_is:
@@ -106,6 +104,16 @@ def check_memory(params: Params) -> None:
                 f"{needed / 1e9:,.1f} GB of memory, this machine has "
                 f"{there_is / 1e9:,.1f} GB: lower n_envs or n_steps"
             )
+
+
+def bytes_of_observation(params: Params, observation: str) -> int:
+    keys = observed_keys(params.env, observation)
+    level = next(iter(params.world.tasks.values()))[0]
+    with closing(
+        make_env(params.env, params.world.kwargs, level, params.noise, keys)
+    ) as env:
+        spaces = env.observation_space.values()  # pyright: ignore[reportAttributeAccessIssue]
+    return sum(prod(space.shape) * space.dtype.itemsize for space in spaces)
 
 
 def remedy() -> str:

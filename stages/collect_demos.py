@@ -8,18 +8,16 @@ of them, what there is has to do: two of its own, or a recording.
 """
 
 import sys
-from pathlib import Path
 
 from warpzone.core.errors import InputError
 from warpzone.core.files import write_json, write_lines
-from warpzone.core.names import cell
+from warpzone.core.names import RECORDINGS, cell
 from warpzone.core.params import Params
 from warpzone.core.progress import progress_bar
 from warpzone.core.stage import read_arguments, run_stage
 from warpzone.episodes.demonstrations import Demonstrations, demonstrate
-from warpzone.episodes.recording import Recording, read_recordings, shown, watch
+from warpzone.episodes.recording import Recording, read_recordings, watch
 
-RECORDINGS = Path("data/recordings")
 FEWEST = 2
 """Of the demonstrator's own, where it falls short and nobody recorded the level."""
 
@@ -65,7 +63,7 @@ def human_recordings(params: Params, level: str) -> list[Recording]:
     for path in sorted(RECORDINGS.glob("*.jsonl")):
         for number, recording in enumerate(read_recordings(path), start=1):
             if (recording.env, recording.level) == (params.env, level):
-                source = f"{shown(path)}, line {number}"
+                source = f"{path}, line {number}"
                 watch(recording, params.world.kwargs, ("state",), source)
                 recordings.append(recording)
     return recordings

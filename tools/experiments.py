@@ -21,9 +21,9 @@ from dvc.repo.experiments.executor.base import ExecutorInfo
 from dvc.repo.experiments.queue.base import QueueEntry
 from dvc.repo.experiments.queue.celery import LocalCeleryQueue
 
+from warpzone.core.names import RECORDINGS
 from warpzone.core.stage import argument_parser
 
-RECORDINGS = Path("data/recordings")
 SECONDS_TO_START = 60
 SECONDS_BETWEEN_LINES = 300
 

@@ -36,10 +36,9 @@ from tools.storage.listing import Out, oid_of, recorded_outs
 from warpzone.core.errors import InputError
 from warpzone.core.files import locked, write_json
 from warpzone.core.leftovers import set_aside
+from warpzone.core.names import PARAMS, RECORDINGS
 from warpzone.core.params import Params, load_params
 
-PARAMS = Path("params.yaml")
-RECORDINGS = Path("data/recordings")
 LEFT = Path(".dvc/tmp/left.json")
 """Hashes of the outputs as the last run that failed has left them."""
 OUTPUTS = ("data", "models", "metrics", "plots")

@@ -268,11 +268,6 @@ def test_all_that_is_wrong_is_said_at_once(document: dict[str, Any]) -> None:
             "n_envs x n_steps = 4096",
         ),
         (
-            {f"{RECIPE}/n_envs": 256, f"{RECIPE}/n_steps": 2048},
-            "recipes.bc-ppo: n_envs x n_steps = 524288 is more than memory holds: "
-            "262144 at most",
-        ),
-        (
             {"record_video/episodes": ["best", 100]},
             "record_video.episodes: there is no 100, as evaluate.noises.default."
             "episodes is 100, from 0",

@@ -10,6 +10,9 @@ PARAMS = Path("params.yaml")
 CODE = Path("data/code")
 """Holds what code each stage consists of, see `warpzone.core.fingerprints`."""
 
+RECORDINGS = Path("data/recordings")
+"""Holds people's recordings."""
+
 BASELINES = ("random", "bc")
 """Agents of every task beside the trained ones: random play and the clone."""
 

@@ -246,7 +246,7 @@ def read_recordings(path: Path) -> list[Recording]:
     Raises:
         InputError: With the file, the line and the reason.
     """
-    lines, source = read_bytes(path).removeprefix(BOM_UTF8).splitlines(), shown(path)
+    lines, source = read_bytes(path).removeprefix(BOM_UTF8).splitlines(), str(path)
     if not lines:
         raise InputError(f"{source}: holds no recording")
     return [
@@ -289,11 +289,6 @@ def watch(
 def is_same_player(version: str, other: str) -> bool:
     """Return whether two versions are releases of one emulator."""
     return version.rpartition(" ")[0] == other.rpartition(" ")[0]
-
-
-def shown(path: Path) -> str:
-    """Return a path for a message, in one line."""
-    return repr(str(path))[1:-1]
 
 
 def _check(

@@ -46,9 +46,6 @@ _LIMITS = {
     "vf_coef": (0.0, 1e3),
 }
 
-_MOST_STEPS = 2**18
-"""Of a rollout: 3.5 GB of pixels."""
-
 
 def check_recipe(name: str, recipe: RecipeParams) -> None:
     """Check a recipe against its algorithm's signature.
@@ -76,11 +73,6 @@ def check_recipe(name: str, recipe: RecipeParams) -> None:
     # What learns from a memory draws any number of steps from it.
     if issubclass(algorithm, OnPolicyAlgorithm):
         rollout, batch_size = recipe.n_envs * given["n_steps"], given.get("batch_size")
-        if rollout > _MOST_STEPS:
-            raise InputError(
-                f"params.yaml: {where}: n_envs x n_steps = {rollout} is more than "
-                f"memory holds: {_MOST_STEPS} at most"
-            )
         if rollout % (batch_size or 1):
             raise InputError(
                 f"params.yaml: {where}: batch_size {batch_size} does not divide the "

@@ -107,6 +107,11 @@ class CartPoleEnv(ReplayableEnv):
         """Return states in units that make them about one."""
         return (states / np.array([_TRACK, 2.0, 0.2095, 2.0])).astype(np.float32)
 
+    @staticmethod
+    def script(states: np.ndarray, /) -> np.ndarray:
+        """Push to the side to which the pole leans."""
+        return (states[:, 2] > 0).astype(np.uint8)
+
     @property
     def progress(self) -> int:
         # One frame is one agent step; a replay counts no agent steps.

@@ -144,6 +144,14 @@ class ReplayableEnv(gym.Env):
         ...
 
     @staticmethod
+    def script(states: np.ndarray, /) -> np.ndarray:
+        """Return the codes that a fixed script holds in states: what one tries first.
+
+        It measures how much the task asks for. Of shape ``(N,)``, uint8.
+        """
+        ...
+
+    @staticmethod
     def code_name(code: int, /) -> str:
         """Return what people call a code, for example ``right+A``."""
         ...

@@ -13,10 +13,10 @@ from warpzone.envs.mario.cartridge import make_console, rom_sha256
 from warpzone.envs.mario.level import LEVELS, LevelPlay
 from warpzone.envs.mario.observation import FrameStack
 from warpzone.envs.mario.rewards import LEDGER, check_weights, weights_of
-from warpzone.envs.mario.state import STATUSES
+from warpzone.envs.mario.state import STATUSES, Address
 from warpzone.envs.mario.step import CAUSES, FACTS, agent_step, look
 from warpzone.envs.mario.surroundings import read_surroundings
-from warpzone.envs.nes.buttons import NO_BUTTONS, action_name
+from warpzone.envs.nes.buttons import NO_BUTTONS, RIGHT, A, action_name
 from warpzone.envs.nes.consoles import emulator_version, installed_emulators
 from warpzone.envs.nes.machine import RAM_SIZE
 from warpzone.envs.replayable import ObsType, ReplayableEnv
@@ -130,6 +130,12 @@ class MarioEnv(ReplayableEnv):
     code_name = staticmethod(action_name)
     describe_state = staticmethod(read_surroundings)
     rom_sha256 = staticmethod(rom_sha256)
+
+    @staticmethod
+    def script(states: np.ndarray, /) -> np.ndarray:
+        """Walk right and jump: A is held for half a second and let go for as long."""
+        jumps = states[:, Address.FRAME] & 32
+        return np.where(jumps, RIGHT | A, RIGHT).astype(np.uint8)
 
     @staticmethod
     def kwargs_for(version: str) -> Mapping[str, Any] | None:

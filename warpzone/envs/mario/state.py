@@ -27,6 +27,7 @@ MAX_STRIDE = 8
 class Address(IntEnum):
     """Where the game keeps what we read or write."""
 
+    FRAME = 0x0009
     BUTTONS_A_B = 0x000A
     BUTTONS_A_B_BEFORE = 0x000D
     PLAYER_STATE = 0x000E

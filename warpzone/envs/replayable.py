@@ -27,6 +27,22 @@ class Snapshot(NamedTuple):
     idle_steps: int
 
 
+class View(NamedTuple):
+    """What the screen shows of a world that is larger, in its pixels.
+
+    A console may draw it one frame later: then `render` shows the view before.
+    """
+
+    area: int
+    """Which part of the world; parts have nothing in common."""
+    left: int
+    """Where the screen's left edge is in the area."""
+    x: int
+    """Where the middle of the player is on the screen, from the left."""
+    y: int
+    """From the top."""
+
+
 class ReplayableEnv(gym.Env):
     """A world that is played frame by frame, under noise, and logs what was done.
 
@@ -128,6 +144,11 @@ class ReplayableEnv(gym.Env):
     def emulated_frames(self) -> int:
         """Frames since the env was made, resets and all."""
         ...
+
+    @property
+    def view(self) -> View | None:
+        """What the screen shows; None where it always shows all."""
+        return None
 
     @property
     def ground(self) -> float:

@@ -13,13 +13,13 @@ from warpzone.envs.mario.cartridge import make_console, rom_sha256
 from warpzone.envs.mario.level import LEVELS, LevelPlay
 from warpzone.envs.mario.observation import FrameStack
 from warpzone.envs.mario.rewards import LEDGER, check_weights, weights_of
-from warpzone.envs.mario.state import STATUSES, Address
+from warpzone.envs.mario.state import STATUSES, Address, read_area, read_x
 from warpzone.envs.mario.step import CAUSES, FACTS, agent_step, look
 from warpzone.envs.mario.surroundings import read_surroundings
 from warpzone.envs.nes.buttons import NO_BUTTONS, RIGHT, A, action_name
 from warpzone.envs.nes.consoles import emulator_version, installed_emulators
 from warpzone.envs.nes.machine import RAM_SIZE
-from warpzone.envs.replayable import ObsType, ReplayableEnv
+from warpzone.envs.replayable import ObsType, ReplayableEnv, View
 
 # To compiled code: nobody sees a picture, or RAM, no frame is played, nothing is drawn.
 _NO_FRAMES = np.empty((0, 0, 0), np.uint8)
@@ -232,6 +232,13 @@ class MarioEnv(ReplayableEnv):
     def ground(self) -> int:
         """Pixels that Mario has got on, see `level.Odometer`."""
         return self._facts[-2]
+
+    @property
+    def view(self) -> View:
+        ram = self.play.ram
+        x, y = int(ram[Address.SCREEN_X]), int(ram[Address.Y_PIXEL])
+        # Those of a box of 16 by 32 pixels, in whose lower half a small Mario is.
+        return View(read_area(ram), read_x(ram) - x, x + 8, y + 24)
 
     @property
     def emulated_frames(self) -> int:

@@ -192,7 +192,7 @@ def report(
     ]
     rates = [
         {"task": task, "noise": name, "idle frames": f"0 to {noise.no_op_max}"}
-        | {"sticky probability": f"{noise.sticky_probability:g}"}
+        | {"sticky probability": f"{noise.sticky_probability:g} a {noise.sticky_per}"}
         | {"episodes": of_noise[task, params.agents[0]]["episodes"]}
         | {
             a: bracketed(of_noise[task, a], "success_rate", ".0%")
@@ -246,8 +246,8 @@ def introduction(params: Params) -> str:
     said = (
         f"Every agent plays the same {noise.episodes} episodes of each task, with "
         f"seeds that nothing else uses. Noise: 0 to {noise.no_op_max} idle frames "
-        "before the first decision; in each frame the previous action is held with "
-        f"probability {noise.sticky_probability:g}. "
+        f"before the first decision; in each {noise.sticky_per} the previous action is "
+        f"held with probability {noise.sticky_probability:g}. "
     )
     noises = [
         n for n, condition in params.evaluate.noises.items() if condition.reference

@@ -125,7 +125,8 @@ def small_workspace(
     """Make a folder with nothing but a small params.yaml the current one."""
     document["run"]["recipes"] = ["bc-ppo", "ppo"]
     document["envs"]["mario"]["kwargs"] |= {"height": 84, "width": 84, "time_limit": 30}
-    condition = {"no_op_max": 30, "sticky_probability": 0.25, "episodes": 3}
+    condition = {"no_op_max": 30, "sticky_probability": 0.25, "sticky_per": "frame"}
+    condition |= {"episodes": 3}
     document["evaluate"] = {
         "n_envs": 2,
         "noises": {

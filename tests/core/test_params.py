@@ -22,7 +22,8 @@ PARAMS = Path(__file__).resolve().parents[2] / "params.yaml"
 
 KWARGS = "envs/mario/kwargs"
 RECIPE = "recipes/bc-ppo"
-QUIET = {"no_op_max": 0, "sticky_probability": 0.0, "episodes": 1, "reference": False}
+QUIET = {"no_op_max": 0, "sticky_probability": 0.0, "sticky_per": "frame"}
+QUIET |= {"episodes": 1, "reference": False}
 
 
 def put(document: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
@@ -93,6 +94,7 @@ def test_the_params_of_this_repository_are_valid() -> None:
         ("evaluate/noises/default/episodes", 10_001, "input should be less than or eq"),
         ("evaluate/noises/default/episodes", 1e3, "write 1000"),
         ("evaluate/noises/default/reference", "yes", "write true or false"),
+        ("evaluate/noises/default/sticky_per", "step", "input should be 'frame' or"),
         ("evaluate/noises/none", None, "write a section of keys and values"),
         ("record_video/agents", "bc", "write a list, as [bc]"),
         ("record_video/gif_width", 63, "input should be greater than or equal to 64"),
@@ -176,6 +178,7 @@ def test_what_only_the_world_knows_is_told_by_it(
         (f"{RECIPE}/target_kl", None),
         ("pretrain_bc/idle_temperature", None),
         ("evaluate/noises/default/episodes", 10_000),
+        ("evaluate/noises/default/sticky_per", "decision"),
         ("record_video/agents", ["random", "bc", "bc-ppo-1"]),
         ("record_video/episodes", ["median", "best", "worst", 7]),
     ],

@@ -124,7 +124,7 @@ def test_noise_draws_what_numpys_generator_draws() -> None:
         action = step % len(env.codes)
         env.step(action)
         before = held if step else env.codes[action]
-        expected = hold_noisily(before, env.codes[action], rng.random(4), 0.25)
+        expected = hold_noisily(before, env.codes[action], rng.random(4), 0.25, False)
         assert bytes(env.frame_actions[-4:]) == expected.tobytes()
         held = env.frame_actions[-1]
     assert rng.bit_generator.state == env.np_random.bit_generator.state
@@ -132,9 +132,16 @@ def test_noise_draws_what_numpys_generator_draws() -> None:
 
 def test_noise_holds_the_code_before_where_a_draw_is_below_the_probability() -> None:
     draws = np.array([0.3, 0.2, 0.25, 0.1])
-    assert hold_noisily(7, 5, draws, 0.25).tolist() == [5, 5, 5, 5]
-    assert hold_noisily(7, 5, draws[1:], 0.25).tolist() == [7, 5, 5]
-    assert hold_noisily(7, 5, draws, 0.5).tolist() == [7, 7, 7, 7]
+    assert hold_noisily(7, 5, draws, 0.25, False).tolist() == [5, 5, 5, 5]
+    assert hold_noisily(7, 5, draws[1:], 0.25, False).tolist() == [7, 5, 5]
+    assert hold_noisily(7, 5, draws, 0.5, False).tolist() == [7, 7, 7, 7]
+
+
+def test_per_decision_the_first_draw_counts_for_all_frames() -> None:
+    draws = np.array([0.3, 0.2, 0.25, 0.1])
+    assert hold_noisily(7, 5, draws, 0.25, True).tolist() == [5, 5, 5, 5]
+    assert hold_noisily(7, 5, draws[1:], 0.25, True).tolist() == [7, 7, 7]
+    assert hold_noisily(7, 5, draws[2:], 0.25, True).tolist() == [5, 5]
 
 
 def test_every_term_of_the_reward_is_counted() -> None:

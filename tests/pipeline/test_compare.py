@@ -52,6 +52,7 @@ def write_episodes(
             "seed": seed,
             "no_op_max": no_op_max,
             "sticky_probability": sticky_probability,
+            "sticky_per": "frame",
             "success": seed < successes,
             "progress": 3161 if seed < successes else failures[seed - successes],
             "place": None if seed < successes else failures[seed - successes],
@@ -161,7 +162,7 @@ def test_the_report_tells_rates_noise_and_places_of_failures() -> None:
     words = " ".join(report.split())
     assert "Every agent plays the same 3 episodes of each task" in words
     assert "0 to 30 idle frames" in words
-    assert "the previous action is held with probability 0.25." in words
+    assert "in each frame the previous action is held with probability 0.25." in words
     assert "Under the noise default the env has emulator nes-py." in words
     # Wilson's intervals of 1 and of 4 in 4.
     assert "| 1-1 | bc | 4 | 25% (5% to 70%) | 1,423 (" in report
@@ -177,7 +178,8 @@ def test_the_report_tells_rates_noise_and_places_of_failures() -> None:
     assert "| 1-1 | bc-ppo-1 | 4 | 0 | 0 | 0 | 0 | 0 | 0 | none |" in report
     # Wilson's interval of 2 in 4.
     half = "50% (15% to 85%)"
-    assert f"| 1-1 | none | 0 to 0 | 0.25 | 4 | {' | '.join([half] * 4)} |" in report
+    none = "| 1-1 | none | 0 to 0 | 0.25 a frame | 4 |"
+    assert f"{none} {' | '.join([half] * 4)} |" in report
 
 
 @pytest.mark.usefixtures("compared")

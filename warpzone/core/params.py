@@ -81,8 +81,9 @@ class NoiseParams(Section):
 
 
 class ConditionParams(NoiseParams):
-    """A noise that agents are evaluated under."""
+    """A noise that agents are evaluated under. That of training is per frame."""
 
+    sticky_per: Literal["frame", "decision"]
     episodes: Episodes
     reference: bool
 

@@ -56,7 +56,8 @@ WORLDS = {
 }
 
 # Arguments of envs that are decided elsewhere than in their section.
-_OURS = ("level", "no_op_max", "sticky_probability", "obs_type", "render_mode")
+_NOISE = ("no_op_max", "sticky_probability", "sticky_per")
+_OURS = ("level", *_NOISE, "obs_type", "render_mode")
 
 
 def register() -> None:
@@ -105,8 +106,7 @@ def make_env(
         return env_class(name)(
             level,
             **kwargs,
-            no_op_max=noise.no_op_max,
-            sticky_probability=noise.sticky_probability,
+            **noise.model_dump(include=set(_NOISE)),
             obs_type=obs_type,
             render_mode=render_mode,
         )

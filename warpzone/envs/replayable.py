@@ -92,6 +92,7 @@ class ReplayableEnv(gym.Env):
         stuck_limit: int,
         no_op_max: int,
         sticky_probability: float,
+        sticky_per: str,
         obs_type: ObsType,
         render_mode: str | None,
     ) -> None:
@@ -111,6 +112,10 @@ class ReplayableEnv(gym.Env):
             raise ValueError(
                 f"sticky_probability must be in [0, 1), got {sticky_probability!r}"
             )
+        if sticky_per not in ("frame", "decision"):
+            raise ValueError(
+                f"sticky_per must be frame or decision, got {sticky_per!r}"
+            )
         self._is_dict = not isinstance(obs_type, str)
         self.obs_keys = (obs_type,) if isinstance(obs_type, str) else tuple(obs_type)
         if not self.obs_keys or not set(self.obs_keys) <= set(self.OBS_TYPES):
@@ -123,6 +128,7 @@ class ReplayableEnv(gym.Env):
         self.stuck_limit = stuck_limit
         self.no_op_max = no_op_max
         self.sticky_probability = sticky_probability
+        self.sticky_per = sticky_per
         self.render_mode = render_mode
         fps = self.FRAMES_PER_SECOND / frame_skip
         self.metadata = self.metadata | {"render_fps": fps}
@@ -205,7 +211,8 @@ class ReplayableEnv(gym.Env):
         if held is None:
             before = self.frame_actions[-1] if self.frame_actions else wanted
             draws = self.np_random.random(self.frame_skip)
-            codes = hold_noisily(before, wanted, draws, self.sticky_probability)
+            noise = self.sticky_probability, self.sticky_per == "decision"
+            codes = hold_noisily(before, wanted, draws, *noise)
             held = codes.tobytes()
         self.play_frames(held)
         return self._reward()
@@ -353,16 +360,22 @@ class ReplayableEnv(gym.Env):
 
 @compiled
 def hold_noisily(
-    held: int, wanted: int, draws: np.ndarray, sticky_probability: float
+    held: int,
+    wanted: int,
+    draws: np.ndarray,
+    sticky_probability: float,
+    is_per_decision: bool,
 ) -> np.ndarray:
     """Return what is held in each frame of an agent step, uint8.
 
     It is the code of the frame before, at first ``held``, where the frame's draw, a
-    number in [0, 1), is below ``sticky_probability``.
+    number in [0, 1), is below ``sticky_probability``. Per decision, the first frame's
+    draw counts for all of them.
     """
     codes = np.empty(len(draws), np.uint8)
     for frame in range(len(draws)):
-        if not draws[frame] < sticky_probability:
+        draw = draws[0 if is_per_decision else frame]
+        if not draw < sticky_probability:
             held = wanted
         codes[frame] = held
     return codes

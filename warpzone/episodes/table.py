@@ -29,6 +29,7 @@ COLUMNS: dict[Hashable, Any] = {
     "seed": "int64",
     "no_op_max": "int64",
     "sticky_probability": "float64",
+    "sticky_per": "str",
     "success": "bool",
     "progress": "float64",
     "agent_steps": "int64",
@@ -45,6 +46,10 @@ controls, idle frames at the start included. ``cause`` is what ended the episode
 the left edge of the area that he died in; empty where the world has no places, or the
 agent did not fail.
 """
+
+
+# What has to be equal for agents to be compared.
+_PLAYED = ("level", "seed", "no_op_max", "sticky_probability", "sticky_per")
 
 
 @dataclass(frozen=True, order=True)
@@ -96,6 +101,7 @@ def row_of(env: ReplayableEnv, seed: int, info: Mapping[str, Any]) -> dict[str, 
         "seed": seed,
         "no_op_max": env.no_op_max,
         "sticky_probability": env.sticky_probability,
+        "sticky_per": env.sticky_per,
         "success": info["is_success"],
         "progress": float(info["progress"]),
         "agent_steps": info["steps"],
@@ -182,7 +188,7 @@ def check_comparable(tables: Mapping[str, pd.DataFrame]) -> None:
     """
     (first, reference), *others = tables.items()
     for agent, table in others:
-        for column in ("level", "seed", "no_op_max", "sticky_probability"):
+        for column in _PLAYED:
             ours, theirs = table[column].tolist(), reference[column].tolist()
             if ours != theirs:
                 raise InputError(

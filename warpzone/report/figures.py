@@ -40,7 +40,7 @@ _DODGE_MAX = 0.06
 """How far agents are drawn apart, the next and all, as shares of the axis."""
 _WHOLE = "{x:,.0f}"
 _NOISES = (
-    ("sticky_probability", "sticky probability, per frame"),
+    ("sticky_probability", "sticky probability, per {sticky_per}"),
     ("no_op_max", "most idle frames at the start"),
 )
 
@@ -213,8 +213,8 @@ def noise_figure(
     Args:
         summaries: By noise and agent ``success_rate``, also with ``_low`` and
             ``_high``.
-        conditions: By noise ``no_op_max`` and ``sticky_probability``. Those of
-            ``default`` are held while the other one varies.
+        conditions: By noise ``no_op_max``, ``sticky_probability`` and ``sticky_per``.
+            Those of ``default`` are held while one of the first two varies.
     """
     usual, styles = conditions["default"], _Styles(summaries["default"])
     figure, rows = styles.panels(2, 2.8, sharey=True)
@@ -222,7 +222,11 @@ def noise_figure(
         for axes, (varied, label), (held, _) in zip(
             row, _NOISES, reversed(_NOISES), strict=True
         ):
-            alike = [n for n in conditions if conditions[n][held] == usual[held]]
+            alike = [
+                name
+                for name, condition in conditions.items()
+                if all(condition[key] == usual[key] for key in (held, "sticky_per"))
+            ]
             names = sorted(alike, key=lambda name: conditions[name][varied])
             values = [conditions[name][varied] for name in names]
             span = np.ptp(values) or 1.0
@@ -244,7 +248,7 @@ def noise_figure(
                 )
             axes.set_xticks(values, [f"{value:g}" for value in values])
             axes.set_xlim(min(values) - 0.06 * span, max(values) + 0.06 * span)
-            axes.set(xlabel=label, ylim=(0, 1.02))
+            axes.set(xlabel=label.format(**usual), ylim=(0, 1.02))
         row[0].set(title=styles.named(f"{task}:", "Success rate under noise"))
         row[0].yaxis.set_major_formatter(PercentFormatter(1))
     return _png(figure, rows[0, 0])

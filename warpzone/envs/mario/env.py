@@ -96,8 +96,10 @@ class MarioEnv(ReplayableEnv):
         stuck_limit: In agent steps; 0: never.
         reward: Weights that differ from the defaults above.
         no_op_max: An episode begins with 0 to this many idle frames.
-        sticky_probability: Per frame, the probability that the buttons of the frame
-            before are held on.
+        sticky_probability: The probability that the buttons of the frame before are
+            held on.
+        sticky_per: `frame`: each frame draws anew; `decision`: the first frame's draw
+            counts for the whole agent step.
         obs_type: See above.
         render_mode: `rgb_array` or nothing.
 
@@ -163,6 +165,7 @@ class MarioEnv(ReplayableEnv):
         reward: Mapping[str, float] | None = None,
         no_op_max: int = 30,
         sticky_probability: float = 0.25,
+        sticky_per: str = "frame",
         obs_type: ObsType = "pixels",
         render_mode: str | None = None,
     ) -> None:
@@ -173,6 +176,7 @@ class MarioEnv(ReplayableEnv):
             stuck_limit=stuck_limit,
             no_op_max=no_op_max,
             sticky_probability=sticky_probability,
+            sticky_per=sticky_per,
             obs_type=obs_type,
             render_mode=render_mode,
         )
@@ -210,6 +214,7 @@ class MarioEnv(ReplayableEnv):
             self.play.level,
             self.play.frames,
             float(sticky_probability),
+            sticky_per == "decision",
             self._ledgers,
             self._weights,
             self.play.console.greys,

@@ -136,12 +136,12 @@ class Planner:
     def _survived(self, here: _Moment, plan: list[int]) -> int:
         """Return how often Mario survives a plan under noise, of `TRIALS`."""
         survived = 0
-        sticky = self._env.sticky_probability
+        noise = self._env.sticky_probability, self._env.sticky_per == "decision"
         for draws in self._draws:
             self._play.restore(here.snapshot)
             held = self._env.held
             for mask, step_draws in zip(plan, draws, strict=False):
-                frames = hold_noisily(held, mask, step_draws, sticky)
+                frames = hold_noisily(held, mask, step_draws, *noise)
                 self._play.run(frames.tobytes())
                 held = int(frames[-1])
                 if self._play.is_over:

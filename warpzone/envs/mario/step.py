@@ -75,6 +75,7 @@ def agent_step(
     level,
     frames,
     sticky_probability,
+    is_per_decision,
     ledgers,
     weights,
     greys,
@@ -101,7 +102,8 @@ def agent_step(
         is_first: Whether an episode begins: then all frames are the new one.
         level: See there.
         frames: See there.
-        sticky_probability: See `hold_noisily`.
+        sticky_probability: See `hold_noisily`; ``is_per_decision`` too.
+        is_per_decision: See there.
         ledgers: Shape ``(2,)``, `LEDGER`: before the last agent step, and after it.
         weights: See `reward`.
         greys: The luma of each byte of the screen.
@@ -119,7 +121,8 @@ def agent_step(
         draws = np.empty(len(codes))
         for frame in range(len(codes)):
             draws[frame] = call_for_float(generator[0], generator[1])
-        copy(hold_noisily(held, wanted, draws, sticky_probability), codes)
+        noise = sticky_probability, is_per_decision
+        copy(hold_noisily(held, wanted, draws, *noise), codes)
     played = 0
     if len(codes):
         memory = switch_on(core, state, ram)

@@ -190,6 +190,26 @@ def test_a_snapshot_is_exact_on_any_console() -> None:
         assert trail(console, buttons) == expected
 
 
+def test_a_level_is_entered_once_for_all_consoles(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = LevelPlay(fceumm(), "2-1")
+    first.run(bytes([RUN] * 50))
+    with monkeypatch.context() as patching:
+        patching.setattr(LevelPlay, "_enter_level", None)
+        second = LevelPlay(fceumm(), "2-1")
+    console = fceumm()
+    console.kept = {}
+    alone = LevelPlay(console, "2-1")
+    assert second.emulator_frames == alone.emulator_frames > 100
+    buttons = some_buttons(60, 1)
+    for play in (second, first):
+        play.restart()
+        alone.restart()
+        assert grey(play.console).tobytes() == grey(console).tobytes()
+        assert trail(play.console, buttons) == trail(console, buttons)
+
+
 def test_consoles_that_take_turns_do_not_mix() -> None:
     alone = []
     for seed in range(6):

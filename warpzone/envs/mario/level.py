@@ -161,8 +161,11 @@ class LevelPlay:
         self.console = console
         self.ram = console.ram
         self.frames = np.zeros(1, np.int64)
-        self._enter_level()
-        self._level_start = console.snapshot()
+        # Two threads that do it at once keep the same.
+        if name not in console.kept:
+            self._enter_level()
+            console.kept[name] = console.snapshot(), int(self.frames[0])
+        self._level_start, self.frames[0] = console.kept[name]
         self.restart()
 
     def restart(self) -> None:
@@ -187,7 +190,11 @@ class LevelPlay:
 
     @property
     def emulator_frames(self) -> int:
-        """Frames emulated since this object was made, cutscenes and all."""
+        """Frames since the console was switched on, cutscenes and all.
+
+        The way to the level's first frame counts, also where another console has
+        played it: else the number would depend on what was made before.
+        """
         return int(self.frames[0])
 
     @property

@@ -19,8 +19,12 @@ _Callback = ctypes.CFUNCTYPE(None)
 class NesPyConsole:
     """nes-py, which releases the GIL while it emulates a frame.
 
-    Its methods are those of every console. They act on the current frame. ``ram`` is
-    shape ``(2048,)``, uint8, live and writable.
+    Its methods are those of every console. They act on the current frame.
+
+    Attributes:
+        ram: Shape ``(2048,)``, uint8, live and writable.
+        kept: What may be kept of snapshots, by any name. Consoles share it if they can
+            restore each other's for as long as the process lives.
     """
 
     greys = np.arange(256, dtype=np.uint8)
@@ -29,6 +33,7 @@ class NesPyConsole:
     def __init__(self, rom: Path) -> None:
         self._env = env = NESEnv(str(rom))
         self.ram = env.ram
+        self.kept: dict[str, Any] = {}
         self._state = np.zeros(PIXELS + 1, np.uint8)
         screen = self._state[:-1].reshape(SCREEN_SHAPE)
         self._held = held = ctypes.c_uint8()

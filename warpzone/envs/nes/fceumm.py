@@ -95,7 +95,7 @@ class FceummConsole:
     greys = (_COLOURS @ np.array([77, 150, 29]) >> 8).astype(np.uint8)
 
     def __init__(self, rom: Path) -> None:
-        self._blank, self._idle = _cores(rom)
+        self._blank, self._idle, self.kept = _cores(rom)
         self._rom = rom
         self._state = np.empty_like(self._blank[0])
         self.ram = np.empty(RAM_SIZE, np.uint8)
@@ -183,13 +183,16 @@ class _Core:
 
 
 @cache
-def _cores(rom: Path) -> tuple[FceummSnapshot, list[_Core]]:
-    """Return a console that has been switched off and on, and the idle cores."""
+def _cores(rom: Path) -> tuple[FceummSnapshot, list[_Core], dict[str, Any]]:
+    """Return what all consoles of a cartridge share.
+
+    A console that has been switched off and on, the idle cores, and what is kept.
+    """
     core = _Core(rom)
     state = np.zeros(core.size + PIXELS + 1, np.uint8)
     core.save(_POINTER(state.ctypes.data), _SIZE(core.size))
     # nes-py begins with empty RAM, FCEUmm with a pattern in it.
-    return (state, np.zeros(RAM_SIZE, np.uint8)), [core]
+    return (state, np.zeros(RAM_SIZE, np.uint8)), [core], {}
 
 
 def _load_library() -> ctypes.CDLL:

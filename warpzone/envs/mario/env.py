@@ -14,17 +14,16 @@ from warpzone.envs.mario.level import LEVELS, LevelPlay
 from warpzone.envs.mario.observation import FrameStack
 from warpzone.envs.mario.rewards import LEDGER, check_weights, weights_of
 from warpzone.envs.mario.state import STATUSES, Address, read_area, read_x
-from warpzone.envs.mario.step import CAUSES, FACTS, agent_step, look
+from warpzone.envs.mario.step import CAUSES, FACTS, SETUP, agent_step, look
 from warpzone.envs.mario.surroundings import read_surroundings
 from warpzone.envs.nes.buttons import NO_BUTTONS, RIGHT, A, action_name
 from warpzone.envs.nes.consoles import emulator_version, installed_emulators
 from warpzone.envs.nes.machine import RAM_SIZE
 from warpzone.envs.replayable import ObsType, ReplayableEnv, View
 
-# To compiled code: nobody sees a picture, or RAM, no frame is played, nothing is drawn.
+# To compiled code: nobody sees a picture, or RAM, or no frame is played.
 _NO_FRAMES = np.empty((0, 0, 0), np.uint8)
 _NO_CODES = np.empty(0, np.uint8)
-_GIVEN = np.zeros(2, np.uintp)
 
 
 class MarioEnv(ReplayableEnv):
@@ -192,7 +191,6 @@ class MarioEnv(ReplayableEnv):
         self.height, self.width, self.frame_stack = height, width, frame_stack
         self.crop_hud, self.show_buttons = crop_hud, show_buttons
         self.reward_weights = check_weights(reward)
-        self._weights = weights_of(self.reward_weights)
         self._frames = FrameStack(height, width, frame_stack, crop_hud, show_buttons)
         self.action_space = gym.spaces.Discrete(len(self.codes))
         self.observation_space = self._space(
@@ -203,30 +201,37 @@ class MarioEnv(ReplayableEnv):
         )
         self.play = LevelPlay(make_console(emulator), level)
         # What compiled code writes.
-        self._codes = np.empty(frame_skip, np.uint8)
-        sees_pixels = "pixels" in self.obs_keys
-        self._stack = np.zeros(self._frames.shape if sees_pixels else 0, np.uint8)
-        self._stack = self._stack.reshape(-1, height, width)
+        self._held = bytearray(frame_skip)
+        self._codes = np.frombuffer(self._held, np.uint8)
+        depth = frame_stack if "pixels" in self.obs_keys else 0
+        self._stack = np.zeros((depth, height, width), np.uint8)
         self._numbers = np.empty(FACTS, np.int64)
         self._ledgers = np.zeros(2, LEDGER)
-        # Its last arguments.
-        self._fixed = (
-            self.play.level,
-            self.play.frames,
-            float(sticky_probability),
-            sticky_per == "decision",
-            self._ledgers,
-            self._weights,
-            self.play.console.greys,
-            self._frames.picture,
-            self._frames.rows,
-            self._frames.columns,
-            self._stack,
-            self._numbers,
-        )
-        # What it draws from, and where that is.
-        self._drawn_from: np.random.Generator | None = None
-        self._generator = _GIVEN
+        # Compiled code knows their addresses, so they have to live on.
+        self._arrays = {
+            "level": self.play.level,
+            "frames": self.play.frames,
+            "ledgers": self._ledgers,
+            "facts": self._numbers,
+            "weights": weights_of(self.reward_weights),
+            "greys": self.play.console.greys,
+            "picture": self._frames.picture,
+            "rows": self._frames.rows,
+            "columns": self._frames.columns,
+            "stack": self._stack,
+        }
+        self._setup = np.zeros(1, SETUP)
+        for name, array in self._arrays.items():
+            self._setup[name] = array.ctypes.data
+        for name, value in (
+            ("depth", depth),
+            ("height", height),
+            ("width", width),
+            ("sticky_probability", sticky_probability),
+            ("is_per_decision", sticky_per == "decision"),
+        ):
+            self._setup[name] = value
+        self._find_generator()
 
     @property
     def progress(self) -> int:
@@ -277,14 +282,16 @@ class MarioEnv(ReplayableEnv):
 
     def _advance(self, wanted: int, held: bytes | None) -> float:
         before = self.frame_actions[-1] if self.frame_actions else wanted
-        if held is not None:
-            codes, generator = np.frombuffer(bytearray(held), np.uint8), _GIVEN
-        else:
-            if self.np_random is not self._drawn_from:
+        if held is None:
+            # gym's property costs more.
+            if self._np_random is not self._drawn_from:
                 self._find_generator()
-            codes, generator = self._codes, self._generator
-        played, reward = self._step(before, wanted, codes, generator)
-        self.frame_actions += codes[:played].data
+            frames, codes = self._held, self._codes
+        else:
+            frames = bytearray(held)
+            codes = np.frombuffer(frames, np.uint8)
+        played, reward = self._step(before, wanted, codes, is_drawn=held is None)
+        self.frame_actions += frames[:played]
         return reward
 
     def _cause(self) -> str | None:
@@ -292,7 +299,7 @@ class MarioEnv(ReplayableEnv):
 
     def _reward(self) -> float:
         # An episode begins.
-        self._step(self.held, NO_BUTTONS, _NO_CODES, _GIVEN, is_first=True)
+        self._step(self.held, NO_BUTTONS, _NO_CODES, is_first=True)
         return 0.0
 
     def _observe(self) -> dict[str, np.ndarray]:
@@ -307,7 +314,7 @@ class MarioEnv(ReplayableEnv):
         held: int,
         wanted: int,
         codes: np.ndarray,
-        generator: np.ndarray,
+        is_drawn: bool = False,
         is_first: bool = False,
     ) -> tuple[int, float]:
         """Call `agent_step`; return what it does."""
@@ -320,24 +327,25 @@ class MarioEnv(ReplayableEnv):
         result = play.console.call(
             agent_step,
             play.odometer.record,
+            self._setup,
             held,
             wanted,
-            generator,
             codes,
+            is_drawn,
             seen.get("pixels", _NO_FRAMES),
             seen.get("state", _NO_CODES),
             is_first,
-            *self._fixed,
         )
         self._facts = self._numbers.tolist()
         return result
 
     def _find_generator(self) -> None:
-        """Note where the environment's generator is, see `agent_step`."""
+        """Tell compiled code where the environment's generator is."""
         self._drawn_from = self.np_random
         bits = self.np_random.bit_generator.ctypes
         function = ctypes.cast(bits.next_double, ctypes.c_void_p).value
-        self._generator = np.array([function, bits.state_address], np.uintp)
+        self._setup["next_double"] = function
+        self._setup["generator"] = bits.state_address
 
     def _look(self) -> None:
         play = self.play

@@ -32,6 +32,9 @@ PROGRESS_CAP = "progress_cap"
 DEFAULTS = TERMS | {PROGRESS_CAP: 30}
 """Weights, and the most pixels that are paid in one agent step."""
 
+WEIGHTS = len(DEFAULTS)
+"""Numbers that `weights_of` returns."""
+
 
 @compiled
 def count(before, after, cap, amounts):

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from warpzone.envs.compiled import call_for_float, compiled, copy
+from warpzone.envs.compiled import array_at, call_for_float, compiled, copy
 from warpzone.envs.mario.level import has_left, play_frames
-from warpzone.envs.mario.observation import draw
-from warpzone.envs.mario.rewards import reward
+from warpzone.envs.mario.observation import PICTURE, draw
+from warpzone.envs.mario.rewards import LEDGER, WEIGHTS, reward
 from warpzone.envs.mario.state import (
     GameState,
     is_cleared,
@@ -23,6 +23,37 @@ CAUSES = (None, "left_level", "clear", "pit", "clock", "enemy")
 _STATE = len(GameState._fields)
 FACTS = _STATE + 3
 """Numbers that `look` reports."""
+
+SETUP = np.dtype(
+    [
+        # Addresses: world and stage as RAM counts them; the count of emulated frames;
+        # two `LEDGER`, before the last agent step and after it; the numbers that `look`
+        # reports; the rewards' weights.
+        ("level", np.uintp),
+        ("frames", np.uintp),
+        ("ledgers", np.uintp),
+        ("facts", np.uintp),
+        ("weights", np.uintp),
+        # Addresses: the luma of each byte of the screen; of a `FrameStack`; the last
+        # frames, oldest first, which a new one joins.
+        ("greys", np.uintp),
+        ("picture", np.uintp),
+        ("rows", np.uintp),
+        ("columns", np.uintp),
+        ("stack", np.uintp),
+        # Addresses: NumPy's ``next_double``, and the state that it draws from.
+        ("next_double", np.uintp),
+        ("generator", np.uintp),
+        # The shape of the stack; no depth if nobody sees it.
+        ("depth", np.int64),
+        ("height", np.int64),
+        ("width", np.int64),
+        # See `hold_noisily`.
+        ("sticky_probability", np.float64),
+        ("is_per_decision", np.bool_),
+    ]
+)
+"""What all agent steps of an env have in common."""
 
 
 @compiled
@@ -65,25 +96,14 @@ def agent_step(
     state,
     ram,
     odometer,
+    setup,
     held,
     wanted,
-    generator,
     codes,
+    is_drawn,
     pixels,
     cells,
     is_first,
-    level,
-    frames,
-    sticky_probability,
-    is_per_decision,
-    ledgers,
-    weights,
-    greys,
-    picture,
-    rows,
-    columns,
-    stack,
-    facts,
 ):
     """Play one agent step, or look at the first frame of an episode.
 
@@ -91,44 +111,36 @@ def agent_step(
         core: See machine.py; ``state`` and ``ram`` too.
         state: See there.
         ram: See there.
-        odometer: See `play_frames`; ``level`` and ``frames`` too.
+        odometer: See `play_frames`.
+        setup: What all steps of an env have in common, shape ``(1,)``, `SETUP`.
         held: The buttons of the frame before.
         wanted: The buttons that the agent asks for.
-        generator: The address of NumPy's ``next_double`` and of the state that it
-            draws from, or zeros: then ``codes`` is given.
         codes: What is held in each frame, uint8.
-        pixels: ``stack`` is copied there.
+        is_drawn: Whether noise decides that: then ``codes`` is written.
+        pixels: The stack of frames is copied there.
         cells: RAM is copied there; an empty one if nobody sees it.
         is_first: Whether an episode begins: then all frames are the new one.
-        level: See there.
-        frames: See there.
-        sticky_probability: See `hold_noisily`; ``is_per_decision`` too.
-        is_per_decision: See there.
-        ledgers: Shape ``(2,)``, `LEDGER`: before the last agent step, and after it.
-        weights: See `reward`.
-        greys: The luma of each byte of the screen.
-        picture: Of a `FrameStack`; ``rows`` and ``columns`` too.
-        rows: See there.
-        columns: See there.
-        stack: The last frames, oldest first, which a new one joins; an empty one if
-            nobody sees them.
-        facts: See `look`.
 
     Returns:
         How many frames were played, and what the step is worth.
     """
-    if generator[0]:
+    env = setup[0]
+    if is_drawn:
         draws = np.empty(len(codes))
         for frame in range(len(codes)):
-            draws[frame] = call_for_float(generator[0], generator[1])
-        noise = sticky_probability, is_per_decision
+            draws[frame] = call_for_float(env.next_double, env.generator)
+        noise = env.sticky_probability, env.is_per_decision
         copy(hold_noisily(held, wanted, draws, *noise), codes)
+    level = array_at(env.level, 2, np.uint8)
     played = 0
     if len(codes):
+        frames = array_at(env.frames, 1, np.int64)
         memory = switch_on(core, state, ram)
         played = play_frames(core, state, memory, odometer, level, frames, codes)
         switch_off(core, state, ram)
+    facts = array_at(env.facts, FACTS, np.int64)
     look(ram, odometer, level, facts)
+    ledgers = array_at(env.ledgers, 2, LEDGER)
     ledgers[0] = ledgers[1]
     now = ledgers[1]
     now.progress = odometer[0].progress
@@ -136,7 +148,12 @@ def agent_step(
     now.dead, now.cleared = facts[9], facts[10]
     if len(cells):
         copy(ram, cells)
-    if len(stack):
+    if env.depth:
+        stack = array_at(env.stack, (env.depth, env.height, env.width), np.uint8)
+        greys = array_at(env.greys, 256, np.uint8)
+        picture = array_at(env.picture, 1, PICTURE)
+        rows = array_at(env.rows, (4, env.height), np.int32)
+        columns = array_at(env.columns, (4, env.width), np.int32)
         if played:
             held = codes[played - 1]
         newest = stack[-1]
@@ -147,4 +164,5 @@ def agent_step(
             for frame in range(len(stack) - 1):
                 _move(stack[-1:], stack[frame:])
         _move(stack, pixels)
+    weights = array_at(env.weights, WEIGHTS, np.float64)
     return played, reward(ledgers[:1], ledgers[1:], weights)

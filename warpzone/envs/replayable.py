@@ -1,5 +1,6 @@
 """The base of the worlds: an env whose episodes replay exactly from their actions."""
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -270,11 +271,13 @@ class ReplayableEnv(gym.Env):
         """
         if self.cause is not None:
             raise RuntimeError("the episode has ended: call reset() before step()")
-        if not 0 <= action < len(self.codes):
+        # NumPy's integers compare slowly.
+        index = operator.index(action)
+        if not 0 <= index < len(self.codes):
             raise ValueError(
                 f"no action {action}: there are {len(self.codes)} actions, from 0"
             )
-        return self.play_step(self.codes[action])
+        return self.play_step(self.codes[index])
 
     def play_step(
         self, wanted: int, held: bytes | None = None
@@ -290,13 +293,12 @@ class ReplayableEnv(gym.Env):
         reward = self._advance(wanted, held)
         self._episode_return += reward
         self.idle_steps = 0 if self.ground > ground else self.idle_steps + 1
-        self.cause = self._cause()
-        if self.cause is None and 0 < self.stuck_limit <= self.idle_steps:
-            self.cause = "stuck"
-        terminated = self.cause is not None
+        cause = self._cause()
+        if cause is None and 0 < self.stuck_limit <= self.idle_steps:
+            cause = "stuck"
+        terminated = cause is not None
         truncated = not terminated and len(self.decisions) >= self.time_limit
-        if truncated:
-            self.cause = "time_limit"
+        self.cause = "time_limit" if truncated else cause
         seen = self._packed(self._observe())
         return seen, reward, terminated, truncated, self._info()
 

@@ -94,9 +94,8 @@ class ThreadedVecEnv(DummyVecEnv):
                 f"for {self.num_envs} environments"
             )
         self._renew_buffers()
-        self._pending = self._threads.begin(
-            lambda index: self._step_one(index, actions[index]), range(self.num_envs)
-        )
+        self.actions = actions
+        self._pending = self._threads.begin(self._step_one, range(self.num_envs))
 
     def step_wait(self) -> VecEnvStepReturn:
         self._require_open()
@@ -144,14 +143,15 @@ class ThreadedVecEnv(DummyVecEnv):
             if not env.set_wrapper_attr(attr_name, value, force=False):
                 raise AttributeError(f"{env} has no attribute {attr_name!r} to set")
 
-    def _step_one(self, index: int, action: Any) -> None:
+    def _step_one(self, index: int) -> None:
         env = self.envs[index]
         self._worlds[index].out = place = self._places[index]
-        observation, reward, terminated, truncated, info = env.step(action)
+        observation, reward, terminated, truncated, info = env.step(self.actions[index])
         info["TimeLimit.truncated"] = truncated and not terminated
         self._returns[index] += float(reward)
         self._lengths[index] += 1
-        if terminated or truncated:
+        is_over = terminated or truncated
+        if is_over:
             info["terminal_observation"] = deepcopy(observation)
             length = self._lengths[index]
             info.setdefault("episode", {"r": self._returns[index], "l": length})
@@ -162,7 +162,7 @@ class ThreadedVecEnv(DummyVecEnv):
         if observation is not place and observation is not place.get(self._key):
             self._save_obs(index, observation)
         self.buf_rews[index] = reward
-        self.buf_dones[index] = terminated or truncated
+        self.buf_dones[index] = is_over
         self.buf_infos[index] = info
 
     def _reset_one(self, index: int) -> None:
@@ -179,12 +179,15 @@ class ThreadedVecEnv(DummyVecEnv):
         """Make room for the next step; what was returned before stays as it is."""
         old = self.buf_obs.items()
         self.buf_obs = OrderedDict((key, np.empty_like(array)) for key, array in old)
-        names = [key or self._key for key in self.buf_obs]
-        rows = zip(*self.buf_obs.values(), strict=True)
-        self._places = [dict(zip(names, row, strict=True)) for row in rows]
+        self._places: list[dict[str, np.ndarray]] = [{} for _ in self.envs]
+        for key, array in self.buf_obs.items():
+            name = key or self._key
+            for place, row in zip(self._places, array, strict=True):
+                place[name] = row
         self.buf_rews = np.empty_like(self.buf_rews)
         self.buf_dones = np.empty_like(self.buf_dones)
-        self.buf_infos = [{} for _ in range(self.num_envs)]
+        # Each step puts its own there.
+        self.buf_infos = [{}] * self.num_envs
 
     def _obs_from_buf(self) -> VecEnvObs:
         # Without SB3's copy.

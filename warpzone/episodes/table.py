@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from hashlib import sha256
 from io import StringIO
 from pathlib import Path
 from typing import Any, Self
@@ -34,6 +35,7 @@ COLUMNS: dict[Hashable, Any] = {
     "progress": "float64",
     "agent_steps": "int64",
     "emulator_frames": "int64",
+    "log_sha256": "str",
     "episode_return": "float64",
     "cause": "str",
     "place": "Int64",
@@ -41,10 +43,11 @@ COLUMNS: dict[Hashable, Any] = {
 """Columns of an episode table and their types; those of the world follow.
 
 ``progress`` is in the world's unit. ``emulator_frames`` are those that the player
-controls, idle frames at the start included. ``cause`` is what ended the episode.
-``place`` is where the agent failed, in the unit of progress: for Mario the pixels from
-the left edge of the area that he died in; empty where the world has no places, or the
-agent did not fail.
+controls, idle frames at the start included. ``log_sha256`` is of what was held in each
+of them: on one level, episodes with the same one are the same episode. ``cause`` is
+what ended the episode. ``place`` is where the agent failed, in the unit of progress:
+for Mario the pixels from the left edge of the area that he died in; empty where the
+world has no places, or the agent did not fail.
 """
 
 
@@ -106,6 +109,7 @@ def row_of(env: ReplayableEnv, seed: int, info: Mapping[str, Any]) -> dict[str, 
         "progress": float(info["progress"]),
         "agent_steps": info["steps"],
         "emulator_frames": len(env.frame_actions),
+        "log_sha256": sha256(env.frame_actions).hexdigest(),
         "episode_return": info["reward"],
         "cause": info["cause"],
         "place": info["place"],

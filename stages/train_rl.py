@@ -3,6 +3,7 @@
 Reads what the recipe starts from: models/ENV/TASK/starts/RECIPE/, or for the teacher
 data/demos/ENV/TASK.jsonl. AGENT being RECIPE-SEED, it writes models/ENV/TASK/AGENT/
 (the policy that was chosen by episodes which are used for nothing else),
+models/ENV/TASK/milestones/AGENT/ (how it played after 0, 10 and 30 % of its budget),
 metrics/train_rl/ENV/TASK/AGENT.json, its learning curve beside it, and the evaluations
 alone to plots/train_rl/ENV/TASK/AGENT.csv; the teacher's to train_teacher/. If it is
 interrupted, the next run resumes after the last row of the curve.
@@ -25,6 +26,7 @@ from warpzone.agents.policy import (
     build_policy,
     find_device,
     make_deterministic,
+    set_weights,
 )
 from warpzone.core.files import write_csv, write_json
 from warpzone.core.names import agent_name, cell
@@ -104,6 +106,11 @@ def main() -> None:
             )
         folder = cell("models", params.env, task, agent)
         save_agent(start.playing(training.policy), folder, one, origin)
+        if stage == "train_rl":
+            for percent, weights in training.milestones.items():
+                set_weights(training.policy, weights)
+                folder = cell("models", params.env, task, "milestones", agent, percent)
+                save_agent(start.playing(training.policy), folder, one, origin)
         # DVC draws an empty cell as 0, so its chart gets the evaluations alone.
         measured = training.curve.dropna(subset=["eval_progress"])
         evaluations = cell(f"plots/{stage}", params.env, task, f"{agent}.csv")

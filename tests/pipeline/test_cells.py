@@ -149,7 +149,10 @@ def test_dvc_yaml_names_cells_as_the_library_does(
             for seed in (1, 20):
                 agent = agent_name(recipe, seed)
                 agents[agent] = "evaluate"
-                wanted[f"train_rl@{task}-{agent}"] = trained("train_rl", task, agent)
+                wanted[f"train_rl@{task}-{agent}"] = sorted(
+                    trained("train_rl", task, agent)
+                    + outs(cell("models", env, task, "milestones", agent))
+                )
         for agent, stage in agents.items():
             name = f"{task}-{agent}" if stage == "evaluate" else task
             wanted[f"{stage}@{name}"] = outs(cell("data/episodes", env, task, agent))

@@ -133,6 +133,22 @@ def test_what_is_scored_is_a_moving_average_of_the_policies(
     assert not are_equal(policies[3], policies[0])
 
 
+def test_milestones_are_the_start_and_the_first_rows_past_their_share(
+    cartpole, recipe, weights, are_equal
+):
+    """With 320 agent steps 10 % is the row at 32, and 30 % the one at 96."""
+    seen = []
+
+    def score(policy):
+        seen.append(weights(policy))
+        return Score(0.0, 1.0, 1)
+
+    kept = cartpole.train(recipe(total_timesteps=320), score=score).milestones
+    assert list(kept) == ["0", "10", "30"]
+    for percent, row in (("0", 0), ("10", 1), ("30", 3)):
+        assert are_equal(kept[percent], seen[row]), percent
+
+
 def test_the_start_is_a_candidate(cartpole, recipe, weights, are_equal):
     start = cartpole.policy()
     before = weights(start)
@@ -329,6 +345,9 @@ def test_a_training_that_was_killed_resumes_to_the_same_end(
     )
     assert are_equal(weights(resumed.policy), weights(whole.policy))
     assert resumed.best_row == whole.best_row
+    assert list(resumed.milestones) == list(whole.milestones) == ["0", "10", "30"]
+    for percent, kept in whole.milestones.items():
+        assert are_equal(resumed.milestones[percent], kept)
     assert resumed.curve.to_csv() == whole.curve.to_csv()
     # Only what came after the last row is played again.
     assert sum(said) == 96 - row * 24

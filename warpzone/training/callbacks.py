@@ -125,6 +125,29 @@ class UpdateAverage(Periodic):
 
 
 @dataclass(eq=False)
+class KeepMilestones(Periodic):
+    """Keeps the averaged policy of a few moments, to show how it learned."""
+
+    KEPT = ("last", "weights")
+    PERCENT = (0, 10, 30)
+    """Of the budget; taken at the first row of the curve that has spent as much."""
+
+    average: MovingAverage
+    weights: dict[str, dict[str, torch.Tensor]] = field(
+        default_factory=dict, init=False
+    )
+    """By the percentage."""
+
+    def on_due(self) -> None:
+        spent = 100 * self.model.num_timesteps / self.model._total_timesteps
+        for percent in map(str, self.PERCENT):
+            if percent not in self.weights and spent >= int(percent):
+                weights = weights_of(self.average.policy)
+                copies = {name: w.clone() for name, w in weights.items()}
+                self.weights[percent] = copies
+
+
+@dataclass(eq=False)
 class LearningCurve(Periodic):
     """Keeps a row of what happened since the last one, in every environment."""
 

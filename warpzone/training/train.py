@@ -23,6 +23,7 @@ from warpzone.training.callbacks import (
     EntropySchedule,
     Evaluate,
     KeepCheckpoint,
+    KeepMilestones,
     LearningCurve,
     Progress,
     StopEarly,
@@ -46,6 +47,8 @@ class Training:
     """Its row in the curve."""
     ended_by: str
     """``budget``, ``goal`` or ``collapse``."""
+    milestones: dict[str, dict[str, torch.Tensor]]
+    """See `warpzone.training.callbacks.KeepMilestones`."""
 
     def summary(self) -> dict[str, Any]:
         """Return what it took and how well the policy played, as metrics."""
@@ -100,9 +103,11 @@ def train(
     average = MovingAverage(model.policy, recipe.ema_decay)  # pyright: ignore[reportArgumentType]
     update_average = UpdateAverage(recipe.log_freq, average)
     curve = LearningCurve(recipe.log_freq)
+    milestones = KeepMilestones(recipe.log_freq, average)
     evaluate = Evaluate(recipe.eval_freq, average, score, curve)
     stop = StopEarly(evaluate, recipe)
-    callbacks = [Progress(on_agent_steps), update_average, curve, evaluate, stop]
+    callbacks = [Progress(on_agent_steps), update_average, milestones, curve]
+    callbacks += [evaluate, stop]
     if recipe.critic_warmup:
         callbacks.append(CriticWarmup(recipe.critic_warmup))
     if recipe.final_ent_coef is not None:
@@ -112,6 +117,7 @@ def train(
         parts = {
             "average": average,
             "update_average": update_average,
+            "milestones": milestones,
             "curve": curve,
             "evaluate": evaluate,
         }
@@ -131,6 +137,7 @@ def train(
         policy=average.policy,
         best_row=evaluate.best_row,
         ended_by=stop.reason or "budget",
+        milestones=milestones.weights,
     )
 
 

@@ -1,12 +1,79 @@
+"""Intervals and tests against published values, other implementations and chance.
+
+Coverage of one-seed success rates is exact: a sum over all outcomes. All other coverage
+is simulated. Whoever moves a number here moves it in the docstring that says it.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import product
+from math import comb, inf, nan, sqrt
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 
+from warpzone.episodes import statistics
 from warpzone.episodes.statistics import (
+    Interval,
+    Statistic,
+    bootstrap,
     bootstrap_difference,
-    bootstrap_mean,
+    estimate,
+    interquartile_mean,
+    mean,
+    median,
     newcombe,
+    seeds_of,
     wilson,
 )
+
+PLACES = np.array([300.0, 700, 1400, 2200, 3200])
+"""Where episodes end, in simulations: an agent dies at a few places."""
+WEAK = np.array([0.7, 0.2, 0.1, 0, 0])
+MIDDLE = np.array([0.3, 0.2, 0.2, 0.15, 0.15])
+GOOD = np.array([0.05, 0.05, 0.1, 0.2, 0.6])
+"""The chances of an agent's places."""
+
+
+def coverage(truth: float, make: Callable[[], Interval], repeats: int) -> float:
+    """How often an interval of new data holds the truth."""
+    bounds = [make() for _ in range(repeats)]
+    return np.mean([low - 1e-9 <= truth <= high + 1e-9 for low, high in bounds]).item()
+
+
+def play(
+    chances: np.ndarray, rng: np.random.Generator, episodes: int = 100
+) -> list[np.ndarray]:
+    """Where the episodes of each seed end; chances of shape ``(seeds, places)``."""
+    return [rng.choice(PLACES, size=episodes, p=row) for row in np.atleast_2d(chances)]
+
+
+def truth_of(chances: np.ndarray, statistic: Statistic) -> float:
+    """The statistic of endlessly many episodes."""
+    return float(statistic(np.repeat(PLACES, (chances * 1_000).round().astype(int))))
+
+
+def chance_of_winning(a: np.ndarray, b: np.ndarray) -> float:
+    """How often an episode of a ends farther than one of b; ties count half."""
+    won = np.tril(np.outer(a, b), -1).sum() + (a * b).sum() / 2
+    return float(won)
+
+
+def flip(
+    rates: Sequence[float] | np.ndarray, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """The successes of 100 episodes of each seed."""
+    return [(rng.random(100) < rate).astype(float) for rate in rates]
+
+
+def chances_of_counts(trials: int, rate: float) -> np.ndarray:
+    """The binomial distribution."""
+    return np.array(
+        [
+            comb(trials, k) * rate**k * (1 - rate) ** (trials - k)
+            for k in range(trials + 1)
+        ]
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,39 +124,330 @@ def test_newcombe_gives_the_published_values(
     assert newcombe(*counts) == pytest.approx((low, high), abs=5e-5)
 
 
+def test_wilson_covers_95_percent_on_average_and_less_near_the_ends() -> None:
+    rates = np.linspace(0.005, 0.995, 199)
+    for trials, least in ((24, 0.887), (100, 0.910)):
+        bounds = np.array([wilson(k, trials) for k in range(trials + 1)])
+        covered = [
+            chances_of_counts(trials, p)[
+                (bounds[:, 0] <= p) & (p <= bounds[:, 1])
+            ].sum()
+            for p in rates
+        ]
+        assert np.mean(covered) == pytest.approx(0.952, abs=0.003)
+        assert min(covered) == pytest.approx(least, abs=0.001)
+        assert rates[np.argmin(covered)] < 0.1 or rates[np.argmin(covered)] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("rate_a", "rate_b", "expected"),
+    [
+        (0.02, 0.02, 1.000),
+        (0.1, 0.1, 0.974),
+        (0.5, 0.5, 0.940),
+        (0.1, 0.3, 0.961),
+        (0.2, 0.8, 0.948),
+    ],
+)
+def test_newcombe_covers_95_percent_or_more_but_for_a_point(
+    rate_a: float, rate_b: float, expected: float
+) -> None:
+    trials = 24
+    bounds = newcombe_of_all_outcomes(trials)
+    outcomes = np.outer(
+        chances_of_counts(trials, rate_a), chances_of_counts(trials, rate_b)
+    )
+    truth = rate_a - rate_b
+    covered = (bounds[..., 0] <= truth) & (truth <= bounds[..., 1])
+    assert outcomes[covered].sum() == pytest.approx(expected, abs=0.001)
+
+
+def newcombe_of_all_outcomes(trials: int) -> np.ndarray:
+    """Low and high by the successes of both, shape ``(trials + 1, trials + 1, 2)``."""
+    counts = range(trials + 1)
+    return np.array([[newcombe(i, trials, j, trials) for j in counts] for i in counts])
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 8, 9, 11])
+def test_interquartile_mean_leaves_out_a_quarter_at_each_end(size: int) -> None:
+    values = np.random.default_rng(size).normal(size=(2, size))
+    for row, found in zip(values, interquartile_mean(values), strict=True):
+        kept = sorted(row)[int(size * 0.25) : size - int(size * 0.25)]
+        assert found == pytest.approx(sum(kept) / len(kept))
+
+
+def test_interquartile_mean_of_ten_squares() -> None:
+    # scipy.stats.trim_mean(np.arange(10) ** 2, 0.25), SciPy 1.18.
+    assert interquartile_mean(np.arange(10) ** 2) == pytest.approx(139 / 6)
+
+
+def test_an_estimate_weighs_seeds_then_tasks_equally() -> None:
+    groups = {
+        # Seeds of 3 and 1 episodes: means 2 and 10, so 6, not 16 / 4.
+        "1-1": [np.array([1, 2, 3]), np.array([10])],
+        "1-2": [np.array([0, 4])],
+    }
+    assert estimate(groups, mean) == 4
+    assert estimate(groups, median) == 4
+    assert seeds_of(groups) == 1
+
+
 def test_bootstrap_of_two_values_spans_the_four_possible_resamples() -> None:
     # The resamples of (0, 1) have means 0, 1/2, 1/2 and 1, each with chance 1/4, so
     # both tails of 2.5 % lie in an outer one.
-    interval = bootstrap_mean(np.array([0, 1]), 2_000, np.random.default_rng(1))
+    interval = bootstrap(
+        {"": [np.array([0, 1])]}, mean, 2_000, np.random.default_rng(1)
+    )
     assert interval == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("statistic", [mean, median, interquartile_mean])
+def test_bootstrap_agrees_with_all_resamples_of_five_values(
+    statistic: Statistic,
+) -> None:
+    values = np.array([1.0, 2, 4, 8, 16])
+    every = [statistic(np.array(resample)) for resample in product(values, repeat=5)]
+    # With n = 5 the tails are cut at the normal quantile of t * sqrt(5 / 4), with
+    # t = 2.7764 of 4 degrees of freedom.
+    tail = NormalDist().cdf(-2.7764 * sqrt(5 / 4))
+    interval = bootstrap({"": [values]}, statistic, 40_000, np.random.default_rng(1))
+    expected = np.quantile(every, (tail, 1 - tail))
+    assert interval == pytest.approx(expected, abs=0.41)
 
 
 def test_bootstrap_agrees_with_the_normal_interval_of_a_large_sample() -> None:
     # The values 0 to 999 have the variance (1000**2 - 1) / 12, so the mean's standard
     # error is 9.13 and its interval 499.5 +- 17.9.
-    values = np.arange(1_000)
-    interval = bootstrap_mean(values, 4_000, np.random.default_rng(1))
+    groups = {"": [np.arange(1_000)]}
+    interval = bootstrap(groups, mean, 4_000, np.random.default_rng(1))
     assert interval == pytest.approx((481.6, 517.4), abs=1.5)
+
+
+def test_bootstrap_is_stratified_by_task() -> None:
+    # Half as wide as above: the other task's values are equal, and count half.
+    groups = {"1-1": [np.arange(1_000)], "1-2": [np.full(30, 100.0)]}
+    interval = bootstrap(groups, mean, 4_000, np.random.default_rng(1))
+    assert interval == pytest.approx((290.8, 308.7), abs=0.8)
 
 
 def test_bootstrap_of_a_difference_adds_the_variances() -> None:
     # As above with both groups: standard error 9.13 * sqrt(2) = 12.9.
     values = np.arange(1_000)
     rng = np.random.default_rng(1)
-    interval = bootstrap_difference(values + 100, values, 4_000, rng)
+    a, b = {"": [values + 100]}, {"": [values]}
+    interval = bootstrap_difference(a, b, mean, 4_000, rng)
     assert interval == pytest.approx((74.7, 125.3), abs=2.0)
 
 
+def test_bootstrap_in_chunks_has_as_many_samples(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    groups = {"": [np.arange(100)]}
+    whole = bootstrap(groups, mean, 2_001, np.random.default_rng(1))
+    monkeypatch.setattr(statistics, "_CHUNK", 1_000)
+    chunked = bootstrap(groups, mean, 2_001, np.random.default_rng(1))
+    assert chunked == pytest.approx(whole, abs=0.5)
+
+
 def test_bootstrap_depends_on_nothing_but_the_generator() -> None:
-    values = np.arange(20) ** 2
+    groups = {"": [np.arange(20) ** 2]}
 
     def bounds(seed: int) -> tuple[float, float]:
-        return bootstrap_mean(values, 200, np.random.default_rng(seed))
+        return bootstrap(groups, mean, 200, np.random.default_rng(seed))
 
     assert bounds(1) == bounds(1)
     assert bounds(1) != bounds(2)
 
 
-def test_bootstrap_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one value"):
-        bootstrap_mean(np.array([]), 200, np.random.default_rng(1))
+def test_several_seeds_get_the_t_interval_of_a_value_each() -> None:
+    # scipy.stats.ttest_1samp([1200, 1500, 900], 0).confidence_interval(), SciPy 1.18.
+    # How many episodes each seed played does not matter.
+    seeds = [np.array([1100, 1300]), np.array([1500]), np.array([900, 900, 900])]
+    interval = bootstrap({"1-1": seeds}, mean, 1, np.random.default_rng(1))
+    assert interval == pytest.approx((454.7587, 1945.2413), rel=1e-4)
+
+
+def test_a_difference_of_several_seeds_is_welchs() -> None:
+    # scipy.stats.ttest_ind([1200, 1500, 900], [600, 800, 700, 1100], equal_var=False)
+    # has 3.5047 degrees of freedom and this confidence interval.
+    a = {"1-1": [np.full(5, x) for x in (1200, 1500, 900)]}
+    b = {"1-1": [np.full(7, x) for x in (600, 800, 700, 1100)]}
+    interval = bootstrap_difference(a, b, mean, 1, np.random.default_rng(1))
+    assert interval == pytest.approx((-199.7707, 999.7707), rel=1e-4)
+
+
+def test_seeds_against_one_agent_count_its_episodes() -> None:
+    # The agent's mean of 0 to 99 has the standard error 28.87 / 10 of a resample. The
+    # seeds are equal, so all freedom is the agent's: t = 1.984 of 99 degrees.
+    a, b = {"": [np.full(5, 80.0)] * 3}, {"": [np.arange(100)]}
+    interval = bootstrap_difference(a, b, mean, 4_000, np.random.default_rng(1))
+    half = 1.984 * 2.887
+    assert interval == pytest.approx((30.5 - half, 30.5 + half), abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "quantile"),
+    [(1, 12.7062), (2, 4.3027), (5, 2.5706), (30, 2.0423), (20_000, 1.9600)],
+)
+def test_quantiles_of_student_are_those_of_the_tables(
+    freedom: float, quantile: float
+) -> None:
+    assert statistics._t_quantile(0.975, freedom) == pytest.approx(quantile, rel=1e-4)
+
+
+NO_VALUES = {"1-1": [np.array([])]}
+ONE_VALUE = {"1-1": [np.array([1.0])]}
+FINE = {"1-1": [np.array([1.0, 0.0])]}
+RNG = np.random.default_rng(1)
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        (lambda: interquartile_mean(np.array([])), "at least one value, got 0"),
+        (lambda: median(np.array([1, nan])), "finite values, got nan"),
+        (lambda: estimate({}, mean), "at least one task, got 0"),
+        (lambda: estimate({"1-1": []}, mean), "at least one seed in task 1-1, got 0"),
+        (lambda: estimate(NO_VALUES, mean), "at least one value in task 1-1, got 0"),
+        (lambda: estimate({"1-1": [np.ones((2, 3))]}, mean), r"of shape \(2, 3\)"),
+        (lambda: seeds_of(NO_VALUES), "at least one value in task 1-1"),
+        (lambda: bootstrap(NO_VALUES, mean, 9, RNG), "at least one value in task 1-1"),
+        (lambda: bootstrap(FINE, mean, 0, RNG), "at least one sample, got 0"),
+        (lambda: bootstrap(ONE_VALUE, mean, 9, RNG), "in task 1-1, got one episode"),
+        (
+            lambda: bootstrap({"1-1": [np.array([1, inf])]}, mean, 9, RNG),
+            "finite values in task 1-1, got inf",
+        ),
+        (
+            lambda: bootstrap_difference(FINE, {"1-2": [np.ones(2)]}, mean, 9, RNG),
+            r"same tasks, got \['1-1'\] and \['1-2'\]",
+        ),
+        (
+            lambda: bootstrap_difference(FINE, ONE_VALUE, mean, 9, RNG),
+            "in task 1-1, got one episode",
+        ),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(
+    call: Callable[[], object], reason: str
+) -> None:
+    with pytest.raises(ValueError, match=reason) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("statistic", [mean, median, interquartile_mean])
+def test_a_bootstrap_of_clumped_episodes_covers(statistic: Statistic) -> None:
+    rng, truth = np.random.default_rng(1), truth_of(MIDDLE, statistic)
+    found = coverage(
+        truth, lambda: bootstrap({"": play(MIDDLE, rng)}, statistic, 200, rng), 150
+    )
+    assert found >= 0.91
+
+
+def test_a_bootstrap_of_a_difference_covers() -> None:
+    rng, truth = np.random.default_rng(1), truth_of(GOOD, mean) - truth_of(MIDDLE, mean)
+
+    def make() -> Interval:
+        a, b = {"": play(GOOD, rng)}, {"": play(MIDDLE, rng)}
+        return bootstrap_difference(a, b, mean, 200, rng)
+
+    assert coverage(truth, make, 150) >= 0.91
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 10])
+def test_an_interval_of_seeds_that_differ_covers(seeds: int) -> None:
+    rng = np.random.default_rng(seeds)
+
+    def make() -> Interval:
+        agents = rng.dirichlet(5 * MIDDLE, size=seeds)
+        return bootstrap({"": play(agents, rng)}, mean, 1, rng)
+
+    assert coverage(truth_of(MIDDLE, mean), make, 150) >= 0.90
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("chances", "episodes", "statistic", "expected"),
+    [
+        (MIDDLE, 100, mean, 0.94),
+        (MIDDLE, 100, interquartile_mean, 0.953),
+        (MIDDLE, 100, median, 0.955),
+        (WEAK, 100, mean, 0.945),
+        (WEAK, 100, median, 1),
+        (GOOD, 100, mean, 0.942),
+        (WEAK, 24, mean, 0.92),
+        (GOOD, 24, mean, 0.94),
+        (WEAK, 10, mean, 0.895),
+    ],
+)
+def test_coverage_of_one_agent(
+    chances: np.ndarray, episodes: int, statistic: Statistic, expected: float
+) -> None:
+    rng, truth = np.random.default_rng(1), truth_of(chances, statistic)
+
+    def make() -> Interval:
+        return bootstrap({"": play(chances, rng, episodes)}, statistic, 500, rng)
+
+    assert coverage(truth, make, 2_000) == pytest.approx(expected, abs=0.015)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("seeds", "expected", "of_bootstrap"),
+    [(1, None, 0.30), (3, 0.945, 0.76), (5, 0.935, 0.85), (10, 0.94, 0.90)],
+)
+def test_resampling_a_few_seeds_covers_less_than_student(
+    seeds: int, expected: float | None, of_bootstrap: float
+) -> None:
+    rng, truth = np.random.default_rng(1), truth_of(MIDDLE, mean)
+
+    def agents() -> np.ndarray:
+        return np.array(play(rng.dirichlet(5 * MIDDLE, size=seeds), rng))
+
+    def two_levels() -> Interval:
+        values = agents()
+        drawn = rng.integers(seeds, size=(300, seeds, 1))
+        episodes = rng.integers(100, size=(300, seeds, 100))
+        means = values[drawn, episodes].mean(axis=(1, 2))
+        return Interval(*np.quantile(means, (0.025, 0.975)).tolist())
+
+    def student() -> Interval:
+        return bootstrap({"": list(agents())}, mean, 1, rng)
+
+    assert coverage(truth, two_levels, 1_000) == pytest.approx(of_bootstrap, abs=0.035)
+    if expected:
+        assert coverage(truth, student, 2_000) == pytest.approx(expected, abs=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seeds", "expected"), [(3, 0.71), (5, 0.91), (10, 0.94)])
+def test_seeds_that_learn_or_do_not_are_covered_less(
+    seeds: int, expected: float
+) -> None:
+    rng = np.random.default_rng(1)
+    truth = 0.6 * truth_of(GOOD, mean) + 0.4 * truth_of(WEAK, mean)
+
+    def make() -> Interval:
+        agents = np.where(rng.random((seeds, 1)) < 0.6, GOOD, WEAK)
+        return bootstrap({"": play(agents, rng)}, mean, 1, rng)
+
+    assert coverage(truth, make, 1_500) == pytest.approx(expected, abs=0.03)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("seeds_a", "seeds_b", "least", "most"),
+    [(2, 2, 0.94, 0.99), (3, 3, 0.93, 0.98), (10, 10, 0.93, 0.98), (10, 2, 0.86, 0.91)],
+)
+def test_coverage_of_a_difference_of_seeds(
+    seeds_a: int, seeds_b: int, least: float, most: float
+) -> None:
+    rng, truth = np.random.default_rng(1), truth_of(GOOD, mean) - truth_of(MIDDLE, mean)
+
+    def make() -> Interval:
+        a = {"": play(rng.dirichlet(5 * GOOD, size=seeds_a), rng)}
+        b = {"": play(rng.dirichlet(5 * MIDDLE, size=seeds_b), rng)}
+        return bootstrap_difference(a, b, mean, 1, rng)
+
+    assert least <= coverage(truth, make, 1_500) <= most

@@ -1,14 +1,38 @@
-"""95 % confidence intervals of proportions and means, and of their differences."""
+"""95 % intervals and tests of what agents reach, and what a comparison can show.
 
-from math import sqrt
+A recipe is trained with several seeds, and each trained agent plays several episodes.
+``Groups`` keeps both levels apart, because only the training seed replicates the
+recipe. With several seeds an interval is about the recipe: about the mean over agents
+trained with new seeds. With one seed it is about that one agent in new episodes, and
+says next to nothing of the recipe: in a simulation with seeds that differ, it held the
+recipe's mean in 30 % of cases. ``seeds_of`` tells a report which of both it has.
+
+Docstrings give the coverage in simulations. tests/episodes/test_statistics.py repeats
+most of them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from math import pi, sqrt
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 
 CONFIDENCE = 0.95
-_Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-_PERCENTILES = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))
+_UPPER = (1 + CONFIDENCE) / 2
+_Z = NormalDist().inv_cdf(_UPPER)
+_CHUNK = 1_000_000
+"""Values that a bootstrap holds at once."""
+_EXACT = 40
+"""Values of both groups, up to which a Mann-Whitney test counts all splits."""
+
+type Seeds = Sequence[np.ndarray]
+"""One task's episodes: an array a training seed, shape ``(episodes,)``."""
+type Groups = Mapping[str, Seeds]
+"""An agent's episodes by task."""
+type Statistic = Callable[[np.ndarray], np.ndarray]
+"""Reduces the last axis: ``mean``, ``median`` or ``interquartile_mean``."""
 
 
 class Interval(NamedTuple):
@@ -18,25 +42,117 @@ class Interval(NamedTuple):
     high: float
 
 
+def mean(values: np.ndarray) -> np.ndarray:
+    """Return the mean over the last axis."""
+    _check_values(values)
+    return values.mean(axis=-1)
+
+
+def median(values: np.ndarray) -> np.ndarray:
+    """Return the median over the last axis."""
+    _check_values(values)
+    return np.median(values, axis=-1)
+
+
+def interquartile_mean(values: np.ndarray) -> np.ndarray:
+    """Return the mean of the middle half over the last axis.
+
+    Of ``n`` values, ``n // 4`` at each end are left out. Agarwal et al. 2021,
+    https://arxiv.org/abs/2108.13264, recommend it over the median, which wastes data,
+    and the mean, which a few outliers move.
+    """
+    _check_values(values)
+    count = values.shape[-1]
+    cut = count // 4
+    return np.sort(values, axis=-1)[..., cut : count - cut].mean(axis=-1)
+
+
+def seeds_of(groups: Groups) -> int:
+    """Return the training seeds behind every task: the number of the task with fewest.
+
+    At 1, what is said of the groups is about one trained agent, not about its recipe.
+    """
+    _check(groups)
+    return min(map(len, groups.values()))
+
+
+def estimate(groups: Groups, statistic: Statistic) -> float:
+    """Return a statistic of an agent's episodes, averaged over seeds, then tasks.
+
+    Every seed of a task and every task has the same weight, as in Agarwal et al. 2021,
+    https://arxiv.org/abs/2108.13264, whatever its number of episodes.
+    """
+    _check(groups)
+    return float(np.mean([_of_task(s, statistic) for s in groups.values()]))
+
+
+def bootstrap(
+    groups: Groups, statistic: Statistic, samples: int, rng: np.random.Generator
+) -> Interval:
+    """Return the interval of ``estimate``.
+
+    One seed in every task: a percentile bootstrap of the episodes, stratified by
+    task (Efron 1979, https://doi.org/10.1214/aos/1176344552), with tails that allow
+    for few episodes (Hesterberg 2015, https://doi.org/10.1080/00031305.2015.1089789).
+    From 1,000 samples its bounds are steady. Of 100 episodes that end at a few places
+    it covers 94 to 95 % (mean), 95 to 96 % (interquartile mean) and 95 to 100 %
+    (median); the mean of 24 episodes 92 to 94 %, of 10 episodes 90 to 94 %.
+
+    Several seeds in a task: Student's t interval of one value a seed, the statistic of
+    its episodes, joined over tasks as in Welch 1947,
+    https://doi.org/10.1093/biomet/34.1-2.28; ``samples`` and ``rng`` do nothing. A
+    task with one seed among them counts with its bootstrap's variance, as that agent.
+    Of 2 to 10 seeds that differ it covers 92 to 95 % (mean) and 93 to 94 %
+    (interquartile mean). The median jumps between places: 76, 84, 96 and 92 % of 2, 3,
+    5 and 10 seeds. A bootstrap that resamples seeds, then the episodes of each, covers
+    the mean in 61, 76, 85 and 90 %.
+
+    Where seeds either learn a task or do not, with chance 0.6 and 0.4, it covers 71,
+    91 and 94 % of 3, 5 and 10 seeds: three are often all alike. It has no width where
+    all values are equal. For success rates take ``success_interval``.
+
+    Raises:
+        ValueError: If there is no task, seed or episode, a value is not finite, or a
+            task has one seed with one episode, from which no interval follows.
+    """
+    return _interval([(1, groups)], statistic, samples, rng)
+
+
+def bootstrap_difference(
+    a: Groups,
+    b: Groups,
+    statistic: Statistic,
+    samples: int,
+    rng: np.random.Generator,
+) -> Interval:
+    """Return the interval of a difference of ``estimate``, a minus b.
+
+    As ``bootstrap``, with the seeds of a and b independent: Welch's t interval where a
+    task of either has several seeds, else a bootstrap, which compares two agents. It
+    covers 95 to 97 % of 24 and of 100 episodes each, 94 to 97 % of 2 to 10 seeds each,
+    93 % of 5 seeds against one agent, and 89 % of 10 seeds against 2.
+
+    Raises:
+        ValueError: As ``bootstrap``, and if the tasks differ.
+    """
+    _check_tasks(a, b)
+    return _interval([(1, a), (-1, b)], statistic, samples, rng)
+
+
 def wilson(successes: int, trials: int) -> Interval:
     """Return the score interval of a proportion, sensible at 0 and 1.
 
     Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953; it is method 3 of
     Newcombe 1998, https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E.
+    It covers 95 % on average over all proportions. Where it covers least, close to 0
+    and 1, that is 89 % of 24 trials and 91 % of 100.
 
     Raises:
         ValueError: If it is no proportion.
     """
     if trials < 1 or not 0 <= successes <= trials:
         raise ValueError(f"{successes} successes in {trials} trials is no proportion")
-    share = successes / trials
-    spread = _Z**2 / trials
-    centre = (share + spread / 2) / (1 + spread)
-    half = sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
-    # At the ends the bound is exact, and rounding would put it just outside [0, 1].
-    low = 0.0 if successes == 0 else centre - half
-    high = 1.0 if successes == trials else centre + half
-    return Interval(low, high)
+    return _score_interval(successes / trials, trials, _Z)
 
 
 def newcombe(
@@ -46,45 +162,172 @@ def newcombe(
 
     Method 10 of Newcombe 1998, which joins two Wilson intervals,
     https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I.
+    It covers 94 to 97 % of 24 or 100 trials each at rates from 0.1 to 0.9, and up to
+    100 % beyond.
     """
     a, b = wilson(successes_a, trials_a), wilson(successes_b, trials_b)
-    share_a, share_b = successes_a / trials_a, successes_b / trials_b
-    difference = share_a - share_b
-    return Interval(
-        difference - sqrt((share_a - a.low) ** 2 + (b.high - share_b) ** 2),
-        difference + sqrt((a.high - share_a) ** 2 + (share_b - b.low) ** 2),
+    return _join([(1, successes_a / trials_a, a), (-1, successes_b / trials_b, b)])
+
+
+def _check(groups: Groups) -> None:
+    """Check that each task has a seed, and each seed finite values."""
+    if not groups:
+        raise ValueError("a statistic needs at least one task, got 0")
+    for task, seeds in groups.items():
+        _check_seeds(seeds, f" in task {task}")
+
+
+def _check_seeds(seeds: Seeds, of_task: str = "") -> None:
+    if len(seeds) == 0:
+        raise ValueError(f"a statistic needs at least one seed{of_task}, got 0")
+    for values in seeds:
+        if values.ndim != 1:
+            raise ValueError(
+                f"a seed{of_task} has one value an episode, got an array of shape "
+                f"{values.shape}"
+            )
+        _check_values(values, of_task)
+
+
+def _check_values(values: np.ndarray, of_task: str = "") -> None:
+    if values.size == 0:
+        raise ValueError(f"a statistic needs at least one value{of_task}, got 0")
+    if not np.isfinite(values).all():
+        wrong = values[~np.isfinite(values)][0]
+        raise ValueError(f"a statistic needs finite values{of_task}, got {wrong}")
+
+
+def _check_tasks(a: Groups, b: Groups) -> None:
+    for groups in (a, b):
+        _check(groups)
+    if set(a) != set(b):
+        raise ValueError(
+            f"two agents are compared on the same tasks, got {sorted(a)} and "
+            f"{sorted(b)}"
+        )
+
+
+def _too_few(task: str) -> str:
+    return (
+        f"an interval needs two seeds or two episodes in task {task}, got one episode"
     )
 
 
-def bootstrap_mean(
-    values: np.ndarray, samples: int, rng: np.random.Generator
+def _of_task(seeds: Seeds, statistic: Statistic) -> float:
+    return float(np.mean([statistic(values) for values in seeds]))
+
+
+def _interval(
+    sides: Sequence[tuple[int, Groups]],
+    statistic: Statistic,
+    samples: int,
+    rng: np.random.Generator,
 ) -> Interval:
-    """Return the percentile bootstrap interval of the mean of independent values.
+    """Return the interval of the sum of ``estimate`` times its sign, over the sides."""
+    if samples < 1:
+        raise ValueError(f"a bootstrap needs at least one sample, got {samples}")
+    cells: list[tuple[float, Seeds]] = []
+    for sign, groups in sides:
+        _check(groups)
+        for task, seeds in groups.items():
+            if len(seeds) == 1 and len(seeds[0]) == 1:
+                raise ValueError(_too_few(task))
+            cells.append((sign / len(groups), seeds))
+    resample = partial(_resample, statistic=statistic, samples=samples, rng=rng)
+    if all(len(seeds) == 1 for _, seeds in cells):
+        sums = sum(weight * resample(seeds[0]) for weight, seeds in cells)
+        fewest = min(len(seeds[0]) for _, seeds in cells)
+        low, high = np.quantile(sums, _expanded(fewest))
+        return Interval(float(low), float(high))
+    parts = []
+    for weight, seeds in cells:
+        if len(seeds) == 1:
+            variance, count = resample(seeds[0]).var(), len(seeds[0])
+        else:
+            values = np.array([statistic(values) for values in seeds])
+            variance, count = values.var(ddof=1) / len(seeds), len(seeds)
+        parts.append((weight**2 * float(variance), count - 1))
+    centre = sum(weight * _of_task(seeds, statistic) for weight, seeds in cells)
+    variance, freedom = _welch(parts)
+    half = _t_quantile(_UPPER, freedom) * sqrt(variance)
+    return Interval(centre - half, centre + half)
 
-    Efron 1979, https://doi.org/10.1214/aos/1176344552. It takes 1,000 samples or more
-    for steady bounds.
-    """
-    return _percentiles([_resampled_mean(values, rng) for _ in range(samples)])
 
-
-def bootstrap_difference(
-    values_a: np.ndarray, values_b: np.ndarray, samples: int, rng: np.random.Generator
-) -> Interval:
-    """Return the percentile bootstrap interval of a difference of means, a minus b."""
-    return _percentiles(
+def _resample(
+    values: np.ndarray, statistic: Statistic, samples: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Return the statistic of resampled values, shape ``(samples,)``."""
+    count = len(values)
+    rows = max(1, _CHUNK // count)
+    return np.concatenate(
         [
-            _resampled_mean(values_a, rng) - _resampled_mean(values_b, rng)
-            for _ in range(samples)
+            statistic(values[rng.integers(count, size=(min(rows, samples - i), count))])
+            for i in range(0, samples, rows)
         ]
     )
 
 
-def _resampled_mean(values: np.ndarray, rng: np.random.Generator) -> float:
-    if len(values) == 0:
-        raise ValueError("a mean needs at least one value")
-    return values[rng.integers(len(values), size=len(values))].mean()
+def _expanded(count: int) -> tuple[float, float]:
+    """Return the tails at which a bootstrap of so many values is cut.
+
+    Resamples of a few values spread too little; with these tails the mean's interval
+    is Student's where the values are normal: Hesterberg 2015,
+    https://doi.org/10.1080/00031305.2015.1089789.
+    """
+    normal = sqrt(count / (count - 1)) * _t_quantile(_UPPER, count - 1)
+    return NormalDist().cdf(-normal), NormalDist().cdf(normal)
 
 
-def _percentiles(means: list[float]) -> Interval:
-    low, high = np.percentile(means, _PERCENTILES)
-    return Interval(float(low), float(high))
+def _welch(parts: Sequence[tuple[float, int]]) -> tuple[float, float]:
+    """Return a sum of variances and its degrees of freedom, from those of its parts.
+
+    Welch 1947, https://doi.org/10.1093/biomet/34.1-2.28.
+    """
+    variance = sum(part for part, _ in parts)
+    if variance == 0:
+        return 0.0, min(freedom for _, freedom in parts)
+    # Of shares, since the square of a tiny variance may be 0.
+    shares = sum((part / variance) ** 2 / freedom for part, freedom in parts)
+    return variance, 1 / shares
+
+
+def _score_interval(share: float, trials: float, quantile: float) -> Interval:
+    """Return the score interval of a share of trials, which need not be whole."""
+    spread = quantile**2 / trials
+    centre = (share + spread / 2) / (1 + spread)
+    half = sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
+    # At the ends the bound is exact, and rounding would put it just outside [0, 1].
+    low = 0.0 if share == 0 else centre - half
+    high = 1.0 if share == 1 else centre + half
+    return Interval(low, high)
+
+
+def _join(terms: Sequence[tuple[float, float, Interval]]) -> Interval:
+    """Return the interval of a weighted sum, from weights, values and intervals.
+
+    Zou and Donner 2008, https://doi.org/10.1002/sim.3095, with independent values.
+    """
+    if len(terms) == 1 and terms[0][0] == 1:
+        return terms[0][2]
+    value = sum(weight * estimate for weight, estimate, _ in terms)
+    below = above = 0.0
+    for weight, estimate, (low, high) in terms:
+        arms = (weight * (low - estimate)) ** 2, (weight * (high - estimate)) ** 2
+        down, up = arms if weight > 0 else arms[::-1]
+        below, above = below + down, above + up
+    return Interval(value - sqrt(below), value + sqrt(above))
+
+
+def _t_quantile(probability: float, freedom: float) -> float:
+    """Return an upper quantile of Student's t, to four digits or more.
+
+    With t as ``sqrt(freedom) * tan(angle)``, the angle's density is a power of its
+    cosine.
+    """
+    if freedom > 10_000:
+        return NormalDist().inv_cdf(probability)
+    angles = np.linspace(0, pi / 2, 20_001)
+    density = np.cos(angles) ** (freedom - 1)
+    area = np.concatenate([[0], (density[1:] + density[:-1]).cumsum()])
+    angle = np.interp((2 * probability - 1) * area[-1], area, angles)
+    return sqrt(freedom) * float(np.tan(angle))

@@ -15,9 +15,11 @@ from warpzone.core.errors import InputError
 from warpzone.core.files import one_line, read_text
 from warpzone.envs.replayable import ReplayableEnv
 from warpzone.episodes.statistics import (
+    Groups,
     Interval,
+    bootstrap,
     bootstrap_difference,
-    bootstrap_mean,
+    mean,
     newcombe,
     wilson,
 )
@@ -221,7 +223,9 @@ def summarise(
         "episodes": score.episodes,
         **_with_interval("success_rate", score.success_rate, score.interval),
         **_with_interval(
-            "progress_mean", score.progress, bootstrap_mean(progress, samples, rng)
+            "progress_mean",
+            score.progress,
+            bootstrap(_progress_of(table), mean, samples, rng),
         ),
         "progress_median": _rounded(np.median(progress)),
         "agent_steps_mean": _rounded(score.agent_steps / score.episodes),
@@ -242,7 +246,7 @@ def contrast(
     ours, theirs = Score.of(a), Score.of(b)
     rates = newcombe(ours.successes, len(a), theirs.successes, len(b))
     progress = bootstrap_difference(
-        a["progress"].to_numpy(), b["progress"].to_numpy(), samples, rng
+        _progress_of(a), _progress_of(b), mean, samples, rng
     )
     return _with_interval(
         "success_rate", ours.success_rate - theirs.success_rate, rates
@@ -259,6 +263,11 @@ def survival(table: pd.DataFrame, step: int) -> pd.DataFrame:
     progress = np.arange(0, furthest.max() + step + 1, step)
     share = (furthest[:, None] >= progress).mean(axis=0)
     return pd.DataFrame({"progress": progress, "share": share})
+
+
+def _progress_of(table: pd.DataFrame) -> Groups:
+    """Return the progress of one trained agent in one task."""
+    return {str(table["task"].iloc[0]): [table["progress"].to_numpy()]}
 
 
 def _with_interval(name: str, value: float, interval: Interval) -> dict[str, float]:

@@ -23,7 +23,10 @@ from warpzone.episodes.statistics import (
     mean,
     median,
     newcombe,
+    profile_band,
     seeds_of,
+    success_difference,
+    success_interval,
     wilson,
 )
 
@@ -295,6 +298,55 @@ def test_quantiles_of_student_are_those_of_the_tables(
     assert statistics._t_quantile(0.975, freedom) == pytest.approx(quantile, rel=1e-4)
 
 
+def test_one_seeds_success_is_wilsons_and_newcombes() -> None:
+    a, b = np.repeat([1, 0], [56, 14]), np.repeat([True, False], [48, 32])
+    assert success_interval({"1-1": [a]}) == wilson(56, 70)
+    difference = success_difference({"1-1": [a]}, {"1-1": [b]})
+    assert difference == pytest.approx(newcombe(56, 70, 48, 80))
+
+
+def test_seeds_that_differ_leave_few_effective_trials() -> None:
+    # Rates of 0.5, 0.7 and 0.9 have a variance of 0.04, their mean 0.01333, which is
+    # that of 0.7 * 0.3 / 0.01333 = 15.75 trials. Wilson's formula with t = 4.3027.
+    seeds = [np.repeat([1, 0], [k, 100 - k]) for k in (50, 70, 90)]
+    assert success_interval({"": seeds}) == pytest.approx((0.23818, 0.94569), abs=2e-5)
+
+
+def test_seeds_that_agree_count_their_episodes() -> None:
+    # Wilson's formula of 0.7 in 300 trials with t = 4.3027: centre 0.68837, and
+    # sqrt(0.06171 * (0.21 + 0.06171 / 4)) / 1.06171.
+    seeds = [np.repeat([1, 0], [70, 30])] * 3
+    assert success_interval({"": seeds}) == pytest.approx((0.57728, 0.79946), abs=2e-5)
+
+
+def test_of_seeds_that_always_succeed_each_counts_as_one_trial() -> None:
+    # t / n = 4.3027**2 / 3 = 6.171, so the low bound is 1 / 7.171.
+    low, high = success_interval({"": [np.ones(100)] * 3})
+    assert (low, high) == pytest.approx((0.13945, 1), abs=2e-5)
+
+
+def test_success_over_tasks_adds_the_squares_of_the_arms() -> None:
+    a, b = np.repeat([1, 0], [8, 2]), np.repeat([1, 0], [3, 17])
+    first, second = wilson(8, 10), wilson(3, 20)
+    centre = (0.8 + 0.15) / 2
+    low = centre - sqrt((0.8 - first.low) ** 2 + (0.15 - second.low) ** 2) / 2
+    high = centre + sqrt((first.high - 0.8) ** 2 + (second.high - 0.15) ** 2) / 2
+    interval = success_interval({"1-1": [a], "1-2": [b]})
+    assert interval == pytest.approx((low, high))
+
+
+def test_a_profile_has_the_share_and_its_interval_at_each_threshold() -> None:
+    band = profile_band([np.array([10, 20, 30, 30])], np.array([0, 20, 25, 31]))
+    assert band.share.tolist() == [1, 0.75, 0.5, 0]
+    for k, low, high in zip((4, 3, 2, 0), band.low, band.high, strict=True):
+        assert (low, high) == wilson(k, 4)
+    seeds = [np.arange(10), np.arange(5, 15)]
+    band = profile_band(seeds, np.array([7]))
+    assert band.share.tolist() == [pytest.approx((0.3 + 0.8) / 2)]
+    reached = success_interval({"": [values >= 7 for values in seeds]})
+    assert (band.low[0], band.high[0]) == reached
+
+
 NO_VALUES = {"1-1": [np.array([])]}
 ONE_VALUE = {"1-1": [np.array([1.0])]}
 FINE = {"1-1": [np.array([1.0, 0.0])]}
@@ -326,6 +378,11 @@ RNG = np.random.default_rng(1)
             lambda: bootstrap_difference(FINE, ONE_VALUE, mean, 9, RNG),
             "in task 1-1, got one episode",
         ),
+        (lambda: success_interval({}), "at least one task, got 0"),
+        (lambda: success_interval({"": [np.array([1, 0.5])]}), "is 1 or 0, got 0.5"),
+        (lambda: success_difference(FINE, {}), "at least one task, got 0"),
+        (lambda: profile_band([], np.array([1])), "at least one seed, got 0"),
+        (lambda: profile_band([np.array([nan])], np.array([1])), "finite values"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(
@@ -364,6 +421,16 @@ def test_an_interval_of_seeds_that_differ_covers(seeds: int) -> None:
         return bootstrap({"": play(agents, rng)}, mean, 1, rng)
 
     assert coverage(truth_of(MIDDLE, mean), make, 150) >= 0.90
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 10])
+def test_an_interval_of_the_success_of_seeds_covers(seeds: int) -> None:
+    rng = np.random.default_rng(seeds)
+
+    def make() -> Interval:
+        return success_interval({"": flip(rng.beta(9, 1, seeds), rng)})
+
+    assert coverage(0.9, make, 150) >= 0.90
 
 
 @pytest.mark.slow
@@ -451,3 +518,44 @@ def test_coverage_of_a_difference_of_seeds(
         return bootstrap_difference(a, b, mean, 1, rng)
 
     assert least <= coverage(truth, make, 1_500) <= most
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("shape", "seeds", "expected"),
+    [
+        ((9, 1), 2, 1.0),
+        ((9, 1), 3, 0.967),
+        ((9, 1), 5, 0.934),
+        ((2, 2), 3, 0.955),
+        ((2, 2), 10, 0.958),
+        ((0.5, 2), 3, 0.924),
+        ((0.5, 2), 5, 0.924),
+        ((0.5, 2), 10, 0.942),
+    ],
+)
+def test_coverage_of_the_success_of_seeds(
+    shape: tuple[float, float], seeds: int, expected: float
+) -> None:
+    rng, truth = np.random.default_rng(1), shape[0] / sum(shape)
+
+    def make() -> Interval:
+        return success_interval({"": flip(rng.beta(*shape, seeds), rng)})
+
+    assert coverage(truth, make, 2_000) == pytest.approx(expected, abs=0.018)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("seeds_a", "seeds_b", "expected"), [(3, 3, 0.977), (10, 10, 0.954), (5, 3, 0.972)]
+)
+def test_coverage_of_a_difference_of_the_success_of_seeds(
+    seeds_a: int, seeds_b: int, expected: float
+) -> None:
+    rng = np.random.default_rng(1)
+
+    def make() -> Interval:
+        a = {"": flip(rng.beta(9, 1, seeds_a), rng)}
+        return success_difference(a, {"": flip(rng.beta(2, 2, seeds_b), rng)})
+
+    assert coverage(0.4, make, 2_000) == pytest.approx(expected, abs=0.018)

@@ -42,6 +42,14 @@ class Interval(NamedTuple):
     high: float
 
 
+class Band(NamedTuple):
+    """A curve with a pointwise interval; all arrays have one length."""
+
+    share: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
 def mean(values: np.ndarray) -> np.ndarray:
     """Return the mean over the last axis."""
     _check_values(values)
@@ -169,6 +177,62 @@ def newcombe(
     return _join([(1, successes_a / trials_a, a), (-1, successes_b / trials_b, b)])
 
 
+def success_interval(groups: Groups) -> Interval:
+    """Return the interval of a success rate, averaged over seeds, then tasks.
+
+    The values are 1 or True for success, else 0. With one seed and one task it is
+    ``wilson``. With several seeds it is Wilson's with an effective number of trials,
+    which yields the variance between the seeds and is at most the number of episodes
+    (Franco et al. 2019, https://pmc.ncbi.nlm.nih.gov/articles/PMC6690503), and with
+    Student's t for the normal quantile. Where all episodes succeed, or none, that
+    number is undefined, and each seed counts as one trial. Tasks are joined as in
+    ``success_difference``.
+
+    Of 3 to 10 seeds with rates from beta distributions it covers 92 to 97 %, where
+    Student's t interval of the rates covers 87 to 95 % and leaves [0, 1]; of 2 seeds
+    it covers 99 % or more. Where all seeds have one rate, it covers 98 to 100 %. Where
+    they reach 0.9 or 0, with chance 0.6 and 0.4, it covers 80, 93 and 94 % of 3, 5 and
+    10 seeds.
+
+    Raises:
+        ValueError: If there is no task, seed or episode, or a value is not 0 or 1.
+    """
+    return _join(_success_terms(1, groups))
+
+
+def success_difference(a: Groups, b: Groups) -> Interval:
+    """Return the interval of a difference of success rates, a minus b.
+
+    ``success_interval`` of all tasks of both, joined by the squares of their arms:
+    Zou and Donner 2008, https://doi.org/10.1002/sim.3095. With one seed and one task
+    it is ``newcombe``. It covers 95 to 99 % of 3 to 10 seeds with rates from beta
+    distributions, more of 2, and 92 to 97 % where one recipe's seeds reach 0.9 or 0.
+
+    Raises:
+        ValueError: As ``success_interval``, and if the tasks differ.
+    """
+    _check_tasks(a, b)
+    return _join(_success_terms(1, a) + _success_terms(-1, b))
+
+
+def profile_band(seeds: Seeds, thresholds: np.ndarray) -> Band:
+    """Return the share of a task's episodes that reach each threshold, with a band.
+
+    The performance profile of Agarwal et al. 2021, https://arxiv.org/abs/2108.13264.
+    The share averages over seeds. The band is ``success_interval`` of each threshold:
+    it holds for one threshold at a time, so the true curve leaves it somewhere more
+    often than 5 %.
+    """
+    _check_seeds(seeds)
+    reached = [[values >= threshold for values in seeds] for threshold in thresholds]
+    bounds = [_success_of_task(successes) for successes in reached]
+    return Band(
+        np.array([_of_task(successes, mean) for successes in reached]),
+        np.array([low for low, _ in bounds]),
+        np.array([high for _, high in bounds]),
+    )
+
+
 def _check(groups: Groups) -> None:
     """Check that each task has a seed, and each seed finite values."""
     if not groups:
@@ -289,6 +353,34 @@ def _welch(parts: Sequence[tuple[float, int]]) -> tuple[float, float]:
     # Of shares, since the square of a tiny variance may be 0.
     shares = sum((part / variance) ** 2 / freedom for part, freedom in parts)
     return variance, 1 / shares
+
+
+def _success_terms(sign: int, groups: Groups) -> list[tuple[float, float, Interval]]:
+    """Return the weight, rate and interval of each task."""
+    _check(groups)
+    return [
+        (sign / len(groups), _of_task(seeds, mean), _success_of_task(seeds))
+        for seeds in groups.values()
+    ]
+
+
+def _success_of_task(seeds: Seeds) -> Interval:
+    for values in seeds:
+        if not np.isin(values, (0, 1)).all():
+            wrong = values[~np.isin(values, (0, 1))][0]
+            raise ValueError(f"a success is 1 or 0, got {wrong}")
+    if len(seeds) == 1:
+        return wilson(int(seeds[0].sum()), len(seeds[0]))
+    rates = np.array([values.mean() for values in seeds])
+    rate = float(rates.mean())
+    binomial = rate * (1 - rate)
+    if binomial == 0:
+        trials = len(seeds)
+    else:
+        episodes = sum(map(len, seeds))
+        between = float(rates.var(ddof=1)) / len(seeds)
+        trials = binomial / max(between, binomial / episodes)
+    return _score_interval(rate, trials, _t_quantile(_UPPER, len(seeds) - 1))
 
 
 def _score_interval(share: float, trials: float, quantile: float) -> Interval:

@@ -5,7 +5,7 @@ is simulated. Whoever moves a number here moves it in the docstring that says it
 """
 
 from collections.abc import Callable, Sequence
-from itertools import product
+from itertools import combinations, product
 from math import comb, inf, nan, sqrt
 from statistics import NormalDist
 
@@ -19,10 +19,13 @@ from warpzone.episodes.statistics import (
     bootstrap,
     bootstrap_difference,
     estimate,
+    improvement_interval,
     interquartile_mean,
+    mann_whitney,
     mean,
     median,
     newcombe,
+    probability_of_improvement,
     profile_band,
     seeds_of,
     success_difference,
@@ -347,6 +350,86 @@ def test_a_profile_has_the_share_and_its_interval_at_each_threshold() -> None:
     assert (band.low[0], band.high[0]) == reached
 
 
+def test_improvement_counts_won_pairs_and_half_the_ties() -> None:
+    # Of the pairs of (1, 2, 3) and (2, 2, 0), 1 wins 1, 2 wins 1 and ties 2, 3 wins 3.
+    a, b = np.array([1, 2, 3]), np.array([2, 2, 0])
+    assert probability_of_improvement({"": [a]}, {"": [b]}) == pytest.approx(6 / 9)
+    # With a second seed of b, which a always beats, and a second task, always lost.
+    beaten = np.array([-1])
+    a = {"1-1": [a], "1-2": [beaten]}
+    b = {"1-1": [b, beaten], "1-2": [np.array([7, 7])]}
+    assert probability_of_improvement(a, b) == pytest.approx((5 / 6 + 0) / 2)
+
+
+def test_an_improvement_interval_has_delongs_variance() -> None:
+    # The chances of 1, 3, 5 against (2, 2, 4, 4) are 0, 1/2, 1, variance 1/4; those of
+    # the four are 2/3, 2/3, 1/3, 1/3, variance 1/27. Together 1/12 + 1/108 = 5/54, of
+    # 2.45 degrees of freedom. 0.25 / (5/54) = 2.7 trials are below 2 * 3.
+    a, b = np.array([1, 3, 5]), np.array([2, 2, 4, 4])
+    freedom = (5 / 54) ** 2 / ((1 / 12) ** 2 / 2 + (1 / 108) ** 2 / 3)
+    spread = statistics._t_quantile(0.975, freedom) ** 2 / 2.7
+    half = sqrt(spread * (0.25 + spread / 4)) / (1 + spread)
+    interval = improvement_interval({"": [a]}, {"": [b]})
+    assert interval == pytest.approx((0.5 - half, 0.5 + half))
+
+
+def test_an_improvement_of_all_pairs_is_not_certain() -> None:
+    # 3.84 / (20 + 3.84) = 0.1611 of Wilson's interval of 0 in 20 may still be lost.
+    low, middle = {"": [np.zeros(20)]}, {"": [np.full(30, 5.0)]}
+    won, lost = improvement_interval(middle, low), improvement_interval(low, middle)
+    assert won == pytest.approx((0.8389, 1), abs=1e-4)
+    assert lost == pytest.approx((0, 0.1611), abs=1e-4)
+    tied = improvement_interval(low, low)
+    assert tied == pytest.approx((0.5 - 0.0806, 0.5 + 0.0806), abs=1e-4)
+    # Three seeds each: what counts is the seeds.
+    a, b = {"": [np.full(100, 5.0)] * 3}, {"": [np.zeros(100)] * 3}
+    assert improvement_interval(a, b) == pytest.approx((1 - 0.5615, 1), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "p"),
+    [
+        # scipy.stats.mannwhitneyu(a, b, method="exact"), SciPy 1.18.
+        ([1, 2, 4, 7, 11], [3, 8, 9, 10, 12, 15], 0.125541),
+        # method="asymptotic", with ties.
+        (np.arange(30) % 7, np.arange(25) % 9, 0.204217),
+        # The smallest of three seeds each: 2 of 20 splits.
+        ([4, 5, 6], [1, 2, 3], 0.1),
+        ([5] * 3, [5] * 4, 1),
+        ([5] * 30, [5] * 40, 1),
+    ],
+)
+def test_mann_whitney_agrees_with_scipy(a: list, b: list, p: float) -> None:
+    assert mann_whitney(np.array(a), np.array(b)) == pytest.approx(p, abs=1e-6)
+    assert mann_whitney(np.array(b), np.array(a)) == pytest.approx(p, abs=1e-6)
+
+
+def test_mann_whitney_counts_all_splits_with_ties() -> None:
+    together = np.array([1, 1, 2, 2, 2, 3, 4, 4, 9])
+    size = 4
+
+    def distance(chosen: Sequence[int]) -> float:
+        a = together[list(chosen)]
+        b = np.delete(together, list(chosen))
+        won = (a[:, None] > b).sum() + (a[:, None] == b).sum() / 2
+        return abs(won - size * len(b) / 2)
+
+    every = [distance(c) for c in combinations(range(len(together)), size)]
+    for chosen in ((0, 1, 2, 3), (0, 2, 6, 8), (5, 6, 7, 8)):
+        expected = np.mean([d >= distance(chosen) for d in every])
+        found = mann_whitney(together[list(chosen)], np.delete(together, chosen))
+        assert found == pytest.approx(expected)
+
+
+def test_mann_whitney_changes_little_where_it_begins_to_approximate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    a, b = np.arange(20) % 6, np.arange(20) % 8 + 1
+    exact = mann_whitney(a, b)
+    monkeypatch.setattr(statistics, "_EXACT", 39)
+    assert mann_whitney(a, b) == pytest.approx(exact, abs=0.005)
+
+
 NO_VALUES = {"1-1": [np.array([])]}
 ONE_VALUE = {"1-1": [np.array([1.0])]}
 FINE = {"1-1": [np.array([1.0, 0.0])]}
@@ -383,6 +466,10 @@ RNG = np.random.default_rng(1)
         (lambda: success_difference(FINE, {}), "at least one task, got 0"),
         (lambda: profile_band([], np.array([1])), "at least one seed, got 0"),
         (lambda: profile_band([np.array([nan])], np.array([1])), "finite values"),
+        (lambda: probability_of_improvement(FINE, NO_VALUES), "at least one value"),
+        (lambda: improvement_interval(FINE, ONE_VALUE), "got one episode"),
+        (lambda: mann_whitney(np.array([]), np.ones(3)), "at least one value, got 0"),
+        (lambda: mann_whitney(np.ones(3), np.array([nan])), "finite values, got nan"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(
@@ -431,6 +518,19 @@ def test_an_interval_of_the_success_of_seeds_covers(seeds: int) -> None:
         return success_interval({"": flip(rng.beta(9, 1, seeds), rng)})
 
     assert coverage(0.9, make, 150) >= 0.90
+
+
+@pytest.mark.parametrize("others", [1, 3])
+def test_an_interval_of_improvement_covers(others: int) -> None:
+    rng = np.random.default_rng(others)
+    truth = chance_of_winning(GOOD, MIDDLE)
+    agents = np.tile(GOOD, (others, 1))
+
+    def make() -> Interval:
+        a, b = {"": play(agents, rng)}, {"": play(MIDDLE, rng)}
+        return improvement_interval(a, b)
+
+    assert coverage(truth, make, 150) >= 0.91
 
 
 @pytest.mark.slow
@@ -559,3 +659,54 @@ def test_coverage_of_a_difference_of_the_success_of_seeds(
         return success_difference(a, {"": flip(rng.beta(2, 2, seeds_b), rng)})
 
     assert coverage(0.4, make, 2_000) == pytest.approx(expected, abs=0.018)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("a", "b", "episodes", "expected"),
+    [
+        (MIDDLE, MIDDLE, 20, 0.952),
+        (MIDDLE, MIDDLE, 100, 0.96),
+        (GOOD, MIDDLE, 100, 0.948),
+        (GOOD, WEAK, 20, 0.967),
+        (GOOD, WEAK, 100, 0.96),
+        # Nearly all is won, at 0.994.
+        (
+            np.array([0.01, 0, 0.01, 0, 0.98]),
+            np.array([0.9, 0.09, 0, 0.01, 0]),
+            100,
+            0.95,
+        ),
+    ],
+)
+def test_coverage_of_an_improvement_of_one_agent(
+    a: np.ndarray, b: np.ndarray, episodes: int, expected: float
+) -> None:
+    rng, truth = np.random.default_rng(1), chance_of_winning(a, b)
+
+    def make() -> Interval:
+        ours, theirs = {"": play(a, rng, episodes)}, {"": play(b, rng, episodes)}
+        return improvement_interval(ours, theirs)
+
+    assert coverage(truth, make, 2_000) == pytest.approx(expected, abs=0.018)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("seeds", "shift", "expected"),
+    [(2, 1, 0.977), (3, 1, 0.962), (10, 1, 0.95), (3, 3, 0.893), (10, 3, 0.913)],
+)
+def test_coverage_of_an_improvement_of_seeds(
+    seeds: int, shift: float, expected: float
+) -> None:
+    rng = np.random.default_rng(1)
+    # Seeds and episodes have the variance 1, so a difference of two episodes has 4.
+    truth = NormalDist().cdf(shift / 2)
+
+    def agents(centre: float) -> list[np.ndarray]:
+        return list(centre + rng.normal(size=(seeds, 1)) + rng.normal(size=(seeds, 50)))
+
+    def make() -> Interval:
+        return improvement_interval({"": agents(shift)}, {"": agents(0)})
+
+    assert coverage(truth, make, 800) == pytest.approx(expected, abs=0.03)

@@ -19,6 +19,8 @@ from warpzone.episodes.statistics import (
     bootstrap,
     bootstrap_difference,
     estimate,
+    fisher,
+    holm,
     improvement_interval,
     interquartile_mean,
     mann_whitney,
@@ -430,6 +432,42 @@ def test_mann_whitney_changes_little_where_it_begins_to_approximate(
     assert mann_whitney(a, b) == pytest.approx(exact, abs=0.005)
 
 
+@pytest.mark.parametrize(
+    ("counts", "p"),
+    [
+        # The lady who tasted tea: 2 * (1 + 16) / 70.
+        ((3, 4, 1, 4), 34 / 70),
+        # scipy.stats.fisher_exact, SciPy 1.18.
+        ((8, 10, 1, 6), 0.0349650),
+        ((56, 70, 48, 80), 0.0125211),
+        ((5, 56, 0, 29), 0.1606214),
+        ((0, 10, 0, 20), 1),
+        ((7, 7, 5, 5), 1),
+    ],
+)
+def test_fisher_agrees_with_scipy(counts: tuple[int, int, int, int], p: float) -> None:
+    assert fisher(*counts) == pytest.approx(p, abs=1e-7)
+
+
+def test_fisher_never_rejects_equal_rates_too_often() -> None:
+    trials, counts = 24, range(25)
+    rejects = np.array(
+        [[fisher(i, trials, j, trials) <= 0.05 for j in counts] for i in counts]
+    )
+    for rate, expected in ((0.05, 0.004), (0.3, 0.026), (0.5, 0.029)):
+        chances = chances_of_counts(trials, rate)
+        found = np.outer(chances, chances)[rejects].sum()
+        assert found == pytest.approx(expected, abs=0.001)
+
+
+def test_holm_multiplies_by_the_comparisons_that_remain() -> None:
+    # Sorted: 0.005 * 4, 0.01 * 3, 0.03 * 2, 0.04 * 1, and none below the one before.
+    adjusted = holm([0.01, 0.04, 0.03, 0.005])
+    assert adjusted == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.5]) == [1, 1]
+    assert holm([]) == []
+
+
 NO_VALUES = {"1-1": [np.array([])]}
 ONE_VALUE = {"1-1": [np.array([1.0])]}
 FINE = {"1-1": [np.array([1.0, 0.0])]}
@@ -470,6 +508,9 @@ RNG = np.random.default_rng(1)
         (lambda: improvement_interval(FINE, ONE_VALUE), "got one episode"),
         (lambda: mann_whitney(np.array([]), np.ones(3)), "at least one value, got 0"),
         (lambda: mann_whitney(np.ones(3), np.array([nan])), "finite values, got nan"),
+        (lambda: fisher(3, 2, 1, 2), "3 successes in 2 trials is no proportion"),
+        (lambda: holm([0.5, nan]), "between 0 and 1, got nan"),
+        (lambda: holm([1.1]), "between 0 and 1, got 1.1"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(

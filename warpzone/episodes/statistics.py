@@ -13,6 +13,7 @@ most of them.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import accumulate
 from math import comb, erfc, pi, sqrt
 from statistics import NormalDist
 from typing import NamedTuple
@@ -314,6 +315,44 @@ def mann_whitney(a: np.ndarray, b: np.ndarray) -> float:
     # Of the doubled rank sum.
     sd = sqrt(size * len(b) * (total + 1) / 3 * spread)
     return min(1.0, erfc(max(distance - 1, 0) / sd / sqrt(2)))
+
+
+def fisher(successes_a: int, trials_a: int, successes_b: int, trials_b: int) -> float:
+    """Return the two-sided p value of the hypothesis of equal proportions.
+
+    Fisher's exact test, https://doi.org/10.2307/2342435: the chance, given the sum of
+    the successes, of all tables that are no more likely than this one. It is exact in
+    whole numbers and never rejects too often. It is cautious: at 5 % it rejects equal
+    rates in 0 to 3 % of cases with 24 trials each, and in 0 to 4 % with 100. So p can
+    be above 0.05 where ``newcombe`` excludes 0. Barnard's test is less cautious, but
+    searches over the unknown rate. Episodes of several seeds are not independent
+    trials: compare the rates of the seeds by ``mann_whitney``.
+    """
+    for successes, trials in ((successes_a, trials_a), (successes_b, trials_b)):
+        wilson(successes, trials)
+    drawn = successes_a + successes_b
+    tables = [
+        comb(trials_a, k) * comb(trials_b, drawn - k)
+        for k in range(max(0, drawn - trials_b), min(trials_a, drawn) + 1)
+    ]
+    this = comb(trials_a, successes_a) * comb(trials_b, successes_b)
+    return sum(table for table in tables if table <= this) / sum(tables)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p values that hold for all comparisons together, in the order given.
+
+    Holm 1979, https://www.jstor.org/stable/4615733: to reject those below 0.05 errs in
+    any of them in at most 5 % of cases.
+    """
+    for p in p_values:
+        if not 0 <= p <= 1:
+            raise ValueError(f"a p value lies between 0 and 1, got {p}")
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    factors = range(len(order), 0, -1)
+    scaled = [min(1.0, f * p_values[i]) for f, i in zip(factors, order, strict=True)]
+    adjusted = dict(zip(order, accumulate(scaled, max), strict=True))
+    return [adjusted[i] for i in range(len(order))]
 
 
 def _check(groups: Groups) -> None:

@@ -18,6 +18,8 @@ from warpzone.episodes.statistics import (
     Statistic,
     bootstrap,
     bootstrap_difference,
+    detectable_difference,
+    detectable_mean_difference,
     estimate,
     fisher,
     holm,
@@ -468,6 +470,48 @@ def test_holm_multiplies_by_the_comparisons_that_remain() -> None:
     assert holm([]) == []
 
 
+@pytest.mark.parametrize("rate", [0, 0.05, 0.23, 0.5, 0.9, 1])
+@pytest.mark.parametrize("trials", [24, 50])
+def test_a_detectable_difference_is_found_as_often_as_asked(
+    rate: float, trials: int
+) -> None:
+    other = detectable_difference(rate, trials)
+    other = rate + other if rate <= 0.5 else rate - other
+    bounds = newcombe_of_all_outcomes(trials)
+    outcomes = np.outer(
+        chances_of_counts(trials, rate), chances_of_counts(trials, other)
+    )
+    excludes_0 = (bounds[..., 0] > 0) | (bounds[..., 1] < 0)
+    assert 0.735 <= outcomes[excludes_0].sum() <= 0.85
+
+
+def test_what_can_be_detected() -> None:
+    # By the normal approximation (1.96 + 0.8416) * sqrt(2 * 0.25 / 400) = 0.099.
+    assert detectable_difference(0.45, 400) == pytest.approx(0.099, abs=0.001)
+    assert detectable_difference(0.7, 50) == pytest.approx(
+        detectable_difference(0.3, 50)
+    )
+    assert detectable_difference(0.3, 50, 0.9) > detectable_difference(0.3, 50)
+    assert detectable_difference(0.5, 5) == inf
+    # (1.96 + 0.8416) * sqrt(2 / 200) = 0.2802 standard deviations.
+    assert detectable_mean_difference(10, 200) == pytest.approx(2.802, abs=0.02)
+    assert detectable_mean_difference(0, 2) == 0
+
+
+@pytest.mark.parametrize(("n", "expected"), [(3, 0.77), (10, 0.81)])
+def test_a_detectable_mean_difference_is_found_as_often_as_asked(
+    n: int, expected: float
+) -> None:
+    rng, repeats = np.random.default_rng(n), 300
+    difference = detectable_mean_difference(1, n)
+    found = 0
+    for _ in range(repeats):
+        a, b = rng.normal(size=(n, 1)) + difference, rng.normal(size=(n, 1))
+        low, _ = bootstrap_difference({"": list(a)}, {"": list(b)}, mean, 1, rng)
+        found += low > 0
+    assert found / repeats == pytest.approx(expected, abs=0.06)
+
+
 NO_VALUES = {"1-1": [np.array([])]}
 ONE_VALUE = {"1-1": [np.array([1.0])]}
 FINE = {"1-1": [np.array([1.0, 0.0])]}
@@ -511,6 +555,11 @@ RNG = np.random.default_rng(1)
         (lambda: fisher(3, 2, 1, 2), "3 successes in 2 trials is no proportion"),
         (lambda: holm([0.5, nan]), "between 0 and 1, got nan"),
         (lambda: holm([1.1]), "between 0 and 1, got 1.1"),
+        (lambda: detectable_difference(1.5, 10), "between 0 and 1, got 1.5"),
+        (lambda: detectable_difference(0.5, 0), "at least one trial, got 0"),
+        (lambda: detectable_difference(0.5, 10, 1), "power .* below 1, got 1"),
+        (lambda: detectable_mean_difference(nan, 10), "and finite, got nan"),
+        (lambda: detectable_mean_difference(1, 1), "two values each, got 1"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(

@@ -14,7 +14,7 @@ most of them.
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
-from math import comb, erfc, pi, sqrt
+from math import asin, comb, erfc, inf, pi, sin, sqrt
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -355,6 +355,49 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [adjusted[i] for i in range(len(order))]
 
 
+def detectable_difference(rate: float, trials: int, power: float = 0.8) -> float:
+    """Return the difference from a success rate that two agents can show.
+
+    Of so many ``trials`` each, ``newcombe`` excludes 0 with chance ``power`` where the
+    other rate lies so far from ``rate``, in the direction of 1/2. Chapter 6 of Cohen
+    1988, https://doi.org/10.4324/9780203771587, with Anscombe's arcsine transformation,
+    https://doi.org/10.1093/biomet/35.3-4.246, which also serves at 0 and 1. From 24
+    trials the true power is 74 to 85 % where 80 % is asked for; that of ``fisher`` is
+    less. It is infinite where not even the other end would do.
+    """
+    if not 0 <= rate <= 1:
+        raise ValueError(f"a success rate lies between 0 and 1, got {rate}")
+    if trials < 1:
+        raise ValueError(f"a success rate needs at least one trial, got {trials}")
+    low, added = min(rate, 1 - rate), trials + 3 / 4
+    angle = asin(sqrt((trials * low + 3 / 8) / added))
+    angle += _both_errors(power, inf) / sqrt(2 * trials)
+    high = (sin(angle) ** 2 * added - 3 / 8) / trials
+    return high - low if angle <= pi / 2 and high <= 1 else inf
+
+
+def detectable_mean_difference(
+    standard_deviation: float, n: int, power: float = 0.8
+) -> float:
+    """Return the difference of means that two agents can show.
+
+    Of ``n`` values each, Welch's interval excludes 0 with chance ``power``. A value is
+    a training seed's, with the standard deviation between seeds; or, for two trained
+    agents, an episode's. It is the sum of both errors' quantiles of Student's t
+    (chapter 2 of Cohen 1988, https://doi.org/10.4324/9780203771587), with degrees of
+    freedom in the middle of those that Welch's has. The power in simulations of normal
+    values is 80 to 81 % from 4 values each where 80 % is asked for, but 77 % with 3
+    and 61 % with 2.
+    """
+    if not 0 <= standard_deviation < inf:
+        raise ValueError(
+            f"a standard deviation is at least 0 and finite, got {standard_deviation}"
+        )
+    if n < 2:
+        raise ValueError(f"a difference of means needs two values each, got {n}")
+    return standard_deviation * _both_errors(power, 1.5 * (n - 1)) * sqrt(2 / n)
+
+
 def _check(groups: Groups) -> None:
     """Check that each task has a seed, and each seed finite values."""
     if not groups:
@@ -563,6 +606,13 @@ def _share_of_splits(
         ways[1:, rank:] += ways[:-1, :-rank].copy()
     far = abs(np.arange(ways.shape[1]) - centre) >= distance
     return int(ways[size, far].sum()) / comb(len(ranks), size)
+
+
+def _both_errors(power: float, freedom: float) -> float:
+    """Return the standard errors between no difference and one found so often."""
+    if not 0.5 <= power < 1:
+        raise ValueError(f"a power is at least 0.5 and below 1, got {power}")
+    return _t_quantile(_UPPER, freedom) + _t_quantile(power, freedom)
 
 
 def _t_quantile(probability: float, freedom: float) -> float:

@@ -31,12 +31,10 @@ from warpzone.envs.replayable import ReplayableEnv
 from warpzone.episodes.table import (
     causes_of,
     check_comparable,
-    contrast,
     read_episodes,
-    summarise,
-    survival,
 )
 from warpzone.report import figures
+from warpzone.report.findings import Metrics, contrast, profile, summarise
 
 METRICS = Path("metrics/compare")
 PLOTS = Path("plots/compare")
@@ -52,7 +50,6 @@ WIDTH = 88
 
 type Key = tuple[str, str]
 """A task and an agent."""
-type Metrics = Mapping[str, float]
 
 
 def main() -> None:
@@ -74,14 +71,21 @@ def main() -> None:
         return np.random.default_rng(params.seed)
 
     summaries = {
-        noise: {key: summarise(of_key[key], causes, samples, rng()) for key in of_key}
+        noise: {
+            (task, agent): summarise(
+                {task: [table]}, causes, world.FRAMES_PER_SECOND, samples, rng()
+            )
+            for (task, agent), table in of_key.items()
+        }
         for noise, of_key in noises.items()
     }
     agents = summaries[NOISE]
     metrics = {
         task: {agent: agents[task, agent] for agent in params.agents}
         | {
-            f"{a}_minus_{b}": contrast(tables[task, a], tables[task, b], samples, rng())
+            f"{a}_minus_{b}": contrast(
+                {task: [tables[task, a]]}, {task: [tables[task, b]]}, samples, rng()
+            )
             for a, b in pairs(params)
         }
         for task in tasks
@@ -94,7 +98,7 @@ def main() -> None:
         for (task, agent), summary in of_noise.items()
     ]
     curves = [
-        survival(table, STEP).assign(task=task, agent=agent)
+        profile([table], STEP).assign(task=task, agent=agent)
         for (task, agent), table in tables.items()
     ]
     label, plots = world.PROGRESS, PLOTS / params.env

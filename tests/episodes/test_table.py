@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -16,10 +15,7 @@ from warpzone.episodes.table import (
     causes_of,
     check_comparable,
     columns_of,
-    contrast,
     read_episodes,
-    summarise,
-    survival,
 )
 
 MARIO, CARTPOLE = env_class("mario"), env_class("cartpole")
@@ -40,6 +36,7 @@ def episodes(causes: str, progress: Sequence[int]) -> pd.DataFrame:
             "progress": x,
             "agent_steps": 10 * (seed + 1),
             "emulator_frames": 40 * (seed + 1),
+            "log_sha256": f"{seed:064x}",
             "episode_return": 0.5 * x,
             "cause": words[letter],
             "place": x if letter in "pe" else None,
@@ -47,32 +44,6 @@ def episodes(causes: str, progress: Sequence[int]) -> pd.DataFrame:
         for seed, (letter, x) in enumerate(zip(causes, progress, strict=True))
     ]
     return pd.DataFrame(rows).astype(columns)
-
-
-def test_metrics_are_counted_from_the_table() -> None:
-    table = episodes("cpes", [3000, 1000, 400, 600])
-    metrics = summarise(table, causes_of(MARIO), 1_000, np.random.default_rng(1))
-    assert metrics["episodes"] == 4
-    assert metrics["success_rate"] == 0.25
-    # Wilson's interval of 1 in 4, by its formula with z = 1.96.
-    assert metrics["success_rate_low"] == pytest.approx(0.0456, abs=1e-4)
-    assert metrics["success_rate_high"] == pytest.approx(0.6994, abs=1e-4)
-    assert metrics["progress_mean"] == 1250
-    assert 400 <= metrics["progress_mean_low"] < 1250 < metrics["progress_mean_high"]
-    assert metrics["progress_median"] == 800
-    assert metrics["agent_steps_mean"] == 25
-    # Half of (3000 + 1000 + 400 + 600) / 4.
-    assert metrics["episode_return_mean"] == 625
-    ended = {name: n for name, n in metrics.items() if name.startswith("ended_by_")}
-    assert ended == {
-        "ended_by_clear": 1,
-        "ended_by_pit": 1,
-        "ended_by_enemy": 1,
-        "ended_by_clock": 0,
-        "ended_by_left_level": 0,
-        "ended_by_stuck": 1,
-        "ended_by_time_limit": 0,
-    }
 
 
 def test_each_world_has_its_causes_and_columns() -> None:
@@ -97,26 +68,6 @@ def test_the_higher_success_rate_wins_then_the_longer_way() -> None:
     far = Score(success_rate=0.25, progress=3000, episodes=4)
     further = Score(success_rate=0.25, progress=3001, episodes=1)
     assert sorted([often, further, far]) == [far, further, often]
-
-
-def test_a_contrast_is_a_minus_b() -> None:
-    a, b = episodes("cccp", [3000] * 4), episodes("ppps", [1000] * 4)
-    difference = contrast(a, b, 1_000, np.random.default_rng(1))
-    assert difference["success_rate"] == 0.75
-    # Newcombe's method 10 of 3 in 4 and 0 in 4: their Wilson intervals are 0.3006 to
-    # 0.9544 and 0 to 0.4899, so 0.75 - sqrt(0.4494**2 + 0.4899**2) to
-    # 0.75 + sqrt(0.2044**2 + 0**2).
-    assert difference["success_rate_low"] == pytest.approx(0.0852, abs=2e-4)
-    assert difference["success_rate_high"] == pytest.approx(0.9544, abs=2e-4)
-    # All distances are equal, so resampling moves nothing.
-    bounds = ("progress_mean_low", "progress_mean", "progress_mean_high")
-    assert [difference[name] for name in bounds] == [2000, 2000, 2000]
-
-
-def test_survival_is_the_share_that_got_at_least_so_far() -> None:
-    curve = survival(episodes("eeec", [10, 20, 30, 30]), step=10)
-    assert curve["progress"].tolist() == [0, 10, 20, 30, 40]
-    assert curve["share"].tolist() == [1, 1, 0.75, 0.5, 0]
 
 
 def test_a_table_survives_its_file(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def write_episodes(
             "no_op_max": no_op_max,
             "sticky_probability": sticky_probability,
             "sticky_per": "frame",
+            "log_sha256": f"{seed:064x}",
             "success": seed < successes,
             "progress": 3161 if seed < successes else failures[seed - successes],
             "place": None if seed < successes else failures[seed - successes],

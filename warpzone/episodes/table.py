@@ -1,6 +1,6 @@
-"""The table of episodes, one row each, and what it says of an agent."""
+"""The table of episodes, one row each."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -14,15 +14,7 @@ import pandas as pd
 from warpzone.core.errors import InputError
 from warpzone.core.files import one_line, read_text
 from warpzone.envs.replayable import ReplayableEnv
-from warpzone.episodes.statistics import (
-    Groups,
-    Interval,
-    bootstrap,
-    bootstrap_difference,
-    mean,
-    newcombe,
-    wilson,
-)
+from warpzone.episodes.statistics import Interval, wilson
 
 COLUMNS: dict[Hashable, Any] = {
     "agent": "str",
@@ -202,81 +194,3 @@ def check_comparable(tables: Mapping[str, pd.DataFrame]) -> None:
                     f"{len(ours)} episodes from {ours[0]!r} and {len(theirs)} episodes "
                     f"from {theirs[0]!r}; evaluate both again"
                 )
-
-
-def summarise(
-    table: pd.DataFrame,
-    causes: Sequence[str],
-    samples: int,
-    rng: np.random.Generator,
-) -> dict[str, float | int]:
-    """Return the metrics of an episode table, with intervals ``_low`` to ``_high``.
-
-    The interval of ``success_rate`` is Wilson's. That of the mean progress is a
-    bootstrap's, with so many ``samples``: where one agent dies in a few places,
-    distances lie in a few clumps, and no formula for the bell curve fits.
-    """
-    score = Score.of(table)
-    progress = table["progress"].to_numpy()
-    ended = table["cause"].tolist()
-    return {
-        "episodes": score.episodes,
-        **_with_interval("success_rate", score.success_rate, score.interval),
-        **_with_interval(
-            "progress_mean",
-            score.progress,
-            bootstrap(_progress_of(table), mean, samples, rng),
-        ),
-        "progress_median": _rounded(np.median(progress)),
-        "agent_steps_mean": _rounded(score.agent_steps / score.episodes),
-        "episode_return_mean": _rounded(table["episode_return"].to_numpy().mean()),
-        **{f"ended_by_{cause}": ended.count(cause) for cause in causes},
-    }
-
-
-def contrast(
-    a: pd.DataFrame, b: pd.DataFrame, samples: int, rng: np.random.Generator
-) -> dict[str, float]:
-    """Return how two agents differ, a minus b, with intervals ``_low`` to ``_high``.
-
-    Success rates by Newcombe's interval, progress by a bootstrap. The seeds are the
-    same, but two agents part ways after the first decisions, so the episodes count as
-    independent.
-    """
-    ours, theirs = Score.of(a), Score.of(b)
-    rates = newcombe(ours.successes, len(a), theirs.successes, len(b))
-    progress = bootstrap_difference(
-        _progress_of(a), _progress_of(b), mean, samples, rng
-    )
-    return _with_interval(
-        "success_rate", ours.success_rate - theirs.success_rate, rates
-    ) | _with_interval("progress_mean", ours.progress - theirs.progress, progress)
-
-
-def survival(table: pd.DataFrame, step: int) -> pd.DataFrame:
-    """Return the share of the episodes that got at least so far.
-
-    In columns ``progress`` (0, ``step``, ... up to the first that nobody reached) and
-    ``share``.
-    """
-    furthest = table["progress"].to_numpy()
-    progress = np.arange(0, furthest.max() + step + 1, step)
-    share = (furthest[:, None] >= progress).mean(axis=0)
-    return pd.DataFrame({"progress": progress, "share": share})
-
-
-def _progress_of(table: pd.DataFrame) -> Groups:
-    """Return the progress of one trained agent in one task."""
-    return {str(table["task"].iloc[0]): [table["progress"].to_numpy()]}
-
-
-def _with_interval(name: str, value: float, interval: Interval) -> dict[str, float]:
-    return {
-        name: _rounded(value),
-        f"{name}_low": _rounded(interval.low),
-        f"{name}_high": _rounded(interval.high),
-    }
-
-
-def _rounded(value: float | np.floating) -> float:
-    return round(float(value), 4)

@@ -1,12 +1,13 @@
 """Measure an agent under each noise, with seeds that nothing else uses.
 
-AGENT is random, bc or RECIPE-SEED. Reads models/ENV/TASK/AGENT/. Writes, for each noise
+AGENT is random, script, bc or RECIPE-SEED. Reads models/ENV/TASK/AGENT/. Writes, for each noise
 of params.yaml, data/episodes/ENV/TASK/AGENT/NOISE.csv (one row an episode) and
 NOISE.jsonl (its recordings).
 """
 
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,14 +15,14 @@ import pandas as pd
 
 from warpzone.core.errors import InputError
 from warpzone.core.files import write_csv, write_lines
-from warpzone.core.names import cell
+from warpzone.core.names import UNTRAINED, cell
 from warpzone.core.params import ConditionParams, Params
 from warpzone.core.progress import progress_bar
 from warpzone.core.seeds import Purpose, episode_seed
 from warpzone.core.stage import read_arguments, run_stage
 from warpzone.envs.registry import env_class, make_env
 from warpzone.envs.replayable import ReplayableEnv
-from warpzone.episodes.agent import Agent, RandomAgent
+from warpzone.episodes.agent import Agent, RandomAgent, ScriptAgent
 from warpzone.episodes.play import play_episodes
 from warpzone.episodes.recording import Recording
 
@@ -29,14 +30,14 @@ from warpzone.episodes.recording import Recording
 def main() -> None:
     params, arguments = read_arguments(__doc__, "task", "agent")
     task, name, noises = arguments.task, arguments.agent, params.evaluate.noises
-    if name != "random":
+    if name not in UNTRAINED:
         model = cell("models", params.env, task, name)
         if not model.is_dir():
             raise InputError(
                 f"no agent {name!r}: {model} is not there; params.yaml makes "
                 f"{', '.join(params.agents)}"
             )
-        # They import torch, which takes longer than random play does.
+        # They import torch, which takes longer than the others play.
         from warpzone.agents.policy import make_deterministic
 
         make_deterministic(params.seed, params.torch_threads)
@@ -73,7 +74,7 @@ def play(
     )
     levels = params.levels(task)
     with closing(make(level=levels[0])) as env:
-        agent = load(cell("models", params.env, task, name), env)
+        agent = load(cell("models", params.env, task, name), env, noise.temperature)
     # The noises share their first episodes' seeds.
     seeds = [
         episode_seed(Purpose.EVALUATION, params.seed, index)
@@ -89,12 +90,17 @@ def play(
     )
 
 
-def load(model: Path, env: ReplayableEnv) -> Agent:
+def load(model: Path, env: ReplayableEnv, temperature: float | None) -> Agent:
     if model.name == "random":
         return RandomAgent(len(env.codes))
+    if model.name == "script":
+        return ScriptAgent(env)
     from warpzone.agents.model import load_agent
 
-    return load_agent(model, env)
+    agent = load_agent(model, env)
+    if temperature is None:
+        return agent
+    return replace(agent, temperature=temperature, idle_temperature=None)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,11 @@ CODE = Path("data/code")
 RECORDINGS = Path("data/recordings")
 """Holds people's recordings."""
 
-BASELINES = ("random", "bc")
-"""Agents of every task beside the trained ones: random play and the clone."""
+UNTRAINED = ("random", "script")
+"""Agents that have no model: random play, and a world's script."""
+
+BASELINES = (*UNTRAINED, "bc")
+"""Agents of every task beside the trained ones: those, and the clone."""
 
 
 def agent_name(recipe: str, seed: int) -> str:

@@ -81,11 +81,13 @@ class NoiseParams(Section):
 
 
 class ConditionParams(NoiseParams):
-    """A noise that agents are evaluated under. That of training is per frame."""
+    """How agents are evaluated. The noise of training is per frame."""
 
     sticky_per: Literal["frame", "decision"]
     episodes: Episodes
     reference: bool
+    temperature: Annotated[float, Field(ge=0, le=100)] | None
+    """Divides the logits before an action is drawn; if None, the agent's own do."""
 
 
 class RunParams(Section):

@@ -5,6 +5,8 @@ from typing import Protocol
 
 import numpy as np
 
+from warpzone.envs.replayable import ReplayableEnv
+
 type Observations = Mapping[str, np.ndarray]
 """By key, each of shape ``(N, ...)``."""
 
@@ -40,6 +42,22 @@ class RandomAgent:
         self, observations: Observations, rngs: Sequence[np.random.Generator]
     ) -> np.ndarray:
         return np.array([rng.integers(self._actions) for rng in rngs], np.int64)
+
+
+class ScriptAgent:
+    """Holds what the script of a world says, see `ReplayableEnv.script`."""
+
+    keys = ("state",)
+
+    def __init__(self, env: ReplayableEnv) -> None:
+        self._script = env.script
+        self._actions = np.zeros(256, np.int64)
+        self._actions[list(env.codes)] = range(len(env.codes))
+
+    def act(
+        self, observations: Observations, rngs: Sequence[np.random.Generator]
+    ) -> np.ndarray:
+        return self._actions[self._script(observations["state"])]
 
 
 def action_rng(seed: int) -> np.random.Generator:

@@ -1,8 +1,8 @@
 """Measure an agent under each noise, with seeds that nothing else uses.
 
-AGENT is random, script, bc or RECIPE-SEED. Reads models/ENV/TASK/AGENT/. Writes, for each noise
-of params.yaml, data/episodes/ENV/TASK/AGENT/NOISE.csv (one row an episode) and
-NOISE.jsonl (its recordings).
+AGENT is random, script, bc or RECIPE-SEED. Reads models/ENV/TASK/AGENT/. Writes, for
+each noise of params.yaml, data/episodes/ENV/TASK/AGENT/NOISE.csv (one row an episode)
+and NOISE.jsonl (its recordings).
 """
 
 from collections.abc import Callable

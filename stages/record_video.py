@@ -1,6 +1,6 @@
 """Film episodes of an agent that were evaluated under the default noise.
 
-AGENT is random, bc or RECIPE-SEED; record_video.episodes names the episodes. Reads
+AGENT is any that was evaluated; record_video.episodes names the episodes. Reads
 data/episodes/ENV/TASK/AGENT/default.{csv,jsonl}. Writes
 data/videos/ENV/TASK/AGENT/EPISODE.mp4 (in colour, every frame that the player
 controls), plots/record_video/ENV/TASK/AGENT.gif (the end of the last one) and

@@ -126,12 +126,13 @@ def small_workspace(
     document["run"]["recipes"] = ["bc-ppo", "ppo"]
     document["envs"]["mario"]["kwargs"] |= {"height": 84, "width": 84, "time_limit": 30}
     condition = {"no_op_max": 30, "sticky_probability": 0.25, "sticky_per": "frame"}
+    condition |= {"reference": False, "temperature": None}
     condition |= {"episodes": 3}
     document["evaluate"] = {
         "n_envs": 2,
         "noises": {
             "default": condition | {"reference": True},
-            "none": condition | {"no_op_max": 0, "reference": False},
+            "none": condition | {"no_op_max": 0},
         },
     }
     document["compare"] = {"bootstrap_samples": 100}

@@ -23,7 +23,7 @@ PARAMS = Path(__file__).resolve().parents[2] / "params.yaml"
 KWARGS = "envs/mario/kwargs"
 RECIPE = "recipes/bc-ppo"
 QUIET = {"no_op_max": 0, "sticky_probability": 0.0, "sticky_per": "frame"}
-QUIET |= {"episodes": 1, "reference": False}
+QUIET |= {"episodes": 1, "reference": False, "temperature": None}
 
 
 def put(document: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
@@ -94,6 +94,12 @@ def test_the_params_of_this_repository_are_valid() -> None:
         ("evaluate/noises/default/episodes", 10_001, "input should be less than or eq"),
         ("evaluate/noises/default/episodes", 1e3, "write 1000"),
         ("evaluate/noises/default/reference", "yes", "write true or false"),
+        ("evaluate/noises/default/temperature", -1, "input should be greater than"),
+        (
+            "evaluate/noises/default/temperature",
+            "greedy",
+            "write a number, with",
+        ),
         ("evaluate/noises/default/sticky_per", "step", "input should be 'frame' or"),
         ("evaluate/noises/none", None, "write a section of keys and values"),
         ("record_video/agents", "bc", "write a list, as [bc]"),
@@ -277,13 +283,13 @@ def test_all_that_is_wrong_is_said_at_once(document: dict[str, Any]) -> None:
         ),
         (
             {"run/seeds": [2]},
-            "record_video.agents: run has no 'bc-ppo-1', it has random, bc, bc-ppo-2: "
-            "add -S 'record_video.agents=[bc-ppo-2]'",
+            "record_video.agents: run has no 'bc-ppo-1', it has random, script, bc, "
+            "bc-ppo-2: add -S 'record_video.agents=[bc-ppo-2]'",
         ),
         (
             {"record_video/agents": ["bc_ppo-1"]},
-            "record_video.agents: run has no 'bc_ppo-1', it has random, bc, bc-ppo-1: "
-            "add -S 'record_video.agents=[bc-ppo-1]'",
+            "record_video.agents: run has no 'bc_ppo-1', it has random, script, bc, "
+            "bc-ppo-1: add -S 'record_video.agents=[bc-ppo-1]'",
         ),
         (
             {"run/recipes": ["sac"]},
@@ -384,6 +390,7 @@ def test_the_names_of_the_agents(document: dict[str, Any]) -> None:
     put(document, "record_video/agents", ["bc-ppo-20"])
     assert parse_params(document, "params.yaml").agents == [
         "random",
+        "script",
         "bc",
         "bc-ppo-1",
         "bc-ppo-20",

@@ -110,6 +110,33 @@ def test_only_where_a_noise_says_so_the_reference_plays(evaluated: Evaluate) -> 
     assert versions == {"default": "nes-py", "none": "fceumm"}
 
 
+def test_the_script_plays_the_same_under_its_own_name(evaluated: Evaluate) -> None:
+    table, _ = evaluated("script", "none")
+    cell = {"agent": "script", "task": "default", "noise": "none"}
+    script = read_episodes(table, env_class("cartpole"), **cell)
+    table, _ = evaluated("random", "none")
+    cell["agent"] = "random"
+    random = read_episodes(table, env_class("cartpole"), **cell)
+    assert script["progress"].mean() > random["progress"].mean()
+
+
+def test_a_noise_may_say_how_an_agent_plays(
+    small_workspace: Params, evaluated: Evaluate
+) -> None:
+    """At 0 it takes the likeliest action; null is as its folder says, here 1."""
+    write_agent("models/cartpole/default/bc", "cartpole", {"time_limit": 60})
+    evaluate = small_workspace.model_dump(mode="json")["evaluate"]
+    condition = evaluate["noises"]["none"]
+    for name, temperature in (("greedy", 0.0), ("sampled", 1.0)):
+        evaluate["noises"][name] = condition | {"temperature": temperature}
+    table, _ = evaluated("bc", "none", evaluate=evaluate)
+    text = {
+        name: table.with_name(f"{name}.csv").read_text().replace(f",{name},", ",,")
+        for name in ("none", "greedy", "sampled")
+    }
+    assert text["none"] == text["sampled"] != text["greedy"]
+
+
 def refusal(evaluated: Evaluate, agent: str, **changes: Any) -> str:
     """Evaluating an agent fails with one line, and nothing is written."""
     with pytest.raises(InputError) as caught:
@@ -125,7 +152,7 @@ def test_a_missing_agent_is_named_beside_those_that_there_are(
 ) -> None:
     assert refusal(evaluated, "bc-ppo-2") == (
         "no agent 'bc-ppo-2': models/cartpole/default/bc-ppo-2 is not there; "
-        "params.yaml makes random, bc, bc-ppo-1, ppo-1"
+        "params.yaml makes random, script, bc, bc-ppo-1, ppo-1"
     )
 
 

@@ -187,7 +187,7 @@ def test_every_stage_says_what_it_reads_and_writes(
             "evaluate.py",
             "--task 1-1 --agent rl",
             "error: no agent 'rl': models/mario/1-1/rl is not there; params.yaml makes "
-            "random, bc, bc-ppo-1",
+            "random, script, bc, bc-ppo-1",
         ),
         (
             "evaluate.py",

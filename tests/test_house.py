@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "episodes": {"core", "envs"},
     "agents": {"core", "envs", "episodes"},
     "training": {"core", "envs", "episodes", "agents"},
-    "report": {"core"},
+    "report": {"core", "envs", "episodes"},
 }
 
 

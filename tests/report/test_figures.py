@@ -9,21 +9,26 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from warpzone.episodes.recording import Recording
 from warpzone.report.figures import (
+    actions_figure,
     agents_figure,
+    conditions_figure,
+    confusion_figure,
     deaths_figure,
     learning_figure,
     noise_figure,
     survival_figure,
 )
 
-GREY, ORANGE, BLUE, GREEN, VERMILLION = (
-    (140, 140, 140),
+LIGHT_GREY, DARK_GREY, ORANGE, BLUE, GREEN = (
+    (163, 163, 163),
+    (110, 110, 110),
     (230, 159, 0),
     (0, 114, 178),
     (0, 158, 115),
-    (213, 94, 0),
 )
+SKY_BLUE, VERMILLION = (86, 180, 233), (213, 94, 0)
 LABEL = "distance (pixels)"
 FAILURES = ("pit", "enemy", "clock")
 
@@ -106,20 +111,45 @@ def noise(rates: Mapping[Key, float]) -> bytes:
     return noise_figure(dict.fromkeys(CONDITIONS, of_agents), CONDITIONS)
 
 
+def recording(decisions: Sequence[tuple[int, int]]) -> Recording:
+    """An episode of CartPole, which nobody replays here."""
+    return Recording.model_construct(
+        env="cartpole", decisions=list(decisions), frame_skip=1, no_ops=0
+    )
+
+
 RANDOM, CLONE = keys("random", "bc")
 TABLES = {RANDOM: table("pit", [10, 20]), CLONE: table("clear", [90])}
-PICTURES: list[tuple[Callable[[Any], bytes], Mapping[Key, Any]]] = [
+RATES = {RANDOM: metrics(0, 0, 0.1), CLONE: metrics(0.5, 0.4, 0.6)}
+PICTURES: list[tuple[Callable[..., bytes], Mapping[Key, Any]]] = [
+    (lambda content, **theme: agents_figure(content, LABEL, **theme), RATES),
+    (lambda content, **theme: survival_figure(content, LABEL, **theme), TABLES),
     (
-        lambda content: agents_figure(content, LABEL),
-        {RANDOM: metrics(0, 0, 0.1), CLONE: metrics(0.5, 0.4, 0.6)},
+        lambda content, **theme: deaths_figure(content, FAILURES, LABEL, **theme),
+        TABLES,
     ),
-    (lambda content: survival_figure(content, LABEL), TABLES),
-    (lambda content: deaths_figure(content, FAILURES, LABEL), TABLES),
     (
-        lambda content: learning_figure(content, list(content), LABEL),
+        lambda content, **theme: learning_figure(
+            content, list(content), LABEL, frame_skip=4, **theme
+        ),
         {RANDOM: curve([10, 20], [0, 0]), CLONE: curve([300, 900], [0.2, 0.5])},
     ),
-    (noise, {RANDOM: 0.1, CLONE: 0.5}),
+    (
+        lambda content, **theme: noise_figure(
+            dict.fromkeys(CONDITIONS, content), CONDITIONS, **theme
+        ),
+        RATES,
+    ),
+    (
+        lambda content, **theme: conditions_figure(
+            dict.fromkeys(CONDITIONS, content), **theme
+        ),
+        RATES,
+    ),
+    (
+        actions_figure,
+        {RANDOM: [recording([(0, 5), (1, 5)])], CLONE: [recording([(1, 9)])]},
+    ),
 ]
 
 
@@ -127,6 +157,31 @@ PICTURES: list[tuple[Callable[[Any], bytes], Mapping[Key, Any]]] = [
 def drawn(picture: int) -> bytes:
     draw, content = PICTURES[picture]
     return draw(content)
+
+
+@pytest.mark.parametrize("picture", range(len(PICTURES)))
+def test_a_picture_is_light_or_dark(picture: int) -> None:
+    draw, content = PICTURES[picture]
+    corners = [
+        np.round(255 * matplotlib.image.imread(BytesIO(png))[0, 0, :3]).tolist()
+        for png in (drawn(picture), draw(content, theme="dark"))
+    ]
+    assert corners == [[255, 255, 255], [13, 17, 23]]
+    with pytest.raises(ValueError, match="no theme 'blue': there are light, dark"):
+        draw(content, theme="blue")
+
+
+@pytest.mark.parametrize("picture", range(len(PICTURES)))
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_an_agent_has_the_same_colour_in_every_picture(
+    picture: int, theme: str
+) -> None:
+    draw, content = PICTURES[picture]
+    png = draw(content, theme=theme)
+    assert shows(png, LIGHT_GREY)
+    assert shows(png, ORANGE)
+    assert not shows(png, DARK_GREY)
+    assert not shows(png, GREEN)
 
 
 @pytest.mark.parametrize("picture", range(len(PICTURES)))
@@ -157,10 +212,13 @@ def test_a_wider_interval_is_drawn_wider() -> None:
     assert length(wide) == pytest.approx(4 * length(narrow), rel=0.05)
 
 
-def test_colours_come_in_the_order_of_the_agents_whatever_they_are_called() -> None:
-    for png in (survival("random", "bc", "bc-ppo-1"), survival("a", "random", "c-9")):
-        assert all(shows(png, colour) for colour in (GREY, ORANGE, BLUE))
-        assert not shows(png, GREEN)
+def test_who_learned_nothing_is_grey_and_others_have_colours_by_their_order() -> None:
+    png = survival("random", "script", "bc", "bc-ppo-1")
+    assert all(shows(png, c) for c in (LIGHT_GREY, DARK_GREY, ORANGE, BLUE))
+    assert not shows(png, GREEN)
+    png = survival("a", "random", "c-9")
+    assert all(shows(png, colour) for colour in (LIGHT_GREY, ORANGE, BLUE))
+    assert not shows(png, DARK_GREY)
 
 
 def test_agents_of_a_recipe_share_a_colour_and_differ_by_style() -> None:
@@ -177,7 +235,7 @@ def test_the_curves_of_trained_agents_have_their_colours_of_all_figures() -> Non
     curves = {agents[2]: curve([300, 900], [0.2, 0.5])}
     png = learning_figure(curves, agents, LABEL)
     assert shows(png, BLUE)
-    assert not any(shows(png, colour) for colour in (GREY, ORANGE, GREEN))
+    assert not any(shows(png, colour) for colour in (LIGHT_GREY, ORANGE, GREEN))
 
 
 def test_a_learning_curve_begins_at_what_the_policy_starts_from() -> None:
@@ -185,7 +243,7 @@ def test_a_learning_curve_begins_at_what_the_policy_starts_from() -> None:
     curves = {CLONE: curve([3000, 3000], [0.9, 0.9])}
     png = learning_figure(curves, [RANDOM, CLONE], LABEL)
     # Above the legend, which has the colour, too.
-    rows = np.flatnonzero(pixels(png, ORANGE)[:-80].any(axis=1))
+    rows = np.flatnonzero(pixels(png, ORANGE)[:-100].any(axis=1))
     assert 0 < rows.min() < rows.max() < 0.25 * height(png)
 
 
@@ -198,7 +256,7 @@ def test_equal_agents_do_not_hide_each_other_under_noise() -> None:
     png = noise(dict.fromkeys(keys("random", "bc", "bc-ppo-1"), 0.5))
     # Above the legend.
     left = [
-        pixels(png, colour)[:-80].any(axis=0).nonzero()[0].min()
+        pixels(png, colour)[:-100].any(axis=0).nonzero()[0].min()
         for colour in (ORANGE, BLUE)
     ]
     assert left[1] - left[0] >= 5
@@ -241,9 +299,9 @@ def test_failures_stand_where_they_happened_in_the_colour_of_their_cause() -> No
     tables = {RANDOM: pd.concat([early, late], ignore_index=True)}
     png = deaths_figure(tables, FAILURES, LABEL)
     # Above the legend, which has both colours too.
-    enemy = pixels(png, VERMILLION)[:-80].any(axis=0).nonzero()[0]
-    pit = pixels(png, BLUE)[:-80].any(axis=0).nonzero()[0]
-    width = pixels(png, BLUE).shape[1]
+    enemy = pixels(png, VERMILLION)[:-100].any(axis=0).nonzero()[0]
+    pit = pixels(png, SKY_BLUE)[:-100].any(axis=0).nonzero()[0]
+    width = pixels(png, SKY_BLUE).shape[1]
     assert enemy.max() < 0.2 * width
     assert pit.min() > 0.8 * width
 
@@ -253,11 +311,76 @@ def test_failures_without_a_place_stand_where_the_progress_ended() -> None:
     poles["place"] = pd.Series([None] * 9, dtype="Int64")
     poles.loc[9] = ["balanced", True, 500, None]
     png = deaths_figure({RANDOM: poles}, ("fell", "left"), "time (agent steps)")
-    fell = pixels(png, BLUE)[:-80].any(axis=0).nonzero()[0]
-    width = pixels(png, BLUE).shape[1]
+    fell = pixels(png, SKY_BLUE)[:-100].any(axis=0).nonzero()[0]
+    width = pixels(png, SKY_BLUE).shape[1]
     assert 0.7 * width < fell.min() < fell.max() < 0.85 * width
 
 
 def test_an_agent_that_never_fails_has_no_bar() -> None:
     png = deaths_figure({CLONE: table("clear", [3161] * 9)}, FAILURES, LABEL)
-    assert not pixels(png, VERMILLION)[:-80].any()
+    assert not pixels(png, VERMILLION)[:-100].any()
+
+
+def test_equal_agents_do_not_hide_each_other_under_any_condition() -> None:
+    rates = dict.fromkeys(keys("random", "bc", "bc-ppo-1"), metrics(0.5, 0.4, 0.6))
+    png = conditions_figure(dict.fromkeys(CONDITIONS, rates))
+    counts = [pixels(png, colour)[:-100].sum() for colour in (ORANGE, BLUE)]
+    assert counts[0] == pytest.approx(counts[1], rel=0.05)
+
+
+def test_equal_profiles_show_beside_each_other() -> None:
+    tables = dict.fromkeys(keys("a", "b"), table("pit", [100, 900]))
+    png = survival_figure(tables, LABEL)
+    assert shows(png, ORANGE)
+    assert shows(png, BLUE)
+
+
+def test_a_condition_that_changes_something_else_is_not_a_point_of_the_curves() -> None:
+    rates = dict.fromkeys(CONDITIONS, RATES)
+    held = noise_figure(rates, CONDITIONS)
+    drawn_from = CONDITIONS["default"] | {"temperature": 1.0}
+    other = {RANDOM: metrics(1, 1, 1), CLONE: metrics(1, 1, 1)}
+    conditions = {name: c | {"temperature": None} for name, c in CONDITIONS.items()}
+    more = {**conditions, "sampled": drawn_from}
+    assert noise_figure({**rates, "sampled": other}, more) == held
+
+
+def test_seeds_of_a_recipe_have_a_mean_only_where_all_were_evaluated() -> None:
+    seeds = keys("p-1", "p-2")
+    curves = {
+        seeds[0]: curve([0, 1000, 3000], [0, 0.2, 0.9]),
+        seeds[1]: curve([0, 2000], [0, 0.4]),
+    }
+    png = learning_figure(curves, seeds, LABEL)
+    # Thin lines are translucent; the mean is not, and ends at two thirds.
+    solid = pixels(png, ORANGE)[:-100, : pixels(png, ORANGE).shape[1] // 2]
+    columns = solid.any(axis=0).nonzero()[0]
+    assert 0.25 < columns.max() / solid.shape[1] < 0.75
+    one = learning_figure({seeds[0]: curves[seeds[0]]}, seeds, LABEL)
+    reach = pixels(one, ORANGE)[:-100, : solid.shape[1]].any(axis=0).nonzero()[0]
+    assert reach.max() > 1.3 * columns.max()
+
+
+def test_an_agent_without_recordings_is_named() -> None:
+    with pytest.raises(ValueError, match="bc has no recording of 1-1"):
+        actions_figure({CLONE: []})
+
+
+def test_bars_are_as_long_as_the_share_of_the_decisions() -> None:
+    content = {RANDOM: [recording([(0, 3), (1, 1)])], CLONE: [recording([(0, 4)])]}
+    png = actions_figure(content)
+
+    def length(colour: tuple[int, ...]) -> int:
+        return int(pixels(png, colour)[:-100].sum(axis=1).max())
+
+    assert length(LIGHT_GREY) == pytest.approx(0.75 * length(ORANGE), rel=0.03)
+
+
+def test_confusion_is_darkest_where_the_clone_always_agrees() -> None:
+    pairs = [("A", "A")] * 9 + [("B", "A")] * 2 + [("B", "B")] * 2
+    table = pd.DataFrame(pairs, columns=["actual", "predicted"])
+    assert pixels(confusion_figure({"1-1": table}), BLUE).sum() > 10_000
+    light, dark = (confusion_figure({"1-1": table}, theme=t) for t in ("light", "dark"))
+    assert light != dark
+    with pytest.raises(ValueError, match="the confusion of 1-1 has no rows"):
+        confusion_figure({"1-1": table.head(0)})

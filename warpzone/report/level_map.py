@@ -1,0 +1,451 @@
+"""A level as one picture, and where agents went and died on it.
+
+`explore` replays recordings, which takes a while; `level_map` draws what it found, in
+any theme.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+
+from warpzone.envs.registry import env_class
+from warpzone.envs.replayable import ReplayableEnv, View
+from warpzone.episodes.recording import Recording, replay, replay_steps
+from warpzone.report.look import (
+    SMALL,
+    WHOLE,
+    WIDTH,
+    Styles,
+    colour_of_cause,
+    colours_of,
+    png,
+    styled,
+)
+
+HUD = 32
+"""Rows at the top of the screen that show score and clock and do not scroll."""
+SAMPLE = 20
+"""Episodes of an agent whose ways are drawn."""
+
+_STITCHED = 3
+"""Recordings that the picture of the level is made of."""
+_AREA = 8192
+"""Columns of an area, at most."""
+_CLEAR_OF_PLAYER = 24
+"""How far a column must be from the middle of the player to show none of him."""
+_STRIDE = 4
+"""How far the screen scrolls between two pictures that count, in pixels."""
+_LEAP = 48
+"""No agent step moves the player more pixels than this: he has been put elsewhere."""
+_GAP, _STRETCH = 24, 96
+"""Failures by one cause that lie so near to the next, and not further from the first,
+are one mark, in pixels."""
+
+_VEILS = {"light": 0.45, "dark": 0.6}
+_FADES = {"light": 0.0, "dark": 0.4}
+"""How much of the level's picture, and of its colour, is taken away, so that what is
+drawn on it is seen."""
+_MARKERS = "vXsD"
+_STOPPED = "o"
+# In inches.
+_MARGIN, _TITLE, _SCALE, _LEGEND = 0.08, 0.2, 0.42, 0.36
+
+
+class Strip(NamedTuple):
+    """The episodes of an agent."""
+
+    table: pd.DataFrame
+    """An episode table."""
+    recordings: Sequence[Recording]
+    """One a row of the table, in its order."""
+
+
+class Mark(NamedTuple):
+    """Episodes that ended by one cause and in one place."""
+
+    cause: str
+    x: float
+    """In the first area, in pixels: the mean of what the table says."""
+    y: float
+    """On the screen, in pixels from the top: that of one of the episodes."""
+    episodes: int
+
+
+class Ways(NamedTuple):
+    """What an agent did on a level."""
+
+    paths: list[np.ndarray]
+    """Where it went in the first area, shape ``(T, 2)``, pixels; see `Mark`."""
+    marks: list[Mark]
+    causes: dict[str, int]
+    """How often each cause ended an episode."""
+
+
+class Explored(NamedTuple):
+    """A level and what agents did on it."""
+
+    picture: np.ndarray
+    """See `stitch`."""
+    ways: dict[str, Ways]
+    """By the agent's name."""
+    world: type[ReplayableEnv]
+
+
+def explore(
+    level: str, strips: Mapping[str, Strip], sample: int = SAMPLE
+) -> Explored | None:
+    """Replay episodes of agents on a level.
+
+    Args:
+        level: Whose episodes count.
+        strips: By the agent's name, or by whatever the map shall call it.
+        sample: Episodes of each agent whose ways are returned, evenly spread over the
+            table. Marks are those of all its episodes.
+
+    Returns:
+        None where the screen shows the whole world.
+
+    Raises:
+        ValueError: If there is no episode, or recordings are not those of the table.
+        InputError: If a recording does not replay.
+    """
+    if sample < 1 or not strips:
+        raise ValueError(f"a map needs episodes, got {sample} of {len(strips)} agents")
+    kept = {name: _on_level(level, name, strip) for name, strip in strips.items()}
+    first = next(iter(kept.values())).recordings[0]
+    with closing(first.make_env({})) as env:
+        env.begin(0)
+        if env.view is None:
+            return None
+    progress = [
+        (progress, recording)
+        for strip in kept.values()
+        for progress, recording in zip(
+            strip.table["progress"], strip.recordings, strict=True
+        )
+        # Another emulator has other colours.
+        if recording.version == first.version
+    ]
+    furthest = sorted(progress, key=lambda pair: -pair[0])[:_STITCHED]
+    world = env_class(first.env)
+    return Explored(
+        stitch([recording for _, recording in furthest]),
+        {name: _ways(strip, world, sample) for name, strip in kept.items()},
+        world,
+    )
+
+
+def stitch(recordings: Sequence[Recording]) -> np.ndarray:
+    """Return what a level's first area looks like without player and enemies.
+
+    Each pixel has the colour that it has in most pictures that show its column away
+    from the player. What moves is in no place for long.
+
+    Args:
+        recordings: Of one emulator.
+
+    Returns:
+        Shape ``(rows below the HUD, columns, 4)``, uint8, RGBA: transparent where no
+        picture shows it.
+    """
+    votes: dict[int, np.ndarray] = {}
+    for recording in recordings:
+        _count_colours(recording, votes)
+    colours = np.array(sorted(votes), np.uint32)
+    width = 1 + max(int(v.any(axis=0).nonzero()[0].max()) for v in votes.values())
+    counts = np.stack([votes[int(colour)][:, :width] for colour in colours])
+    packed = colours[counts.argmax(axis=0)]
+    channels = [packed >> 16, packed >> 8 & 255, packed & 255]
+    return np.dstack([*channels, 255 * counts.any(axis=0)]).astype(np.uint8)
+
+
+@styled
+def level_map(
+    explored: Explored,
+    agents: Iterable[str] = (),
+    *,
+    rows: int = 2,
+    theme: str = "light",
+) -> bytes:
+    """Draw the level, a strip an agent, with its ways and where it failed.
+
+    Args:
+        explored: See `explore`.
+        agents: All that other figures show, so that colours agree with theirs.
+        rows: Parts that the level is cut into.
+        theme: ``light`` or ``dark``.
+    """
+    names = list(explored.ways)
+    styles = Styles(("", name) for name in (*agents, *names))
+    picture = _veiled(explored.picture, theme)
+    height, width, _ = picture.shape
+    # Whole blocks.
+    columns = -(-width // (16 * rows)) * 16
+    strip = (WIDTH - 2 * _MARGIN) * height / columns
+    total = rows * (len(names) * (_TITLE + strip) + _SCALE) + _LEGEND
+    figure = Figure(figsize=(WIDTH, total))
+    figure.set_layout_engine("none")
+    top = total
+    for row in range(rows):
+        for name in names:
+            top -= _TITLE + strip
+            across = (WIDTH - 2 * _MARGIN) / WIDTH
+            box = (_MARGIN / WIDTH, top / total, across, strip / total)
+            axes = figure.add_axes(box)
+            extent = (0, width, HUD + height, HUD)
+            axes.imshow(picture, extent=extent, aspect="auto", interpolation="nearest")
+            colour = styles.colour(name)
+            _draw_ways(axes, explored, name, colour, colours_of(theme))
+            axes.set_xlim(row * columns, (row + 1) * columns)
+            axes.set_ylim(HUD + height, HUD)
+            axes.set_yticks([])
+            axes.grid(visible=False)
+            axes.spines["bottom"].set_visible(False)
+            axes.tick_params(labelbottom=name == names[-1], bottom=name == names[-1])
+            axes.xaxis.set_major_formatter(WHOLE)
+            if name == names[-1]:
+                axes.set_xlabel(explored.world.PROGRESS, labelpad=1)
+            _entitle(axes, explored, name, colour, is_first=row == 0)
+        top -= _SCALE
+    _explain(figure, explored, colours_of(theme)["text"], bottom=0.04 / total)
+    return png(figure)
+
+
+def _on_level(level: str, name: str, strip: Strip) -> Strip:
+    """Return the episodes of a level."""
+    table, recordings = strip
+    seeds = [recording.seed for recording in recordings]
+    if seeds != table["seed"].tolist():
+        raise ValueError(
+            f"{name}: the table has {len(table)} episodes, and the {len(seeds)} "
+            "recordings are not theirs: evaluate it again"
+        )
+    rows = [row for row, its in enumerate(table["level"]) if its == level]
+    if not rows:
+        raise ValueError(f"{name}: has no episode on {level}")
+    chosen = table.iloc[rows].reset_index(drop=True)
+    return Strip(chosen, [recordings[row] for row in rows])
+
+
+def _ways(strip: Strip, world: type[ReplayableEnv], sample: int) -> Ways:
+    # Consoles are slow to start.
+    envs: dict[str, ReplayableEnv] = {}
+    with ExitStack() as stack:
+
+        def play(row: int) -> tuple[list[np.ndarray], np.ndarray | None]:
+            recording = strip.recordings[row]
+            if recording.version not in envs:
+                env = stack.enter_context(closing(recording.make_env({})))
+                envs[recording.version] = env
+            return _play(recording, envs[recording.version])
+
+        return _ways_of(strip.table, play, world, sample)
+
+
+def _ways_of(
+    table: pd.DataFrame,
+    play: Callable[[int], tuple[list[np.ndarray], np.ndarray | None]],
+    world: type[ReplayableEnv],
+    sample: int,
+) -> Ways:
+    causes = table["cause"].tolist()
+    # What is stopped has no place: there the furthest point counts.
+    places = table["place"].astype(float).fillna(table["progress"]).tolist()
+    count = min(sample, len(table))
+    sampled = np.linspace(0, len(table) - 1, count).round().astype(int).tolist()
+    played = {row: play(row) for row in sampled}
+    ways = [path for row in sampled for path in played[row][0]]
+    marks = []
+    for cause in (*world.FAILURES, *_stopped_by(world, causes)):
+        ended_so = [row for row, its in enumerate(causes) if its == cause]
+        for rows in _groups(places, ended_so):
+            row = next((row for row in rows if row in played), rows[0])
+            if row not in played:
+                played[row] = play(row)
+            paths, end = played[row]
+            if cause not in world.FAILURES:
+                points = np.concatenate(paths)
+                end = points[points[:, 0].argmax()]
+            # Elsewhere than in the first area.
+            if end is not None:
+                x = float(np.mean([places[row] for row in rows]))
+                marks.append(Mark(cause, x, float(end[1]), len(rows)))
+    return Ways(ways, marks, dict(Counter(causes)))
+
+
+def _stopped_by(world: type[ReplayableEnv], causes: Iterable[str]) -> list[str]:
+    """Return what ended episodes, be they neither successes nor failures."""
+    return sorted(set(causes) - {*world.SUCCESSES, *world.FAILURES})
+
+
+def _groups(places: Sequence[float], rows: Iterable[int]) -> Iterator[list[int]]:
+    """Yield those of some rows whose places are near to each other."""
+    group: list[int] = []
+    for row in sorted(rows, key=lambda row: (places[row], row)):
+        if group and (
+            places[row] - places[group[-1]] > _GAP
+            or places[row] - places[group[0]] > _STRETCH
+        ):
+            yield group
+            group = []
+        group.append(row)
+    if group:
+        yield group
+
+
+def _play(
+    recording: Recording, env: ReplayableEnv
+) -> tuple[list[np.ndarray], np.ndarray | None]:
+    """Replay an episode; return its paths in the first area, and its end if there."""
+    views = [env.view for _ in replay_steps(recording, env, _name(recording))]
+    views.append(env.view)
+    paths: list[list[tuple[int, int]]] = [[]]
+    area = views[0].area if views[0] else None
+    for view in views:
+        if view is None or view.area != area:
+            paths.append([])
+            continue
+        x, y = view.left + view.x, view.y
+        if paths[-1] and abs(x - paths[-1][-1][0]) > _LEAP:
+            paths.append([])
+        paths[-1].append((x, y))
+    last = paths[-1]
+    # A byte counts the rows: who is above or below the screen comes in again.
+    arrays = [np.array(path, float) for path in paths if path]
+    for array in arrays:
+        array[:, 1] = np.unwrap(array[:, 1], period=256)
+    return arrays, arrays[-1][-1] if last else None
+
+
+def _count_colours(recording: Recording, votes: dict[int, np.ndarray]) -> None:
+    """Add a replay's pictures to the votes for each colour, ``(rows, columns)``."""
+    with closing(recording.make_env({}, render_mode="rgb_array")) as env:
+        area = last = None
+        view: View | None = None
+        for frame in replay(recording, env, _name(recording)):
+            # A console draws the view of the frame before.
+            drawn, view = view, env.view
+            if frame == 0:
+                area = view.area if view else None
+            if drawn is None or view is None or not drawn.area == view.area == area:
+                continue
+            if last is not None and abs(drawn.left - last) < _STRIDE:
+                continue
+            last, screen = drawn.left, np.asarray(env.render(), np.uint32)
+            packed = screen[HUD:] @ np.array([65536, 256, 1], np.uint32)
+            starts = max(0, min(drawn.x, view.x) - _CLEAR_OF_PLAYER)
+            ends = max(drawn.x, view.x) + _CLEAR_OF_PLAYER
+            for shown in (slice(starts), slice(ends, None)):
+                part = packed[:, shown]
+                left = drawn.left + (shown.start or 0)
+                for colour in np.unique(part):
+                    shape = (len(packed), _AREA)
+                    total = votes.setdefault(int(colour), np.zeros(shape, np.uint16))
+                    total[:, left : left + part.shape[1]] += part == colour
+
+
+def _name(recording: Recording) -> str:
+    return f"{recording.env} {recording.level}, seed {recording.seed}"
+
+
+def _veiled(picture: np.ndarray, theme: str) -> np.ndarray:
+    """Return a picture with less contrast, shape ``(height, width, 3)``, in [0, 1]."""
+    colours = picture[..., :3] / 255
+    grey = colours.mean(axis=-1, keepdims=True)
+    colours += _FADES[theme] * (grey - colours)
+    shown = picture[..., 3:] / 255 * (1 - _VEILS[theme])
+    return shown * colours + (1 - shown) * np.array(to_rgb(colours_of(theme)["back"]))
+
+
+def _draw_ways(
+    axes: Axes, explored: Explored, name: str, colour: str, theme: Mapping[str, str]
+) -> None:
+    ways = explored.ways[name]
+    for path in ways.paths:
+        axes.plot(*path.T, color=colour, linewidth=1.2, alpha=0.5)
+    top, bottom = HUD + 8, HUD + len(explored.picture) - 8
+    halo = [withStroke(linewidth=2.5, foreground=theme["back"])]
+    for mark in ways.marks:
+        place = mark.x, float(np.clip(mark.y, top, bottom))
+        axes.plot(*place, **_mark_style(mark.cause, explored.world, theme["text"]))
+        if mark.episodes > 1:
+            axes.annotate(
+                str(mark.episodes),
+                place,
+                # Who is stopped and who fails in one place have a number each.
+                (0, -6 if mark.cause in explored.world.FAILURES else 6),
+                textcoords="offset points",
+                ha="center",
+                va="top" if mark.cause in explored.world.FAILURES else "bottom",
+                fontsize=SMALL,
+                weight="bold",
+                path_effects=halo,
+                clip_on=True,
+                annotation_clip=True,
+            )
+
+
+def _mark_style(cause: str, world: type[ReplayableEnv], text: str) -> dict[str, Any]:
+    style: dict[str, Any] = {"linestyle": "", "markersize": 8, "zorder": 3}
+    style |= {"markeredgecolor": text, "markeredgewidth": 1}
+    if cause not in world.FAILURES:
+        return style | {"marker": _STOPPED, "markerfacecolor": "none"}
+    place = world.FAILURES.index(cause)
+    marker = _MARKERS[place % len(_MARKERS)]
+    return style | {"marker": marker, "markerfacecolor": colour_of_cause(place)}
+
+
+def _entitle(
+    axes: Axes, explored: Explored, name: str, colour: str, is_first: bool
+) -> None:
+    at: dict[str, Any] = {
+        "textcoords": "offset points",
+        "va": "bottom",
+        "xycoords": "axes fraction",
+    }
+    axes.annotate(name, (0, 1), (0, 2), weight="bold", color=colour, **at)
+    if not is_first:
+        return
+    causes = explored.ways[name].causes
+    count, successes = sum(causes.values()), explored.world.SUCCESSES
+    succeeded = sum(causes.get(cause, 0) for cause in successes)
+    others = [
+        f"{cause.replace('_', ' ')} {number}"
+        for cause, number in sorted(causes.items(), key=lambda item: -item[1])
+        if cause not in successes
+    ]
+    text = ", ".join([f"{succeeded} of {count} succeed", *others])
+    axes.annotate(text, (1, 1), (0, 2), ha="right", **at)
+
+
+def _explain(figure: Figure, explored: Explored, text: str, bottom: float) -> None:
+    """Add the legend."""
+    seen = {mark.cause for ways in explored.ways.values() for mark in ways.marks}
+    failures = [cause for cause in explored.world.FAILURES if cause in seen]
+    stopped = sorted(seen - set(failures))
+    handles = [
+        Line2D(
+            [],
+            [],
+            label=cause.replace("_", " "),
+            **_mark_style(cause, explored.world, text),
+        )  # pyright: ignore[reportArgumentType]
+        for cause in (*failures, *stopped[:1])
+    ]
+    if stopped:
+        handles[-1].set_label(" or ".join(stopped).replace("_", " "))
+    handles.append(
+        Line2D([], [], color=text, linewidth=1.2, label="the way of an episode")
+    )
+    figure.legend(
+        handles=handles, loc="lower center", bbox_to_anchor=(0.5, bottom), ncols=6
+    )

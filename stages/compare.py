@@ -1,9 +1,12 @@
 """Compare all agents: tables, figures and a report.
 
 Reads data/episodes/ENV/TASK/AGENT/NOISE.csv of every task, agent and noise that
-params.yaml names, and plots/train_rl/ENV/TASK/AGENT.csv. Writes
-metrics/compare/ENV.json, plots/compare/ENV/{agents,noise,survival}.csv (for DVC),
-report.md and plots/compare/ENV/{agents,survival,deaths,learning,noise}.png.
+params.yaml names, default.jsonl beside it, plots/train_rl/ENV/TASK/AGENT.csv and
+plots/pretrain_bc/ENV/TASK/confusion.csv. Writes metrics/compare/ENV.json,
+plots/compare/ENV/{agents,noise,survival}.csv (for DVC), report.md and, in
+plots/compare/ENV/, agents, survival, deaths, learning, noise, conditions, actions,
+confusion and map: each as NAME.png and, for dark pages, NAME-dark.png. The map is that
+of the first task's first level; a world that the screen shows whole has none.
 """
 
 from collections import Counter
@@ -28,6 +31,7 @@ from warpzone.core.params import Params
 from warpzone.core.stage import read_arguments, run_stage
 from warpzone.envs.registry import env_class
 from warpzone.envs.replayable import ReplayableEnv
+from warpzone.episodes.recording import Recording, read_recordings
 from warpzone.episodes.table import (
     causes_of,
     check_comparable,
@@ -35,6 +39,7 @@ from warpzone.episodes.table import (
 )
 from warpzone.report import figures
 from warpzone.report.findings import Metrics, contrast, profile, summarise
+from warpzone.report.level_map import Explored, Strip, explore, level_map
 
 METRICS = Path("metrics/compare")
 PLOTS = Path("plots/compare")
@@ -103,13 +108,34 @@ def main() -> None:
     ]
     label, plots = world.PROGRESS, PLOTS / params.env
     conditions = {n: c.model_dump() for n, c in params.evaluate.noises.items()}
-    pngs = {
-        "agents": figures.agents_figure(agents, label),
-        "survival": figures.survival_figure(tables, label),
-        "deaths": figures.deaths_figure(tables, world.FAILURES, label),
-        "learning": figures.learning_figure(learning, tables, label),
-        "noise": figures.noise_figure(summaries, conditions),
+    recordings = {
+        (task, agent): read_recordings(
+            cell("data/episodes", params.env, task, agent, f"{NOISE}.jsonl")
+        )
+        for task, agent in tables
     }
+    confusions = {task: read_confusion(params.env, task) for task in tasks}
+    explored = explore_level(params, tables, recordings)
+    skip = next(iter(recordings.values()))[0].frame_skip
+
+    def draw(theme: str) -> dict[str, bytes]:
+        pngs = {
+            "agents": figures.agents_figure(agents, label, theme=theme),
+            "survival": figures.survival_figure(tables, label, theme=theme),
+            "deaths": figures.deaths_figure(tables, world.FAILURES, label, theme=theme),
+            "learning": figures.learning_figure(
+                learning, tables, label, frame_skip=skip, theme=theme
+            ),
+            "noise": figures.noise_figure(summaries, conditions, theme=theme),
+            "conditions": figures.conditions_figure(summaries, theme=theme),
+            "actions": figures.actions_figure(recordings, theme=theme),
+            "confusion": figures.confusion_figure(confusions, theme=theme),
+        }
+        if explored is not None:
+            pngs["map"] = level_map(explored, params.agents, theme=theme)
+        return pngs
+
+    pngs = draw("light") | {f"{n}-dark": png for n, png in draw("dark").items()}
 
     write_json(METRICS / f"{params.env}.json", metrics)
     write_csv(plots / "noise.csv", pd.DataFrame(rows))
@@ -150,6 +176,33 @@ def read_curve(path: Path) -> pd.DataFrame:
         raise InputError(
             f"{path}: is not a learning curve: {one_line(error)}"
         ) from error
+
+
+def read_confusion(env: str, task: str) -> pd.DataFrame:
+    path = cell("plots/pretrain_bc", env, task, "confusion.csv")
+    try:
+        return pd.read_csv(path, usecols=["actual", "predicted"], dtype=str)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: is no table of decisions: {one_line(error)}"
+        ) from error
+
+
+def explore_level(
+    params: Params,
+    tables: Mapping[Key, pd.DataFrame],
+    recordings: Mapping[Key, Sequence[Recording]],
+) -> Explored | None:
+    """Replay what happened on the first level of the first task."""
+    task = params.run.tasks[0]
+    strips = {
+        agent: Strip(tables[task, agent], recordings[task, agent])
+        for agent in params.agents
+    }
+    try:
+        return explore(params.levels(task)[0], strips)
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 def pairs(params: Params) -> list[tuple[str, str]]:

@@ -1,6 +1,8 @@
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,10 @@ import pytest
 
 from stages import compare
 from warpzone.core.errors import InputError
-from warpzone.core.files import write_bytes, write_csv
-from warpzone.core.params import Params, parse_params
-from warpzone.envs.registry import env_class
+from warpzone.core.files import write_bytes, write_csv, write_lines
+from warpzone.core.params import NoiseParams, Params, parse_params
+from warpzone.envs.registry import env_class, make_env
+from warpzone.episodes.recording import Recording
 from warpzone.episodes.table import columns_of
 
 AGENTS = ["random", "bc", "bc-ppo-1", "ppo-1"]
@@ -23,8 +26,12 @@ OUTPUTS = [
     REPORT,
     *(PLOTS / f"{name}.csv" for name in ("agents", "noise", "survival")),
     *(
-        PLOTS / f"{name}.png"
-        for name in ("agents", "deaths", "learning", "noise", "survival")
+        PLOTS / f"{name}{end}.png"
+        for name in (
+            *("agents", "deaths", "learning", "noise", "survival"),
+            *("actions", "conditions", "confusion", "map"),
+        )
+        for end in ("", "-dark")
     ),
 ]
 CONDITIONS = {"default": (30, 0.25), "none": (0, 0.25)}
@@ -64,7 +71,23 @@ def write_episodes(
     ]
     path = Path("data/episodes", env, task, agent, f"{noise}.csv")
     write_csv(path, pd.DataFrame(rows).astype(columns))
+    recorded = record(env, task if env == "mario" else "default")
+    lines = [recorded.model_copy(update={"seed": seed}) for seed in range(len(rows))]
+    write_lines(path.with_suffix(".jsonl"), [line.to_json() for line in lines])
+    confusion = pd.DataFrame({"actual": ["A", "B"], "predicted": ["A", "A"]})
+    write_csv(Path("plots/pretrain_bc", env, task, "confusion.csv"), confusion)
     return path
+
+
+@cache
+def record(env: str, level: str) -> Recording:
+    """Record a few agent steps."""
+    noise = NoiseParams(no_op_max=0, sticky_probability=0)
+    with closing(make_env(env, {}, level, noise, "state")) as played:
+        played.reset(seed=1)
+        for _ in range(5):
+            played.step(1)
+        return Recording.of_episode(played, 1)
 
 
 def write_curve(agent: str, task: str = "1-1", env: str = "mario") -> Path:

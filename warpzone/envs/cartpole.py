@@ -65,6 +65,7 @@ class CartPoleEnv(ReplayableEnv):
     SUCCESSES = ("balanced",)
     FAILURES = ("fell", "left")
     CODES = range(2)
+    KEYS = ("left", "right")
 
     codes = (0, 1)
     version = f"gymnasium {gym.__version__}"

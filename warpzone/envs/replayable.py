@@ -78,6 +78,8 @@ class ReplayableEnv(gym.Env):
     # Further columns of an episode table and their types, taken from ``info``.
     COLUMNS: ClassVar[Mapping[str, str]] = {}
     CODES: ClassVar[range] = range(256)  # what a frame can hold
+    # What a code's name consists of, with ``+`` between, as a controller has them.
+    KEYS: ClassVar[tuple[str, ...]] = ()
     # Arguments that decide what observations and actions mean.
     INTERFACE: ClassVar[tuple[str, ...]] = ("frame_skip",)
 

@@ -118,6 +118,7 @@ class MarioEnv(ReplayableEnv):
         "coins": "int64",
         "time": "int64",
     }
+    KEYS = ("left", "up", "down", "right", "B", "A")
     INTERFACE = (
         "action_set",
         "frame_skip",

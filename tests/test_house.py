@@ -115,7 +115,12 @@ def test_no_file_of_the_library_imports_itself_in_a_circle() -> None:
 def test_the_library_imports_neither_stages_nor_dvc() -> None:
     for path in LIBRARY:
         packages = {name.split(".")[0] for name in imported_names(path)}
-        assert not packages & {"stages", "tools", "benchmarks", "tests", "dvc"}
+        # Only DVC knows where the files of a revision are, and stages import nothing
+        # but the library.
+        if relative(path) == "warpzone/core/revisions.py":
+            packages.remove("dvc")
+        forbidden = {"stages", "tools", "benchmarks", "tests", "dvc"}
+        assert not packages & forbidden, relative(path)
 
 
 def test_a_stage_imports_no_stage() -> None:

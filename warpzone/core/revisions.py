@@ -1,0 +1,39 @@
+"""Files of another revision of the repository: of a commit, a branch, an experiment."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from warpzone.core.errors import InputError
+from warpzone.core.files import one_line, write_bytes
+
+
+def checkout(rev: str, paths: Iterable[Path], folder: Path) -> None:
+    """Copy files of a revision into a folder, where they keep their paths.
+
+    Those that DVC tracks come from its cache, or from the remote if they are not there.
+
+    Args:
+        rev: A commit, branch, tag, or the name of an experiment.
+        paths: Files, relative to the root of the repository.
+        folder: Where to. The working tree stays as it is.
+
+    Raises:
+        InputError: In one line, if there is no such revision or it lacks a file.
+    """
+    # It takes a second, and only who looks into a revision needs it.
+    from dvc.api import DVCFileSystem
+    from dvc.exceptions import DvcException
+
+    path = Path()
+    try:
+        files = DVCFileSystem(rev=rev)
+        for path in paths:
+            content = files.read_bytes(path.as_posix())
+            assert isinstance(content, bytes)
+            write_bytes(folder / path, content)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{rev}: {path} is neither in git there nor in DVC's cache or remote"
+        ) from error
+    except (DvcException, OSError) as error:
+        raise InputError(f"{rev}: {one_line(error)}") from error

@@ -104,8 +104,9 @@ def test_the_params_of_this_repository_are_valid() -> None:
         ("evaluate/noises/none", None, "write a section of keys and values"),
         ("record_video/agents", "bc", "write a list, as [bc]"),
         ("record_video/gif_width", 63, "input should be greater than or equal to 64"),
-        ("record_video/gif_seconds", 0.005, "input should be greater than or equal"),
-        ("record_video/gif_seconds", 1e308, "input should be less than or equal"),
+        ("record_video/side_by_side_episode", None, "write a name, between quotes"),
+        ("record_video/side_by_side_seconds", 0.005, "input should be greater than or"),
+        ("record_video/side_by_side_seconds", 1e308, "input should be less than or eq"),
         ("compare/bootstrap_samples", None, "write a whole number"),
         ("compare/bootstrap_samples", 10**9, "input should be less than or equal"),
         # What SB3's algorithm is given, by the limits of what can work.
@@ -187,6 +188,8 @@ def test_what_only_the_world_knows_is_told_by_it(
         ("evaluate/noises/default/sticky_per", "decision"),
         ("record_video/agents", ["random", "bc", "bc-ppo-1"]),
         ("record_video/episodes", ["median", "best", "worst", 7]),
+        ("record_video/side_by_side_episode", 99),
+        ("record_video/side_by_side_seconds", 600),
     ],
 )
 def test_the_bounds_themselves_are_allowed(
@@ -282,6 +285,10 @@ def test_all_that_is_wrong_is_said_at_once(document: dict[str, Any]) -> None:
             "episodes is 100, from 0",
         ),
         (
+            {"record_video/side_by_side_episode": 100},
+            "record_video.side_by_side_episode: there is no 100, as evaluate.noises.",
+        ),
+        (
             {"run/seeds": [2]},
             "record_video.agents: run has no 'bc-ppo-1', it has random, script, bc, "
             "bc-ppo-2: add -S 'record_video.agents=[bc-ppo-2]'",
@@ -355,6 +362,11 @@ def test_without_a_teacher_there_is_no_clone(document: dict[str, Any]) -> None:
             "record_video/episodes",
             ["medain"],
             "record_video.episodes.0 = 'medain': write median, best, worst or a number",
+        ),
+        (
+            "record_video/side_by_side_episode",
+            "../best",
+            "record_video.side_by_side_episode = '../best': write median, best, worst",
         ),
     ],
 )

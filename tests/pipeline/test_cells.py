@@ -62,7 +62,7 @@ def tiny_params() -> dict[str, Any]:
         for name, sticky in (("default", 0.25), ("quiet", 0.0))
     }
     document["record_video"] |= {"agents": ["bc-ppo-1"], "episodes": ["median"]}
-    document["record_video"] |= {"gif_seconds": 0.2}
+    document["record_video"] |= {"side_by_side_seconds": 0.2}
     return document
 
 

@@ -32,7 +32,7 @@ from warpzone.core.yaml import read_yaml
 # They are parts of file names, and DVC puts them into shell commands. A point would
 # end a key of params.yaml there.
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
-_CHOICE = r"^(median|best|worst|\d{1,5})$"
+CHOICE = r"^(median|best|worst|\d{1,5})$"
 
 Name = Annotated[str, Field(pattern=_NAME)]
 Levels = Annotated[tuple[Name, ...], Field(min_length=1, max_length=32, strict=False)]
@@ -48,7 +48,7 @@ Observation = Literal["pixels", "state"]
 # YAML reads the number of an episode as one.
 Choice = Annotated[
     str,
-    Field(pattern=_CHOICE),
+    Field(pattern=CHOICE),
     BeforeValidator(lambda value: str(value) if type(value) is int else value),
 ]
 
@@ -185,9 +185,11 @@ class RecordVideoParams(Section):
 
     agents: Names
     episodes: Choices
-    gif_seconds: Annotated[float, Field(ge=0.1, le=600)]
+    side_by_side_episode: Choice
+    """Of the agent; the others are shown on the same noise."""
+    side_by_side_seconds: Annotated[float, Field(ge=0.1, le=600)]
     gif_fps: Annotated[int, Field(ge=1, le=50)]
-    gif_width: Annotated[int, Field(ge=64, le=512)]
+    gif_width: Annotated[int, Field(ge=64, le=2048)]
 
 
 class CompareParams(Section):
@@ -247,12 +249,17 @@ class Params(Section):
                         f"add -S '{key}=[{near[0]}]'"
                     )
         episodes = self.evaluate.noises["default"].episodes
-        for wanted in self.record_video.episodes:
-            if wanted.isdecimal() and int(wanted) >= episodes:
-                raise ValueError(
-                    f"record_video.episodes: there is no {wanted}, as "
-                    f"evaluate.noises.default.episodes is {episodes}, from 0"
-                )
+        video = self.record_video
+        for key, choices in (
+            ("episodes", video.episodes),
+            ("side_by_side_episode", (video.side_by_side_episode,)),
+        ):
+            for wanted in choices:
+                if wanted.isdecimal() and int(wanted) >= episodes:
+                    raise ValueError(
+                        f"record_video.{key}: there is no {wanted}, as "
+                        f"evaluate.noises.default.episodes is {episodes}, from 0"
+                    )
         return self
 
     @property
@@ -380,7 +387,7 @@ _REASONS = {
     "string_type": "write a name, between quotes if it looks like a number",
     "too_long": "write fewer values",
     "too_short": "write one value or more",
-    _CHOICE: "write median, best, worst or a number",
+    CHOICE: "write median, best, worst or a number",
     _NAME: "write letters, digits, - and _",
 }
 """In the words of YAML, by pydantic's names of errors, and by patterns."""

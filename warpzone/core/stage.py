@@ -41,12 +41,19 @@ def argument_parser(docstring: str | None, prog: str | None = None) -> ArgumentP
     )
 
 
-def read_arguments(docstring: str | None, *names: str) -> tuple[Params, Namespace]:
+def read_arguments(
+    docstring: str | None,
+    *names: str,
+    add_options: Callable[[ArgumentParser], object] = lambda _: None,
+    may_lack: Callable[[Namespace], bool] = lambda _: False,
+) -> tuple[Params, Namespace]:
     """Read params.yaml and the arguments that name a cell, for example ``--task 1-1``.
 
     Args:
         docstring: The script's, for its help.
         names: Which of task, recipe, seed and agent it takes.
+        add_options: Adds what else it takes.
+        may_lack: Whether, given all else, names may be left out; they are None then.
 
     Raises:
         InputError: If params.yaml is wrong, or knows no such task or recipe.
@@ -54,10 +61,16 @@ def read_arguments(docstring: str | None, *names: str) -> tuple[Params, Namespac
     parser = argument_parser(docstring)
     for name in names:
         kind, meta = (int, "SEED") if name == "seed" else (str, name.upper())
-        parser.add_argument(f"--{name}", type=kind, metavar=meta, required=True)
+        parser.add_argument(f"--{name}", type=kind, metavar=meta)
+    add_options(parser)
     arguments = parser.parse_args()
+    given = {
+        name: value for name, value in vars(arguments).items() if value is not None
+    }
+    lacking = [f"--{name}" for name in names if name not in given]
+    if lacking and not may_lack(arguments):
+        parser.error(f"the following arguments are required: {', '.join(lacking)}")
     params = load_params(PARAMS)
-    given = vars(arguments)
     for name, known in (("task", params.world.tasks), ("recipe", params.recipes)):
         if name in given and given[name] not in known:
             knows = f"{PARAMS} knows {', '.join(known)}"

@@ -4,12 +4,13 @@ Equal frames give equal bytes. imageio-ffmpeg's own writer is not used because i
 not say when ffmpeg fails.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from subprocess import PIPE, Popen
 from tempfile import TemporaryFile
+from typing import NamedTuple
 
 import numpy as np
 from imageio_ffmpeg import get_ffmpeg_exe
@@ -22,7 +23,24 @@ _GIF_FINAL_DELAY = 100
 """How long the last frame stays before the loop starts again, in 1/100 s."""
 
 
-def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: int, scale: int) -> int:
+class Gif(NamedTuple):
+    """An animation with one palette of up to 256 colours, which loops."""
+
+    path: Path
+    fps: int
+    """Pictures a second, chosen from the frames. All of them are held in memory, as
+    the palette is chosen by all."""
+    width: int
+    """In pixels."""
+
+
+def write_mp4(
+    path: Path,
+    frames: Iterable[np.ndarray],
+    fps: int,
+    scale: int,
+    gif: Gif | None = None,
+) -> int:
     """Write an H.264 video that browsers play, and return the number of frames.
 
     Args:
@@ -32,66 +50,58 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: int, scale: int) ->
         fps: Frames a second.
         scale: Every pixel becomes a square of this many. It has to make height and
             width even, as yuv420p needs; with 2 or more, no colour is blurred.
+        gif: Written from the same frames, if given.
 
     Raises:
         InputError: If ffmpeg cannot be run or fails. Nothing is written then.
         ValueError: If there are no frames.
     """
-    return _encode(
-        path,
-        frames,
-        fps,
-        "-vf",
-        f"scale=iw*{scale}:ih*{scale}:flags=neighbor+accurate_rnd+bitexact"
-        ":out_color_matrix=bt709:out_range=tv,format=yuv420p,"
-        "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709",
-        *("-c:v", "libx264", "-preset", "medium", "-crf", str(_CRF)),
-        # Otherwise the bytes depend on the number and the kind of the CPU's cores.
-        *("-threads", "1", "-x264-params", "cpu-independent=1"),
-        # The index goes first, so that a browser starts before it has all.
-        *("-movflags", "+faststart", "-f", "mp4"),
-    )
+    outputs: dict[Path, tuple[str, ...]] = {
+        path: (
+            "-vf",
+            f"scale=iw*{scale}:ih*{scale}:flags=neighbor+accurate_rnd+bitexact"
+            ":out_color_matrix=bt709:out_range=tv,format=yuv420p,"
+            "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709",
+            *("-c:v", "libx264", "-preset", "medium", "-crf", str(_CRF)),
+            # Otherwise the bytes depend on the number and the kind of the CPU's cores.
+            *("-threads", "1", "-x264-params", "cpu-independent=1"),
+            # The index goes first, so that a browser starts before it has all.
+            *("-movflags", "+faststart", "-f", "mp4"),
+        )
+    }
+    if gif is not None:
+        outputs[gif.path] = (
+            "-vf",
+            f"fps={gif.fps},scale={gif.width}:-1:flags=area+accurate_rnd+bitexact,"
+            "split[frames][copy];[copy]palettegen[palette];"
+            # Dithering would make still areas flicker, and the file much larger.
+            "[frames][palette]paletteuse=dither=none:diff_mode=rectangle",
+            *("-final_delay", str(_GIF_FINAL_DELAY), "-threads", "1", "-f", "gif"),
+        )
+    return _encode(outputs, frames, fps)
 
 
-def write_gif(
-    path: Path, frames: Iterable[np.ndarray], fps: int, gif_fps: int, width: int
+def _encode(
+    outputs: Mapping[Path, Sequence[str]], frames: Iterable[np.ndarray], fps: int
 ) -> int:
-    """Write an animation with one palette of up to 256 colours, which loops.
-
-    Its own frames, ``gif_fps`` a second and ``width`` pixels wide, are all in memory,
-    since the palette is chosen by all of them. For the rest see `write_mp4`.
-    """
-    return _encode(
-        path,
-        frames,
-        fps,
-        "-filter_complex",
-        f"fps={gif_fps},scale={width}:-1:flags=area+accurate_rnd+bitexact,"
-        "split[frames][copy];[copy]palettegen[palette];"
-        # Dithering would make still areas flicker, and the file much larger.
-        "[frames][palette]paletteuse=dither=none:diff_mode=rectangle",
-        *("-final_delay", str(_GIF_FINAL_DELAY), "-threads", "1", "-f", "gif"),
-    )
-
-
-def _encode(path: Path, frames: Iterable[np.ndarray], fps: int, *options: str) -> int:
-    """Let ffmpeg encode the frames, and return how many it took."""
+    """Let ffmpeg encode the frames into files, and return how many it took."""
+    path = next(iter(outputs))
     frames = iter(frames)
     first = next(frames, None)
     if first is None:
         raise ValueError(f"no frames for {path.name}")
     height, width, _ = first.shape
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.partial")
+    besides = {path: path.with_name(f".{path.name}.partial") for path in outputs}
     arguments = [
         *("-hide_banner", "-loglevel", "error", "-y"),
         *("-f", "rawvideo", "-pix_fmt", "rgb24"),
         *("-s", f"{width}x{height}", "-r", str(fps), "-i", "-"),
-        # No date, no version of the encoder.
-        *("-map_metadata", "-1", "-fflags", "+bitexact", "-flags", "+bitexact"),
-        *options,
-        str(beside),
     ]
+    for output, options in outputs.items():
+        output.parent.mkdir(parents=True, exist_ok=True)
+        # No date, no version of the encoder.
+        arguments += ("-map_metadata", "-1", "-fflags", "+bitexact")
+        arguments += ("-flags", "+bitexact", *options, str(besides[output]))
     count = 0
     try:
         with TemporaryFile() as log:
@@ -116,7 +126,9 @@ def _encode(path: Path, frames: Iterable[np.ndarray], fps: int, *options: str) -
                     f"{path}: ffmpeg failed with exit code {process.returncode}: "
                     f"{reason}"
                 )
-        beside.replace(path)
+        for output, beside in besides.items():
+            beside.replace(output)
     finally:
-        beside.unlink(missing_ok=True)
+        for beside in besides.values():
+            beside.unlink(missing_ok=True)
     return count

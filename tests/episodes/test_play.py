@@ -74,14 +74,14 @@ def test_rows_and_recordings_follow_the_seeds_and_agree() -> None:
         assert env.progress == row["progress"]
         assert len(recording.decided) == row["agent_steps"]
         assert row["log_sha256"] == sha256(env.frame_actions).hexdigest()
-    assert table["log_sha256"].is_unique
+    assert len(set(table["log_sha256"])) == 3
 
 
 def test_without_noise_the_same_actions_are_the_same_episode() -> None:
     table, _ = play_episodes(
         Repeat(RIGHT), lambda level: mario(level, QUIET), ["1-1"], [1, 2, 3], 1
     )
-    assert table["log_sha256"].nunique() == 1
+    assert len(set(table["log_sha256"])) == 1
 
 
 def test_rows_and_recordings_of_another_world_agree_too() -> None:

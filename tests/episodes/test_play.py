@@ -73,7 +73,7 @@ def test_rows_and_recordings_follow_the_seeds_and_agree() -> None:
         assert frames == row["emulator_frames"]
         assert env.progress == row["progress"]
         assert len(recording.decided) == row["agent_steps"]
-        assert row["log_sha256"] == sha256(env.frame_actions).hexdigest()
+        assert str(row["log_sha256"]) == sha256(env.frame_actions).hexdigest()
     assert len(set(table["log_sha256"])) == 3
 
 

@@ -30,7 +30,9 @@ STAGES = [Path(name).stem for name in MODULES if name.startswith("stages/")]
 ORACLE = """\
 import ast, importlib, json, os, runpy, sys
 from pathlib import Path
-import cv2, gym_super_mario_bros, gymnasium, matplotlib.pyplot, stable_baselines3
+# What is loaded here, once, is not loaded for each script.
+import cv2, gym_super_mario_bros.actions, gymnasium.envs.classic_control
+import matplotlib.pyplot, numba, pandas, pydantic.main, stable_baselines3
 def show(script, world):
     if registry := sys.modules.get("warpzone.envs.registry"):
         registry.env_class(world)

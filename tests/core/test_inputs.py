@@ -1,5 +1,7 @@
 """Inputs that change while a stage runs are told, and nothing is recorded of it."""
 
+import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +12,7 @@ from dvc.dependency import ParamsDependency
 from dvc.repo import Repo
 
 from tools.pipeline_copy import DVC, environment
-from warpzone.core import inputs
+from warpzone.core import inputs, stage
 from warpzone.core.fingerprints import write_fingerprints
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,9 +41,10 @@ stages:
 PARAMS = "sizes: [small]\nrates: {small: 0.1, large: 0.2}\n"
 
 
-@pytest.fixture
-def repro(tmp_path: Path) -> Callable[[str], tuple[int, str]]:
-    """Run the pipeline while something happens; return its exit code and errors."""
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline, and the code of its stage written down. To be copied."""
+    folder = tmp_path_factory.mktemp("pipeline")
     for name, text in {
         "stages/make.py": STAGE,
         "folder/one.txt": "one",
@@ -49,9 +52,16 @@ def repro(tmp_path: Path) -> Callable[[str], tuple[int, str]]:
         "params.yaml": PARAMS,
         "dvc.yaml": PIPELINE,
     }.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    write_fingerprints([tmp_path / "stages/make.py"], tmp_path / "data/code", [])
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    write_fingerprints([folder / "stages/make.py"], folder / "data/code", [])
+    return folder
+
+
+@pytest.fixture
+def repro(pipeline: Path, tmp_path: Path) -> Callable[[str], tuple[int, str]]:
+    """Run the pipeline while something happens; return its exit code and errors."""
+    shutil.copytree(pipeline, tmp_path, dirs_exist_ok=True)
     variables = environment(tmp_path) | {"PYTHONPATH": str(ROOT)}
     command = [*DVC, "init", "-q", "--no-scm"]
     subprocess.run(command, cwd=tmp_path, env=variables, check=True)
@@ -66,6 +76,30 @@ def repro(tmp_path: Path) -> Callable[[str], tuple[int, str]]:
         return done.returncode, "".join(told).removeprefix("error: ")
 
     return repro
+
+
+@pytest.fixture
+def run(
+    pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], str]:
+    """Run the stage as DVC does, but in this process; return how it exits."""
+    shutil.copytree(pipeline, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_STAGE", "make@small")
+    monkeypatch.setattr(sys, "argv", ["stages/make.py", "--size", "small"])
+    # It would end these tests.
+    monkeypatch.setattr(stage, "_end_with_the_pipeline", lambda: None)
+
+    def run(meanwhile: str) -> str:
+        (tmp_path / "meanwhile.py").write_text(meanwhile)
+        try:
+            runpy.run_path("stages/make.py")
+        except SystemExit as ended:
+            # A text is printed, and the exit code is 1.
+            return str(ended.code)
+        return ""
+
+    return run
 
 
 def put(path: str, text: str) -> str:
@@ -85,13 +119,22 @@ def put(path: str, text: str) -> str:
     ],
 )
 def test_an_input_that_changes_while_a_stage_runs_ends_it_in_one_line(
-    repro: Callable[[str], tuple[int, str]], tmp_path: Path, meanwhile: str, named: str
+    run: Callable[[str], str], meanwhile: str, named: str
 ) -> None:
-    code, told = repro(meanwhile)
+    assert run(meanwhile) == (
+        f"error: {named} changed while make@small ran, so its result is not recorded: "
+        "run dvc repro again"
+    )
+
+
+def test_dvc_records_nothing_of_a_stage_whose_input_changed(
+    repro: Callable[[str], tuple[int, str]], tmp_path: Path
+) -> None:
+    code, told = repro(put("params.yaml", PARAMS.replace("0.1", "0.3")))
     assert code != 0
     assert told == (
-        f"{named} changed while make@small ran, so its result is not recorded: run dvc "
-        "repro again"
+        "params.yaml: rates.small changed while make@small ran, so its result is not "
+        "recorded: run dvc repro again"
     )
     assert not (tmp_path / "dvc.lock").exists()
 
@@ -108,33 +151,32 @@ def test_what_a_stage_does_not_read_may_change(
 
 
 def test_a_stage_that_params_no_longer_ask_for_is_told(
-    repro: Callable[[str], tuple[int, str]],
+    run: Callable[[str], str],
 ) -> None:
-    code, told = repro(put("params.yaml", "sizes: [large]\nrates: {small: 0.1}\n"))
-    assert code != 0
-    assert told.startswith("params.yaml has changed since the pipeline began and no lo")
+    assert run(put("params.yaml", "sizes: [large]\nrates: {small: 0.1}\n")) == (
+        "error: params.yaml has changed since the pipeline began and no longer asks "
+        "for make@small: run dvc repro again"
+    )
 
 
-def test_a_key_that_is_gone_is_told(
-    repro: Callable[[str], tuple[int, str]],
-) -> None:
-    code, told = repro(put("params.yaml", "sizes: [small]\n"))
-    assert code != 0
-    assert told.startswith("params.yaml no longer has rates.small, which a stage needs")
+def test_a_key_that_is_gone_is_told(run: Callable[[str], str]) -> None:
+    assert run(put("params.yaml", "sizes: [small]\n")) == (
+        "error: params.yaml no longer has rates.small, which a stage needs"
+    )
 
 
 def test_code_that_changed_before_the_stage_began_is_named(
-    repro: Callable[[str], tuple[int, str]], tmp_path: Path
+    run: Callable[[str], str], tmp_path: Path
 ) -> None:
     # check_params has written down what the code was; a longer stage may run meanwhile.
     script = tmp_path / "stages/make.py"
     script.write_text(f"# The same.\n{STAGE}")
-    assert repro("") == (0, "")
+    assert run("") == ""
     (tmp_path / "file.txt").write_text("changed")
     script.write_text(f"{STAGE}print(1)\n")
-    code, told = repro("")
-    assert code != 0
-    assert told == "stages/make.py changed since check_params ran: run dvc repro again"
+    assert run("") == (
+        "error: stages/make.py changed since check_params ran: run dvc repro again"
+    )
 
 
 def test_the_inputs_of_each_stage_are_those_that_dvc_knows(

@@ -29,20 +29,50 @@ ram[0x0E] = 0x0B
 print(is_dead(ram), sum(is_dead.stats.cache_hits.values()))
 """
 
-
-def copy_library(folder: Path) -> Path:
-    skip = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(LIBRARY, folder / "warpzone", ignore=skip)
-    return folder
+CALLER = """
+from warpzone.envs.callee import doubled
+from warpzone.envs.compiled import compiled
+@compiled
+def doubled_twice(number):
+    return doubled(doubled(number))
+"""
+CALLEE = """
+from warpzone.envs.compiled import compiled
+@compiled
+def doubled(number):
+    return number * 2
+"""
+CALL = """
+import sys
+from warpzone.envs.caller import doubled_twice
+print(doubled_twice(3), sum(doubled_twice.stats.cache_hits.values()))
+"""
 
 
 @pytest.fixture
 def library(tmp_path: Path) -> Path:
     """A folder with a copy of the library, compiled code left out."""
-    return copy_library(tmp_path)
+    skip = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(LIBRARY, tmp_path / "warpzone", ignore=skip)
+    return tmp_path
 
 
-def run(folder: Path, code: str = READ) -> str:
+def write_two_functions(folder: Path) -> Path:
+    """Write a library of compiled.py and two functions, which is fast to load."""
+    envs = folder / "warpzone/envs"
+    envs.mkdir(parents=True)
+    shutil.copy(LIBRARY / "envs/compiled.py", envs)
+    (envs / "caller.py").write_text(CALLER)
+    (envs / "callee.py").write_text(CALLEE)
+    return folder
+
+
+@pytest.fixture
+def two_functions(tmp_path: Path) -> Path:
+    return write_two_functions(tmp_path)
+
+
+def run(folder: Path, code: str) -> str:
     command = [sys.executable, "-c", code]
     found = os.environ | {"PYTHONPATH": str(folder)}
     done = subprocess.run(
@@ -53,65 +83,76 @@ def run(folder: Path, code: str = READ) -> str:
 
 
 def test_what_was_compiled_once_is_read_from_disk(library: Path) -> None:
-    assert run(library) == "True 0"
-    assert run(library) == "True 1"
+    assert run(library, READ) == "True 0"
+    assert run(library, READ) == "True 1"
     assert list(library.rglob("*.nbc"))
 
 
-@pytest.mark.parametrize("kind", ["nbi", "nbc"])
-@pytest.mark.parametrize("size", [0, 100])
-def test_what_a_power_failure_cut_short_is_compiled_anew(
-    library: Path, kind: str, size: int
-) -> None:
-    run(library)
-    for path in (kept := list(library.rglob(f"*.{kind}"))):
+# Each in turn, in one process, which imports the library anew for each call.
+CUT_SHORT = f"""
+import os
+from pathlib import Path
+for kind, size in [("nbi", 0), ("nbi", 100), ("nbc", 0), ("nbc", 100)]:
+    kept = list(Path.cwd().rglob("*." + kind))
+    for path in kept:
         os.truncate(path, size)
-    assert kept
-    assert run(library) == "True 0"
-    assert run(library) == "True 1"
+    for _ in range(2):
+        for name in [name for name in sys.modules if name.startswith("warpzone")]:
+            del sys.modules[name]
+        print(kind, size, len(kept), end=" ")
+        exec({CALL!r})
+"""
+
+
+def test_what_a_power_failure_cut_short_is_compiled_anew(two_functions: Path) -> None:
+    assert run(two_functions, CALL) == "12 0"
+    assert run(two_functions, CALL + CUT_SHORT).splitlines() == [
+        "12 1",
+        *(
+            f"{kind} {size} 2 12 {hits}"
+            for kind in ("nbi", "nbc")
+            for size in (0, 100)
+            for hits in (0, 1)
+        ),
+    ]
 
 
 def test_a_full_disk_keeps_nothing_and_stops_nothing(
-    tmp_path: Path, mount: Callable[[str], Path | None]
+    mount: Callable[[str], Path | None],
 ) -> None:
     if (disk := mount("size=2m")) is None:
         pytest.skip("may not mount here")
-    copy_library(disk)
+    write_two_functions(disk)
     with (disk / "filler").open("wb") as filler, suppress(OSError):
         filler.write(bytes(2**21))
-    assert run(disk) == "True 0"
+    assert run(disk, CALL) == "12 0"
     assert not list(disk.rglob("*.nb[ic]"))
 
 
 # numba itself looks at the file of a function, not at those that it calls.
-def test_a_change_of_what_is_called_compiles_the_callers_anew(library: Path) -> None:
-    code = """
-import numpy as np
-from warpzone.envs.mario.rewards import LEDGER, reward
-one, two = np.zeros(1, LEDGER), np.zeros(1, LEDGER)
-two["coins"] = 3
-print(reward(one, two, np.array([0, 0, 1.0, 0, 0, 0, 30])))
-"""
-    assert run(library, code) == "3.0"
-    path = library / "warpzone/envs/mario/rewards.py"
+def test_a_change_of_what_is_called_compiles_the_callers_anew(
+    two_functions: Path,
+) -> None:
+    assert run(two_functions, CALL) == "12 0"
+    path = two_functions / "warpzone/envs/callee.py"
     before = path.stat()
     # Of the same size, and it looks as old.
-    path.write_text(path.read_text().replace("% 100", "% 0x2"))
+    path.write_text(path.read_text().replace("* 2", "* 3"))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert path.stat().st_size == before.st_size
-    assert run(library, code) == "1.0"
+    assert run(two_functions, CALL) == "27 0"
 
 
 def test_where_no_folder_can_be_written_it_is_compiled_in_memory(
-    library: Path,
+    two_functions: Path,
 ) -> None:
     code = """
 from numba.core import caching
 for locator in caching.CacheImpl._locator_classes:
     locator.from_function = classmethod(lambda *_: None)
 """
-    assert run(library, code + READ) == "True 0"
-    assert not list(library.rglob("*.nb?"))
+    assert run(two_functions, code + CALL) == "12 0"
+    assert not list(two_functions.rglob("*.nb?"))
 
 
 def test_noise_draws_what_numpys_generator_draws() -> None:

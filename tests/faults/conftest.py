@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sized
-from contextlib import closing
+from contextlib import chdir, closing
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
@@ -17,6 +17,9 @@ from s3fs import S3FileSystem
 from tools import pipeline_copy
 from tools.pipeline_copy import DVC
 from tools.s3 import BUCKET, Server, serve
+from tools.storage.__main__ import run
+from tools.storage.errors import StorageError
+from tools.storage.remote import CHECKSUMS
 from warpzone.agents.model import save_agent
 from warpzone.agents.policy import PolicyAgent, build_policy, make_deterministic
 from warpzone.core.params import NoiseParams
@@ -119,6 +122,26 @@ def init(folder: Path) -> None:
     must(folder, *DVC, "init", "-q")
 
 
+@pytest.fixture
+def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What `environment` sets, for commands that run in this process."""
+    for name, value in (environment(tmp_path / "repo") | CHECKSUMS).items():
+        monkeypatch.setenv(name, value)
+
+
+def said(folder: Path, *words: str) -> str:
+    """Run a command of tools.storage in this process."""
+    with chdir(folder):
+        return run(list(words))
+
+
+def refused(folder: Path, *words: str) -> str:
+    with pytest.raises(StorageError) as caught:
+        said(folder, *words)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
 def error_line(done: subprocess.CompletedProcess[str]) -> str:
     """The one line that a failed command says."""
     assert done.returncode != 0, done.stdout
@@ -126,6 +149,12 @@ def error_line(done: subprocess.CompletedProcess[str]) -> str:
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1, done.stderr
     return lines[0]
+
+
+def set_cache(folder: Path, place: Path) -> None:
+    """Have the cache elsewhere, and outputs copied from there."""
+    text = f"[cache]\ndir = {place}\ntype = copy\n"
+    (folder / ".dvc/config.local").write_text(text)
 
 
 def set_remote(folder: Path, url: str, **options: str) -> None:

@@ -4,7 +4,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import chdir
 from hashlib import md5
 from pathlib import Path
 
@@ -18,9 +20,14 @@ from conftest import (  # pyright: ignore[reportMissingImports]
     error_line,
     must,
     outputs,
+    refused,
     run_in,
+    said,
+    set_cache,
     set_remote,
 )
+
+from tools import repro
 
 
 @pytest.fixture
@@ -77,8 +84,7 @@ def test_a_kill_while_dvc_noted_a_run_stops_no_later_one(checked: Path) -> None:
 
 @pytest.mark.slow
 def test_a_cache_on_a_full_disk_is_no_success(checked: Path, small_disk: Path) -> None:
-    must(checked, *DVC, "cache", "dir", "-q", "--local", str(small_disk))
-    must(checked, *DVC, "config", "-q", "--local", "cache.type", "copy")
+    set_cache(checked, small_disk)
     (checked / "word.txt").write_text("another" * 500)
     fill(small_disk, 60_000)
     done = run_in(checked, *REPRO)
@@ -98,8 +104,7 @@ def test_dvc_alone_calls_a_full_cache_a_success(
     checked: Path, small_disk: Path
 ) -> None:
     """If this fails, dvc has been mended: `make repro` needs no check after it."""
-    must(checked, *DVC, "cache", "dir", "-q", "--local", str(small_disk))
-    must(checked, *DVC, "config", "-q", "--local", "cache.type", "copy")
+    set_cache(checked, small_disk)
     (checked / "word.txt").write_text("another" * 500)
     fill(small_disk, 60_000)
     done = run_in(checked, *DVC, "repro")
@@ -108,6 +113,7 @@ def test_dvc_alone_calls_a_full_cache_a_success(
         assert "No space left on device" in error
 
 
+@pytest.mark.usefixtures("surroundings")
 def test_a_pull_on_a_full_disk_leaves_the_outputs_whole(
     repo: Path, small_disk: Path
 ) -> None:
@@ -116,7 +122,7 @@ def test_a_pull_on_a_full_disk_leaves_the_outputs_whole(
     subprocess.run(["cp", "-a", repo, old], check=True)
     (repo / "word.txt").write_text("another" * 2000)
     must(repo, *DVC, "repro", "-q")
-    must(repo, *STORAGE, "push")
+    said(repo, "push")
 
     place = small_disk / "repo"
     subprocess.run(["cp", "-a", old, place], check=True)
@@ -174,15 +180,46 @@ def damaged_locks() -> dict[str, str]:
     }
 
 
+@pytest.fixture
+def refusal(
+    checked: Path,
+    surroundings: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> Callable[[], str]:
+    """Run `make repro` in this process; return the one line that it ends with."""
+
+    def refusal() -> str:
+        monkeypatch.setattr(sys, "argv", ["tools.repro"])
+        with chdir(checked), pytest.raises(SystemExit) as ended:
+            repro.main()
+        assert capfd.readouterr().err == ""
+        # A text is printed, and the exit code is 1.
+        assert isinstance(ended.value.code, str)
+        assert len(ended.value.code.splitlines()) == 1
+        return ended.value.code
+
+    return refusal
+
+
 @pytest.mark.parametrize("kind", damaged_locks())
-def test_a_damaged_dvc_lock_ends_in_one_line(checked: Path, kind: str) -> None:
+def test_a_damaged_dvc_lock_ends_in_one_line(
+    checked: Path, kind: str, refusal: Callable[[], str]
+) -> None:
     before = outputs(checked)
     (checked / "dvc.lock").write_text(damaged_locks()[kind])
-    error = error_line(run_in(checked, *REPRO))
+    error = refusal()
     assert error.startswith("error: dvc.lock")
     assert "git checkout" in error
     assert outputs(checked) == before
     assert (checked / "dvc.lock").read_text() == damaged_locks()[kind]
+
+
+def test_what_make_repro_refuses_is_all_that_it_says(
+    checked: Path, refusal: Callable[[], str]
+) -> None:
+    (checked / "dvc.lock").write_text(damaged_locks()["cut"])
+    assert error_line(run_in(checked, *REPRO)) == refusal()
 
 
 @pytest.mark.slow
@@ -196,6 +233,7 @@ def test_a_dvc_lock_half_written_by_a_killed_run_is_taken_back(checked: Path) ->
     running = begin(checked, *REPRO)
     while not (checked / "began").exists():
         assert running.poll() is None
+        time.sleep(0.02)
     os.killpg(running.pid, 9)
     running.wait()
     # DVC empties it before it writes.
@@ -212,13 +250,13 @@ def test_a_dvc_lock_half_written_by_a_killed_run_is_taken_back(checked: Path) ->
     assert "Running stage" not in done.stdout
 
 
+@pytest.mark.usefixtures("surroundings")
 @pytest.mark.parametrize("command", ["verify", "push", "pull"])
 def test_a_conflict_in_dvc_lock_stops_the_storage(repo: Path, command: str) -> None:
     set_remote(repo, str(repo.parent / "far"))
     before = outputs(repo)
     (repo / "dvc.lock").write_text(damaged_locks()["conflict"])
-    error = error_line(run_in(repo, *STORAGE, command))
-    assert "dvc.lock" in error
+    assert "dvc.lock" in refused(repo, command)
     assert outputs(repo) == before
 
 
@@ -236,13 +274,13 @@ def test_a_conflict_in_dvc_lock_stops_the_storage(repo: Path, command: str) -> N
     ],
 )
 def test_a_broken_params_file_ends_in_one_line(
-    checked: Path, content: str | None, reason: str
+    checked: Path, content: str | None, reason: str, refusal: Callable[[], str]
 ) -> None:
     before = outputs(checked)
     (checked / "params.yaml").unlink()
     if content is not None:
         (checked / "params.yaml").write_text(content)
-    error = error_line(run_in(checked, *REPRO))
+    error = refusal()
     assert error.startswith("error: params.yaml")
     assert reason in error
     assert outputs(checked) == before
@@ -259,6 +297,7 @@ def test_a_second_make_repro_is_refused_in_one_line(checked: Path) -> None:
     try:
         while not (checked / "started").exists():
             assert first.poll() is None
+            time.sleep(0.02)
         error = error_line(run_in(checked, *REPRO))
         assert f"process {first.pid} is at work here" in error
     finally:

@@ -1,6 +1,7 @@
 """Whatever ends dvc, its stage ends too; and two runs do not meet."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,9 +37,10 @@ run_stage(main)
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL]
 
 
-@pytest.fixture
-def sleeper(tmp_path: Path) -> Path:
-    folder = tmp_path / "repo"
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline of one stage that sleeps. To be copied."""
+    folder = tmp_path_factory.mktemp("prepared") / "repo"
     folder.mkdir()
     (folder / "params.yaml").write_text("{}")
     (folder / "sleep.py").write_text(SLEEPER)
@@ -48,6 +50,11 @@ def sleeper(tmp_path: Path) -> Path:
     must(folder, "git", "init", "-q")
     must(folder, *DVC, "init", "-q")
     return folder
+
+
+@pytest.fixture
+def sleeper(prepared: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(prepared, tmp_path / "repo"))
 
 
 def start(folder: Path, shell: str) -> tuple[subprocess.Popen, int]:

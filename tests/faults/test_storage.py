@@ -21,15 +21,16 @@ from conftest import (  # pyright: ignore[reportMissingImports]
     ROOT,
     STORAGE,
     contents,
-    environment,
     error_line,
     file_system,
     kill_pushes,
     misses_its_bucket,
     must,
     outputs,
+    refused,
     refuses_credentials,
     run_in,
+    said,
     set_remote,
     use_server,
 )
@@ -39,7 +40,9 @@ from tools.s3 import BUCKET, Server, serve
 from tools.storage.__main__ import run
 from tools.storage.errors import StorageError
 from tools.storage.listing import parse_listing
-from tools.storage.remote import CHECKSUMS, Remote, Watch
+from tools.storage.remote import Remote, Watch
+
+pytestmark = pytest.mark.usefixtures("surroundings")
 
 NOWHERE = "no whole copy in cache, workspace or remote"
 NOT_HERE = "no whole copy in cache or workspace"
@@ -50,28 +53,6 @@ AS_README: Any = dict(
     for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     if line.startswith("export AWS_")
 )
-
-
-@pytest.fixture(autouse=True)
-def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What `environment` sets, for commands that run in this process."""
-    for name, value in environment(tmp_path / "repo").items():
-        monkeypatch.setenv(name, value)
-    for name in CHECKSUMS:
-        monkeypatch.setenv(name, CHECKSUMS[name])
-
-
-def said(folder: Path, *words: str) -> str:
-    """Run a command of tools.storage in this process."""
-    with chdir(folder):
-        return run(list(words))
-
-
-def refused(folder: Path, *words: str) -> str:
-    with pytest.raises(StorageError) as caught:
-        said(folder, *words)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.fixture(params=["s3", "folder"])

@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from warpzone.envs.nes.buttons import DOWN, NO_BUTTONS, RIGHT, A
 from warpzone.episodes.agent import Agent, Observations
 
 ROOT = Path(__file__).parents[1]
+PARAMS = read_yaml(ROOT / "params.yaml")
 
 MARIO: dict[str, Any] = {
     "emulator": "nes-py",
@@ -105,7 +107,7 @@ def default_document() -> dict[str, Any]:
 
     Tests hold with any valid params.yaml: what they need of it is set here.
     """
-    document = read_yaml(ROOT / "params.yaml")
+    document = deepcopy(PARAMS)
     document |= {"seed": 1, "device": "cpu", "torch_threads": 2, "env": "mario"}
     document["run"] = {"tasks": ["1-1"], "recipes": ["bc-ppo"], "seeds": [1]}
     document["record_video"] |= {"agents": ["bc-ppo-1"], "episodes": ["median", "best"]}

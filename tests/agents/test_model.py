@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import shutil
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,7 +35,7 @@ def mario_env(level="1-1", **changes):
     return MarioEnv(level, **kwargs)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def env():
     with closing(mario_env()) as env:
         yield env
@@ -51,15 +53,22 @@ def agent_for(
     return PolicyAgent(policy, key, temperature, idle_temperature)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def agent(env):
     return agent_for(env)
 
 
+@pytest.fixture(scope="module")
+def saved(agent, env, tmp_path_factory):
+    """The agent's folder. To be copied."""
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    save_agent(agent, folder, env, {"stage": "test"})
+    return folder
+
+
 @pytest.fixture
-def folder(agent, env, tmp_path):
-    save_agent(agent, tmp_path / "model", env, {"stage": "test"})
-    return tmp_path / "model"
+def folder(saved, tmp_path):
+    return Path(shutil.copytree(saved, tmp_path / "model"))
 
 
 def frames(rows):

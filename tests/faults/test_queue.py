@@ -19,6 +19,8 @@ from conftest import (  # pyright: ignore[reportMissingImports]
     written_pid,
 )
 
+from tools import experiments
+
 QUEUE = (sys.executable, "-m", "tools.experiments")
 
 # Says who it is, and does not end if that is its word.
@@ -187,9 +189,14 @@ def test_an_experiment_without_a_recording_is_told_before_any_is_run(
 
 @pytest.mark.parametrize("jobs", ["0", "-1", "two"])
 def test_a_number_of_jobs_that_cannot_be_is_told_in_one_line(
-    repo: Path, jobs: str
+    jobs: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "argument --jobs: " in error_line(run_in(repo, *QUEUE, f"--jobs={jobs}"))
+    monkeypatch.setattr(sys, "argv", ["tools.experiments", f"--jobs={jobs}"])
+    with pytest.raises(SystemExit) as ended:
+        experiments.main()
+    assert ended.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "argument --jobs: " in line
 
 
 def ref_of(repo: Path, name: str) -> str:

@@ -160,16 +160,21 @@ def test_25_kills_change_no_byte(prepared: Path, whole: dict[str, bytes]) -> Non
         folder = copy_of(prepared, f"killed{ends}")
 
 
-@pytest.fixture
-def ended(prepared: Path, tmp_path: Path) -> Path:
-    """A pipeline that was killed after the first round of the clone."""
-    folder = copy_of(prepared, tmp_path.name)
+@pytest.fixture(scope="module")
+def killed(prepared: Path) -> Path:
+    """A pipeline that was killed after the first round of the clone. To be copied."""
+    folder = copy_of(prepared, "killed")
     running = begin(folder, *DVC, "repro", CLONE)
     while not list(folder.glob(CLONES)):
         assert running.poll() is None
         time.sleep(0.05)
     kill(running)
     return folder
+
+
+@pytest.fixture
+def ended(killed: Path, tmp_path: Path) -> Path:
+    return copy_of(killed, tmp_path.name)
 
 
 @pytest.mark.slow

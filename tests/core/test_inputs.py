@@ -55,6 +55,8 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     write_fingerprints([folder / "stages/make.py"], folder / "data/code", [])
+    command = [*DVC, "init", "-q", "--no-scm"]
+    subprocess.run(command, cwd=folder, env=environment(folder), check=True)
     return folder
 
 
@@ -63,8 +65,6 @@ def repro(pipeline: Path, tmp_path: Path) -> Callable[[str], tuple[int, str]]:
     """Run the pipeline while something happens; return its exit code and errors."""
     shutil.copytree(pipeline, tmp_path, dirs_exist_ok=True)
     variables = environment(tmp_path) | {"PYTHONPATH": str(ROOT)}
-    command = [*DVC, "init", "-q", "--no-scm"]
-    subprocess.run(command, cwd=tmp_path, env=variables, check=True)
 
     def repro(meanwhile: str) -> tuple[int, str]:
         (tmp_path / "meanwhile.py").write_text(meanwhile)

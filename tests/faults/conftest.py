@@ -12,6 +12,7 @@ from tempfile import gettempdir
 from typing import Any
 
 import pytest
+from dvc.repo import Repo
 from s3fs import S3FileSystem
 
 from tools import pipeline_copy
@@ -133,6 +134,12 @@ def said(folder: Path, *words: str) -> str:
     """Run a command of tools.storage in this process."""
     with chdir(folder):
         return run(list(words))
+
+
+def reproduce(folder: Path) -> None:
+    """Run the pipeline as `dvc repro` does, in this process."""
+    with chdir(folder), Repo() as repo:
+        repo.reproduce()  # pyright: ignore[reportCallIssue]
 
 
 def refused(folder: Path, *words: str) -> str:

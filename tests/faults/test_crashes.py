@@ -21,6 +21,7 @@ from conftest import (  # pyright: ignore[reportMissingImports]
     must,
     outputs,
     refused,
+    reproduce,
     run_in,
     said,
     set_cache,
@@ -121,7 +122,7 @@ def test_a_pull_on_a_full_disk_leaves_the_outputs_whole(
     old = repo.parent / "old"
     subprocess.run(["cp", "-a", repo, old], check=True)
     (repo / "word.txt").write_text("another" * 2000)
-    must(repo, *DVC, "repro", "-q")
+    reproduce(repo)
     said(repo, "push")
 
     place = small_disk / "repo"
@@ -129,7 +130,7 @@ def test_a_pull_on_a_full_disk_leaves_the_outputs_whole(
     (place / "dvc.lock").write_bytes((repo / "dvc.lock").read_bytes())
     before = outputs(place)
     fill(small_disk, 600_000)
-    assert "No space left on device" in error_line(run_in(place, *STORAGE, "pull"))
+    assert "No space left on device" in refused(place, "pull")
     assert outputs(place) == before
 
 
@@ -149,8 +150,9 @@ def frozen(checked: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(cache)], check=True)
 
 
+@pytest.mark.usefixtures("surroundings")
 def test_a_cache_that_cannot_be_written_is_verified(frozen: Path) -> None:
-    assert "all are whole" in must(frozen, *STORAGE, "verify", "--local")
+    assert "all are whole" in said(frozen, "verify", "--local")
 
 
 def test_a_run_with_a_cache_that_cannot_be_written_fails(frozen: Path) -> None:
@@ -289,7 +291,9 @@ def test_a_broken_params_file_ends_in_one_line(
 # ------------------------------------------------------------- two at a time
 
 
-def test_a_second_make_repro_is_refused_in_one_line(checked: Path) -> None:
+def test_a_second_make_repro_is_refused_in_one_line(
+    checked: Path, refusal: Callable[[], str]
+) -> None:
     (checked / "make.py").write_text(
         "import os, time; open('started', 'w'); time.sleep(600)\n"
     )
@@ -298,8 +302,7 @@ def test_a_second_make_repro_is_refused_in_one_line(checked: Path) -> None:
         while not (checked / "started").exists():
             assert first.poll() is None
             time.sleep(0.02)
-        error = error_line(run_in(checked, *REPRO))
-        assert f"process {first.pid} is at work here" in error
+        assert f"process {first.pid} is at work here" in refusal()
     finally:
         os.killpg(first.pid, 9)
         first.wait()

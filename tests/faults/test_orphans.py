@@ -34,7 +34,13 @@ def main():
 run_stage(main)
 """
 
-SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL]
+SIGNALS = [
+    signal.SIGINT,
+    signal.SIGTERM,
+    # As SIGTERM.
+    pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    signal.SIGKILL,
+]
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +110,9 @@ def test_a_shell_in_between_that_stays_changes_nothing(sleeper: Path) -> None:
     assert is_gone(parent.pid, 5)
 
 
-@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
+@pytest.mark.parametrize(
+    "shell", ["/bin/sh", pytest.param("/bin/bash", marks=pytest.mark.slow)]
+)
 def test_a_stage_that_starts_as_an_orphan_ends_at_once(
     sleeper: Path, shell: str
 ) -> None:
@@ -149,6 +157,7 @@ def test_the_pipeline_runs_again_after_a_kill(sleeper: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_second_run_at_the_same_time_is_refused_in_one_line(sleeper: Path) -> None:
     dvc, stage = start(sleeper, "/bin/sh")
     done = run_in(sleeper, *DVC, "repro")

@@ -1,171 +1,201 @@
-"""Compare all agents: tables, figures and a report.
+"""Compare all agents: numbers, pictures and a report.
 
 Reads data/episodes/ENV/TASK/AGENT/NOISE.csv of every task, agent and noise that
-params.yaml names, default.jsonl beside it, plots/train_rl/ENV/TASK/AGENT.csv and
-plots/pretrain_bc/ENV/TASK/confusion.csv. Writes metrics/compare/ENV.json,
-plots/compare/ENV/{agents,noise,survival}.csv (for DVC), report.md and, in
-plots/compare/ENV/, agents, survival, deaths, learning, noise, conditions, actions,
-confusion and map: each as NAME.png and, for dark pages, NAME-dark.png. The map is that
-of the first task's first level; a world that the screen shows whole has none.
+params.yaml names, default.jsonl beside it, plots/train_rl/ENV/TASK/AGENT.csv,
+plots/pretrain_bc/ENV/TASK/confusion.csv and data/videos/ENV/TASK/AGENT/. Writes
+metrics/compare/ENV.json (what DVC shows), plots/compare/ENV/{agents,differences,noise,
+survival}.csv, the pictures in plots/compare/ENV/light/ and dark/, report.md,
+report.html, one file with everything inside, and a card of each model in
+models/ENV/cards/.
+
+With --rev A --rev B it writes nothing but runs/compare/A-B/: the same report of the
+agents of revisions or experiments, how their params differ, and what that changed.
 """
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import platform
+from argparse import ArgumentParser
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
-from textwrap import fill
+from tempfile import TemporaryDirectory
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from warpzone.core.errors import InputError
 from warpzone.core.files import (
     one_line,
+    read_bytes,
     write_bytes,
     write_csv,
     write_json,
     write_text,
 )
-from warpzone.core.names import BASELINES, agent_name, cell
-from warpzone.core.params import Params
+from warpzone.core.names import BASELINES, PARAMS, UNTRAINED, agent_name, cell
+from warpzone.core.params import Params, load_params
+from warpzone.core.revisions import checkout, commit_of
 from warpzone.core.stage import read_arguments, run_stage
 from warpzone.envs.registry import env_class
-from warpzone.envs.replayable import ReplayableEnv
-from warpzone.episodes.recording import Recording, read_recordings
-from warpzone.episodes.table import (
-    causes_of,
-    check_comparable,
-    read_episodes,
+from warpzone.episodes.recording import read_recordings
+from warpzone.episodes.table import check_comparable, read_episodes
+from warpzone.report.comparison import NOISE, Comparison
+from warpzone.report.look import Key
+from warpzone.report.pages import (
+    Film,
+    Part,
+    Picture,
+    Section,
+    Table,
+    to_html,
+    to_markdown,
 )
-from warpzone.report import figures
-from warpzone.report.findings import Metrics, contrast, profile, summarise
-from warpzone.report.level_map import Explored, Strip, explore, level_map
 
 METRICS = Path("metrics/compare")
 PLOTS = Path("plots/compare")
-REPORT = Path("report.md")
-
-NOISE = "default"
-STEP = 16
-"""Of progress, between two rows of the survival table: for Mario a block's pixels."""
-STRETCH = 64
-"""Of progress, within which failures are said to be in one place."""
-WIDTH = 88
-"""Of the report's paragraphs, in characters."""
-
-type Key = tuple[str, str]
-"""A task and an agent."""
+REVISIONS = Path("runs/compare")
+PACKAGES = ("dvc", "gymnasium", "nes-py", "numpy", "stable-baselines3", "torch")
+WORDS = {
+    "agents": "Success rate and mean progress of each agent",
+    "survival": "Share of the episodes that got at least so far",
+    "learning": "Progress and success rate in evaluation while training",
+    "confusion": "What the clone did on held-out episodes, against what it should",
+    "conditions": "Success rate of each agent in each condition",
+    "noise": "Success rate under more and less noise",
+    "map": "The level, the ways of each agent on it, and where it failed",
+    "deaths": "How many episodes failed where, by cause",
+    "actions": "How often each agent chose each action",
+}
+"""What each picture shows."""
 
 
 def main() -> None:
-    params, _ = read_arguments(__doc__)
-    world, tasks = env_class(params.env), params.run.tasks
-    samples, causes = params.compare.bootstrap_samples, causes_of(world)
-    noises = {noise: read_all(params, world, noise) for noise in params.evaluate.noises}
-    tables = noises[NOISE]
-    learning = {
-        (task, name): read_curve(
-            cell("plots/train_rl", params.env, task, f"{name}.csv")
-        )
-        for task, name in tables
-        if name not in BASELINES
-    }
-
-    # Each with the same draws: what is said of one agent does not depend on the others.
-    def rng() -> np.random.Generator:
-        return np.random.default_rng(params.seed)
-
-    summaries = {
-        noise: {
-            (task, agent): summarise(
-                {task: [table]}, causes, world.FRAMES_PER_SECOND, samples, rng()
-            )
-            for (task, agent), table in of_key.items()
-        }
-        for noise, of_key in noises.items()
-    }
-    agents = summaries[NOISE]
-    metrics = {
-        task: {agent: agents[task, agent] for agent in params.agents}
-        | {
-            f"{a}_minus_{b}": contrast(
-                {task: [tables[task, a]]}, {task: [tables[task, b]]}, samples, rng()
-            )
-            for a, b in pairs(params)
-        }
-        for task in tasks
-    }
-    rows = [
-        # DVC's bar charts pile up what has one name.
-        {"noise": noise, "task": task, "agent": agent}
-        | {"name": agent if len(tasks) == 1 else f"{task} {agent}", **summary}
-        for noise, of_noise in summaries.items()
-        for (task, agent), summary in of_noise.items()
-    ]
-    curves = [
-        profile([table], STEP).assign(task=task, agent=agent)
-        for (task, agent), table in tables.items()
-    ]
-    label, plots = world.PROGRESS, PLOTS / params.env
-    conditions = {n: c.model_dump() for n, c in params.evaluate.noises.items()}
-    recordings = {
-        (task, agent): read_recordings(
-            cell("data/episodes", params.env, task, agent, f"{NOISE}.jsonl")
-        )
-        for task, agent in tables
-    }
-    confusions = {task: read_confusion(params.env, task) for task in tasks}
-    explored = explore_level(params, tables, recordings)
-    skip = next(iter(recordings.values()))[0].frame_skip
-
-    def draw(theme: str) -> dict[str, bytes]:
-        pngs = {
-            "agents": figures.agents_figure(agents, label, theme=theme),
-            "survival": figures.survival_figure(tables, label, theme=theme),
-            "deaths": figures.deaths_figure(tables, world.FAILURES, label, theme=theme),
-            "learning": figures.learning_figure(
-                learning, tables, label, frame_skip=skip, theme=theme
-            ),
-            "noise": figures.noise_figure(summaries, conditions, theme=theme),
-            "conditions": figures.conditions_figure(summaries, theme=theme),
-            "actions": figures.actions_figure(recordings, theme=theme),
-            "confusion": figures.confusion_figure(confusions, theme=theme),
-        }
-        if explored is not None:
-            pngs["map"] = level_map(explored, params.agents, theme=theme)
-        return pngs
-
-    pngs = draw("light") | {f"{n}-dark": png for n, png in draw("dark").items()}
-
-    write_json(METRICS / f"{params.env}.json", metrics)
-    write_csv(plots / "noise.csv", pd.DataFrame(rows))
-    rows = [row for row in rows if row["noise"] == NOISE]
-    write_csv(plots / "agents.csv", pd.DataFrame(rows))
-    columns = ["task", "agent", "progress", "share"]
-    write_csv(plots / "survival.csv", pd.concat(curves).filter(columns))
-    for name, png in pngs.items():
-        write_bytes(plots / f"{name}.png", png)
-    write_text(REPORT, report(params, world, plots, tables, summaries, metrics))
-
-
-def read_all(
-    params: Params, world: type[ReplayableEnv], noise: str
-) -> dict[Key, pd.DataFrame]:
-    """Read the tables of every task and agent under a noise."""
-    tables = {
-        (task, agent): read_episodes(
-            cell("data/episodes", params.env, task, agent, f"{noise}.csv"),
-            world,
-            agent=agent,
-            task=task,
-            noise=noise,
-        )
+    params, arguments = read_arguments(__doc__, add_options=add_options)
+    if arguments.rev:
+        compare_revisions(list(dict.fromkeys(arguments.rev)))
+        return
+    world, plots = env_class(params.env), PLOTS / params.env
+    comparison = Comparison(
+        world=world,
+        conditions=conditions_of(params),
+        **read(params, Path(), params.agents),
+        pairs=pairs(params),
+        level=params.levels(params.run.tasks[0])[0],
+        samples=params.compare.bootstrap_samples,
+        seed=params.seed,
+    )
+    films = [
+        Film(path, f"The same noise for random, bc and {agent}, on {task}")
         for task in params.run.tasks
-        for agent in params.agents
-    }
+        for agent in params.record_video.agents
+        for path in [cell("data/videos", params.env, task, agent, "side-by-side.mp4")]
+        if path.exists()
+    ]
+    named = {name: plots / "light" / f"{name}.png" for name in WORDS}
+    drawn = {theme: comparison.pictures(theme) for theme in ("light", "dark")}
+    write_json(METRICS / f"{params.env}.json", comparison.metrics())
+    for name, frame in comparison.frames().items():
+        write_csv(plots / f"{name}.csv", frame)
+    for theme, pngs in drawn.items():
+        for name, png in pngs.items():
+            write_bytes(plots / theme / f"{name}.png", png)
+    pictures = {name: named[name] for name in drawn["light"]}
     for task in params.run.tasks:
-        check_comparable({agent: tables[task, agent] for agent in params.agents})
-    return tables
+        for agent in params.agents:
+            if agent not in UNTRAINED:
+                card = to_markdown(
+                    f"{agent} on {task}", describe(comparison, params, task, agent)
+                )
+                write_text(
+                    cell("models", params.env, "cards", f"{task}-{agent}.md"), card
+                )
+    title = f"Agents of {params.env}: {', '.join(params.run.tasks)}"
+    said = sections(comparison, params, pictures, films)
+    said.append(Section("How this was made", made(params)))
+    write_text(Path("report.md"), to_markdown(title, said))
+    write_text(Path("report.html"), to_html(title, said))
+
+
+def add_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--rev",
+        action="append",
+        metavar="REV",
+        help="a commit, branch, tag or experiment to compare; twice or more",
+    )
+
+
+def read(
+    params: Params, root: Path, agents: Iterable[str], suffix: str = ""
+) -> dict[str, Any]:
+    """Read what agents did, from a folder that has the paths of the repository.
+
+    Returns:
+        Arguments of `Comparison`. Agents are called by their name and the suffix.
+
+    Raises:
+        InputError: If a file is missing or damaged, or agents played other episodes.
+    """
+    world, agents = env_class(params.env), list(agents)
+
+    def at(folder: str, *names: str) -> Path:
+        return root / cell(folder, params.env, *names)
+
+    keys = [(task, agent) for task in params.run.tasks for agent in agents]
+    tables: dict[str, dict[Key, pd.DataFrame]] = {
+        noise: {
+            (task, agent + suffix): read_episodes(
+                at("data/episodes", task, agent, f"{noise}.csv"),
+                world,
+                agent=agent,
+                task=task,
+                noise=noise,
+            )
+            for task, agent in keys
+        }
+        for noise in params.evaluate.noises
+    }
+    check(tables)
+    return {
+        "tables": tables,
+        "recordings": {
+            (task, agent + suffix): read_recordings(
+                at("data/episodes", task, agent, f"{NOISE}.jsonl")
+            )
+            for task, agent in keys
+        },
+        "curves": {
+            (task, agent + suffix): read_curve(
+                at("plots/train_rl", task, f"{agent}.csv")
+            )
+            for task, agent in keys
+            if agent not in BASELINES
+        },
+        "confusions": {
+            task + suffix: read_confusion(
+                at("plots/pretrain_bc", task, "confusion.csv")
+            )
+            for task in params.run.tasks
+        },
+    }
+
+
+def check(tables: Mapping[str, Mapping[Key, pd.DataFrame]]) -> None:
+    """Check that all agents of a task played the same episodes in each condition.
+
+    Raises:
+        InputError: If two of them did not.
+    """
+    for of_condition in tables.values():
+        for task in dict.fromkeys(task for task, _ in of_condition):
+            check_comparable(
+                {
+                    agent: of_condition[t, agent]
+                    for t, agent in of_condition
+                    if t == task
+                }
+            )
 
 
 def read_curve(path: Path) -> pd.DataFrame:
@@ -178,8 +208,7 @@ def read_curve(path: Path) -> pd.DataFrame:
         ) from error
 
 
-def read_confusion(env: str, task: str) -> pd.DataFrame:
-    path = cell("plots/pretrain_bc", env, task, "confusion.csv")
+def read_confusion(path: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(path, usecols=["actual", "predicted"], dtype=str)
     except (OSError, ValueError) as error:
@@ -188,28 +217,15 @@ def read_confusion(env: str, task: str) -> pd.DataFrame:
         ) from error
 
 
-def explore_level(
-    params: Params,
-    tables: Mapping[Key, pd.DataFrame],
-    recordings: Mapping[Key, Sequence[Recording]],
-) -> Explored | None:
-    """Replay what happened on the first level of the first task."""
-    task = params.run.tasks[0]
-    strips = {
-        agent: Strip(tables[task, agent], recordings[task, agent])
-        for agent in params.agents
-    }
-    try:
-        return explore(params.levels(task)[0], strips)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+def conditions_of(params: Params) -> dict[str, dict[str, Any]]:
+    return {name: c.model_dump() for name, c in params.evaluate.noises.items()}
 
 
 def pairs(params: Params) -> list[tuple[str, str]]:
     """Return agents to hold against each other: does each step of the pipeline help?
 
-    The clone against random play, each trained agent against the clone, and the recipes
-    against each other, seed by seed.
+    The clone against those that learn nothing, each trained agent against the clone,
+    and the recipes against each other, seed by seed.
     """
     recipes, seeds = params.run.recipes, params.run.seeds
     trained = [(agent_name(recipe, s), "bc") for recipe in recipes for s in seeds]
@@ -218,157 +234,273 @@ def pairs(params: Params) -> list[tuple[str, str]]:
         for a, b in combinations(recipes, 2)
         for seed in seeds
     ]
-    return [("bc", "random"), *trained, *between]
+    return [*(("bc", name) for name in UNTRAINED), *trained, *between]
 
 
-def report(
+def sections(
+    comparison: Comparison,
     params: Params,
-    world: type[ReplayableEnv],
-    plots: Path,
-    tables: Mapping[Key, pd.DataFrame],
-    summaries: Mapping[str, Mapping[Key, Metrics]],
-    metrics: Mapping[str, Mapping[str, Metrics]],
-) -> str:
-    unit, tasks, default = world.PROGRESS, params.run.tasks, summaries[NOISE]
-    agents = [
-        {
-            "task": task,
-            "agent": agent,
-            "episodes": of["episodes"],
-            **intervals(of, unit),
-        }
-        | {"median": f"{of['progress_median']:,.0f}"}
-        | {"mean agent steps": f"{of['agent_steps_mean']:,.0f}"}
-        for (task, agent), of in default.items()
+    pictures: Mapping[str, Path],
+    films: Sequence[Film] = (),
+) -> list[Section]:
+    """Return the report; ``pictures`` says where each was written."""
+
+    def shown(*names: str) -> list[Part]:
+        return [Picture(pictures[n], WORDS[n]) for n in names if n in pictures]
+
+    told = [
+        Section(
+            "How well they play",
+            [
+                comparison.introduction(params.world.reference),
+                comparison.agents_table(),
+                *shown("agents", "survival"),
+                *comparison.recipes_parts(),
+                *films,
+            ],
+        ),
+        Section(
+            "What helps",
+            [
+                comparison.differences_words(),
+                comparison.differences_table(),
+                comparison.power_words(),
+            ],
+        ),
+        Section("How they learned", shown("learning", "confusion")),
+        Section(
+            "Under other conditions",
+            [
+                comparison.conditions_words(),
+                comparison.conditions_table(),
+                *shown("conditions", "noise"),
+            ],
+        ),
+        Section(
+            "Where they go and how they end",
+            [
+                *shown("map"),
+                comparison.ends_words(),
+                comparison.ends_table(),
+                *shown("deaths"),
+            ],
+        ),
+        Section("What they do", shown("actions")),
     ]
-    differences = [
-        {"task": task, "difference": f"{a} minus {b}"}
-        | intervals(metrics[task][f"{a}_minus_{b}"], unit, "+")
-        for task in tasks
-        for a, b in pairs(params)
+    return [section for section in told if section.parts]
+
+
+def describe(
+    comparison: Comparison, params: Params, task: str, agent: str
+) -> list[Section]:
+    """Return the card of a model."""
+    folder = cell("models", params.env, task, agent)
+    recipe = next((r for r in params.run.recipes if agent.startswith(f"{r}-")), None)
+    how = "the stage pretrain_bc: a clone of the teacher, then DAgger"
+    if recipe is not None:
+        how = f"the recipe {recipe}: {params.recipes[recipe].algorithm}"
+        how += f", started from {params.recipes[recipe].start}"
+    kwargs = ", ".join(f"{key} {value}" for key, value in params.world.kwargs.items())
+    levels = ", ".join(params.levels(task))
+    return [
+        Section(
+            "What it is",
+            [
+                f"A policy for the env {params.env}, levels {levels}: "
+                "policy.safetensors has the weights, policy.json what it sees, how it "
+                "chooses actions and what it was made from. No file of it can run code."
+            ],
+        ),
+        Section(
+            "How it was made",
+            [f"By {how}. The env has {kwargs}.", *made(params)],
+        ),
+        Section(
+            "How it plays",
+            [
+                "Success rates with 95 % intervals, about this very agent in new "
+                "episodes.",
+                comparison.card_table(task, agent),
+            ],
+        ),
+        Section(
+            "How to load it",
+            [
+                "From the root of the repository, after dvc pull or make repro: from "
+                "warpzone.agents.model import load_agent, then "
+                f"load_agent(Path('{folder}')). The README plays episodes with it."
+            ],
+        ),
+        Section(
+            "Limits",
+            [
+                "It was trained on these levels and under one kind of noise. On other "
+                "levels, with another frame size or action set, or under much more "
+                "noise it does not play as well, or not at all. One training seed says "
+                "little about its recipe."
+            ],
+        ),
     ]
-    rates = [
-        {"task": task, "noise": name, "idle frames": f"0 to {noise.no_op_max}"}
-        | {"sticky probability": f"{noise.sticky_probability:g} a {noise.sticky_per}"}
-        | {"episodes": of_noise[task, params.agents[0]]["episodes"]}
-        | {
-            a: bracketed(of_noise[task, a], "success_rate", ".0%")
-            for a in params.agents
-        }
-        for task in tasks
-        for name, noise in params.evaluate.noises.items()
-        for of_noise in [summaries[name]]
+
+
+def made(params: Params) -> list[Part]:
+    """Say how the report was made; nothing that differs between two equal runs."""
+    digest = sha256(read_bytes(PARAMS)).hexdigest()[:16]
+    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    return [
+        f"By dvc repro, with the seed {params.seed}, from params.yaml (SHA-256 "
+        f"{digest}...) and the code that data/code/ names; dvc.lock has the hash of "
+        "every input and output, and git log -1 -- dvc.lock names the commit. "
+        f"Packages: {packages}. metrics/costs/ has the machine and the seconds of each "
+        "stage. Another run of the same commit gives the same bytes.",
     ]
-    ends = [
-        {"task": key[0], "agent": key[1]}
-        | {spoken(c): default[key][f"ended_by_{c}"] for c in causes_of(world)}
-        | {"most failures": most_failures(table, world.FAILURES)}
-        for key, table in tables.items()
-    ]
-    return f"""\
-# Agents of {params.env}: {", ".join(params.run.tasks)}
-
-{introduction(params)}
-
-{markdown(agents)}
-![Success rate and mean progress of each agent]({plots}/agents.png)
-
-![Share of the episodes that got at least so far]({plots}/survival.png)
-
-## What helps
-
-{markdown(differences)}
-## How they learned
-
-![Progress and success rate while training]({plots}/learning.png)
-
-## Under other noise
-
-Success rates.
-
-{markdown(rates)}
-![Success rate under more and less noise]({plots}/noise.png)
-
-## How episodes end
-
-{glossary(world)}
-
-{markdown(ends)}
-![Where each agent fails]({plots}/deaths.png)
-"""
 
 
-def introduction(params: Params) -> str:
-    noise = params.evaluate.noises[NOISE]
-    said = (
-        f"Every agent plays the same {noise.episodes} episodes of each task, with "
-        f"seeds that nothing else uses. Noise: 0 to {noise.no_op_max} idle frames "
-        f"before the first decision; in each {noise.sticky_per} the previous action is "
-        f"held with probability {noise.sticky_probability:g}. "
-    )
-    noises = [
-        n for n, condition in params.evaluate.noises.items() if condition.reference
-    ]
-    changes = [f"{name} {value}" for name, value in params.world.reference.items()]
-    if noises and changes:
-        said += (
-            f"Under the noise {', '.join(noises)} the env has {', '.join(changes)}. "
-        )
-    said += "In brackets: 95 % intervals, Wilson's for success rates, Newcombe's for "
-    return fill(f"{said}their differences, a bootstrap's for means.", WIDTH)
+def compare_revisions(revs: Sequence[str]) -> None:
+    """Write a report of the agents of several revisions.
 
-
-def glossary(world: type[ReplayableEnv]) -> str:
-    return fill(
-        f"Success: {', '.join(map(spoken, world.SUCCESSES))}. "
-        f"Failure: {', '.join(map(spoken, world.FAILURES))}. "
-        "Stuck: no progress for too long. Time limit: stopped by the env. The last "
-        f"column counts failures by cause and place, in stretches of {STRETCH}; the "
-        f"unit is that of progress: {world.PROGRESS}.",
-        WIDTH,
-    )
-
-
-def most_failures(table: pd.DataFrame, failures: Sequence[str]) -> str:
-    """Name the three causes and stretches with the most failures."""
-    # Where failures have no place, the progress counts.
-    places = table["place"].astype(float).fillna(table["progress"])
-    counts = Counter(
-        (int(place // STRETCH), cause)
-        for place, cause in zip(places, table["cause"], strict=True)
-        if cause in failures
-    )
-    # Equal counts in the order of the level.
-    most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    named = [
-        f"{spoken(cause)} at {stretch * STRETCH:,} to "
-        f"{(stretch + 1) * STRETCH - 1:,} ({count})"
-        for (stretch, cause), count in most[:3]
-    ]
-    return ", ".join(named) or "none"
-
-
-def markdown(rows: Sequence[Mapping[str, object]]) -> str:
-    """Return a table in Markdown."""
-    lines = [f"| {' | '.join(map(str, row.values()))} |\n" for row in rows]
-    return f"| {' | '.join(rows[0])} |\n|{'---|' * len(rows[0])}\n" + "".join(lines)
-
-
-def spoken(cause: str) -> str:
-    return cause.replace("_", " ")
-
-
-def intervals(metrics: Metrics, unit: str, sign: str = "") -> dict[str, str]:
-    return {
-        "success rate": bracketed(metrics, "success_rate", f"{sign}.0%"),
-        f"mean {unit}": bracketed(metrics, "progress_mean", f"{sign},.0f"),
+    Raises:
+        InputError: If a revision is unknown or lacks a file, or if they have nothing in
+            common that could be compared.
+    """
+    if len(revs) < 2:
+        raise InputError(f"--rev {revs[0]}: give two revisions or more")
+    with TemporaryDirectory() as temporary:
+        roots = {rev: Path(temporary, str(i)) for i, rev in enumerate(revs)}
+        params = {rev: fetch_params(rev, root) for rev, root in roots.items()}
+        first, *others = revs
+        for rev in others:
+            check_alike(first, params[first], rev, params[rev])
+        parts = []
+        for rev, root in roots.items():
+            agents = [a for a in params[rev].agents if a not in UNTRAINED]
+            fetch(rev, root, params[rev])
+            parts.append(read(params[rev], root, agents, f" of {rev}"))
+    conditions = {
+        name: condition
+        for name, condition in conditions_of(params[first]).items()
+        if all(conditions_of(params[rev]).get(name) == condition for rev in others)
     }
+    tables = {
+        name: {
+            key: table for part in parts for key, table in part["tables"][name].items()
+        }
+        for name in conditions
+    }
+    check(tables)
+    joined = {
+        name: {key: value for part in parts for key, value in part[name].items()}
+        for name in ("recordings", "curves", "confusions")
+    }
+    comparison = Comparison(
+        world=env_class(params[first].env),
+        conditions=conditions,
+        tables=tables,
+        **joined,
+        pairs=[
+            (f"{agent} of {rev}", f"{agent} of {first}")
+            for rev in others
+            for agent in params[rev].agents
+            if agent not in UNTRAINED and agent in params[first].agents
+        ],
+        level=params[first].levels(params[first].run.tasks[0])[0],
+        samples=params[first].compare.bootstrap_samples,
+        seed=params[first].seed,
+    )
+    folder = REVISIONS / "-".join(rev.replace("/", "_") for rev in revs)
+    drawn = {theme: comparison.pictures(theme) for theme in ("light", "dark")}
+    for theme, pngs in drawn.items():
+        for name, png in pngs.items():
+            write_bytes(folder / theme / f"{name}.png", png)
+    for name, frame in comparison.frames().items():
+        write_csv(folder / f"{name}.csv", frame)
+    pictures = {name: folder / "light" / f"{name}.png" for name in drawn["light"]}
+    told = sections(comparison, params[first], pictures)
+    differences = differing(params)
+    changed: list[Part] = [Table(differences)] if differences else ["None."]
+    told.insert(0, Section("Which parameters differ", changed))
+    told.append(Section("How this was made", made_of(revs)))
+    title = f"{' and '.join(revs)}: agents of {params[first].env}"
+    # Links of a report are relative to it.
+    near = to_markdown(title, told).replace(f"]({folder.as_posix()}/", "](")
+    write_text(folder / "report.md", near)
+    write_text(folder / "report.html", to_html(title, told))
+    print(f"{folder / 'report.html'}")
 
 
-def bracketed(metrics: Metrics, name: str, form: str) -> str:
-    """Format a value with its interval, for example ``23% (16% to 32%)``."""
-    value, low, high = (metrics[f"{name}{end}"] for end in ("", "_low", "_high"))
-    return f"{value:{form}} ({low:{form}} to {high:{form}})"
+def fetch_params(rev: str, root: Path) -> Params:
+    checkout(rev, [PARAMS], root)
+    try:
+        return load_params(root / PARAMS)
+    except InputError as error:
+        raise InputError(f"{rev}: {error}") from error
+
+
+def fetch(rev: str, root: Path, params: Params) -> None:
+    """Copy what agents of a revision did."""
+    paths = []
+    for task in params.run.tasks:
+        paths.append(cell("plots/pretrain_bc", params.env, task, "confusion.csv"))
+        for agent in params.agents:
+            if agent in UNTRAINED:
+                continue
+            folder = cell("data/episodes", params.env, task, agent)
+            paths += [folder / f"{noise}.csv" for noise in params.evaluate.noises]
+            paths.append(folder / f"{NOISE}.jsonl")
+            if agent not in BASELINES:
+                paths.append(cell("plots/train_rl", params.env, task, f"{agent}.csv"))
+    checkout(rev, paths, root)
+
+
+def check_alike(first: str, ours: Params, rev: str, theirs: Params) -> None:
+    """Check that two revisions have episodes that can be compared.
+
+    Raises:
+        InputError: If not, with what differs.
+    """
+    for what, a, b in (
+        ("env", ours.env, theirs.env),
+        ("run.tasks", list(ours.run.tasks), list(theirs.run.tasks)),
+        ("seed", ours.seed, theirs.seed),
+        (
+            f"evaluate.noises.{NOISE}",
+            conditions_of(ours)[NOISE],
+            conditions_of(theirs)[NOISE],
+        ),
+    ):
+        if a != b:
+            raise InputError(
+                f"{rev} cannot be compared with {first}: {what} is {b} there and {a} "
+                f"in {first}"
+            )
+
+
+def differing(params: Mapping[str, Params]) -> list[dict[str, object]]:
+    """Return a row for each parameter that is not the same everywhere."""
+    flat = {rev: dict(flatten(p.model_dump(mode="json"))) for rev, p in params.items()}
+    keys = dict.fromkeys(key for values in flat.values() for key in values)
+    return [
+        {"parameter": key} | {rev: flat[rev].get(key, "-") for rev in flat}
+        for key in keys
+        if len({repr(values.get(key)) for values in flat.values()}) > 1
+    ]
+
+
+def flatten(tree: Any, name: str = "") -> Iterable[tuple[str, object]]:
+    if isinstance(tree, dict) and tree:
+        for key, value in tree.items():
+            yield from flatten(value, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, tree
+
+
+def made_of(revs: Sequence[str]) -> list[Part]:
+    commits = [f"{rev} is {commit_of(rev)[:12]}" for rev in revs]
+    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    return [
+        f"By python stages/compare.py {' '.join(f'--rev {rev}' for rev in revs)}. "
+        f"{'; '.join(commits)}. Packages here: {packages}, on {platform.platform()}."
+    ]
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ NAMED = [
     "data/episodes/mario/1-1/bc-ppo-1/default.jsonl",
     "data/episodes/mario/1-1/bc/default.csv",
     "data/episodes/mario/1-1/random/default.csv",
+    "data/videos/mario/1-1/bc-ppo-1/median.mp4",
+    "plots/pretrain_bc/mario/1-1/confusion.csv",
     "plots/train_rl/mario/1-1/bc-ppo-1.csv",
     # Another env's.
     "data/episodes/cartpole/default/bc-ppo-2/default.csv",
@@ -23,6 +25,8 @@ UNNAMED = [
     "data/episodes/mario/1-1/bc-ppo-2/default.csv",
     "data/episodes/mario/1-2/bc/default.jsonl",
     "data/episodes/mario/notes.txt",
+    "data/videos/mario/1-1/bc/median.mp4",
+    "plots/pretrain_bc/mario/1-2/rounds.csv",
     "plots/train_rl/mario/1-1/bc-ppo-2.csv",
     "plots/train_rl/mario/1-1/teacher-1.csv",
 ]

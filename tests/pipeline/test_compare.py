@@ -17,22 +17,17 @@ from warpzone.envs.registry import env_class, make_env
 from warpzone.episodes.recording import Recording
 from warpzone.episodes.table import columns_of
 
-AGENTS = ["random", "bc", "bc-ppo-1", "ppo-1"]
+AGENTS = ["random", "script", "bc", "bc-ppo-1", "ppo-1"]
 PLOTS = Path("plots/compare/mario")
 METRICS = Path("metrics/compare/mario.json")
 REPORT = Path("report.md")
+PAGE = Path("report.html")
 OUTPUTS = [
     METRICS,
     REPORT,
-    *(PLOTS / f"{name}.csv" for name in ("agents", "noise", "survival")),
-    *(
-        PLOTS / f"{name}{end}.png"
-        for name in (
-            *("agents", "deaths", "learning", "noise", "survival"),
-            *("actions", "conditions", "confusion", "map"),
-        )
-        for end in ("", "-dark")
-    ),
+    PAGE,
+    *(PLOTS / f"{n}.csv" for n in ("agents", "differences", "noise", "survival")),
+    *(PLOTS / theme / f"{n}.png" for theme in ("light", "dark") for n in compare.WORDS),
 ]
 CONDITIONS = {"default": (30, 0.25), "none": (0, 0.25)}
 
@@ -100,9 +95,10 @@ def write_curve(agent: str, task: str = "1-1", env: str = "mario") -> Path:
 
 def write_task(task: str) -> None:
     """Write the episodes of four agents under two noises, and two learning curves."""
-    for agent in AGENTS[2:]:
+    for agent in AGENTS[3:]:
         write_curve(agent, task)
     write_episodes("random", 0, [1120, 1110, 300, 300], task)
+    write_episodes("script", 0, [300, 300, 300, 300], task)
     write_episodes("bc", 1, [1120, 1110, 300], task)
     write_episodes("bc-ppo-1", 4, [], task)
     write_episodes("ppo-1", 0, [1120, 1110, 1150, 1000], task)
@@ -149,21 +145,21 @@ def two_tasks(
 def test_every_named_agent_and_no_other_is_compared() -> None:
     [(task, metrics)] = json.loads(METRICS.read_text()).items()
     assert task == "1-1"
-    assert sorted(metrics) == [
-        "bc",
-        "bc-ppo-1",
-        "bc-ppo-1_minus_bc",
-        "bc-ppo-1_minus_ppo-1",
-        "bc_minus_random",
-        "ppo-1",
-        "ppo-1_minus_bc",
-        "random",
-    ]
+    # DVC shows these, and of each no more than five numbers.
+    assert sorted(metrics) == ["bc", "bc-ppo-1", "ppo-1"]
     assert metrics["bc"]["success_rate"] == 0.25
-    assert metrics["bc"]["progress_mean"] == (3161 + 1120 + 1110 + 300) / 4
-    assert metrics["bc-ppo-1_minus_bc"]["success_rate"] == 0.75
+    assert set(map(len, metrics.values())) == {5}
+    rows = pd.read_csv(PLOTS / "differences.csv").set_index(["a", "b"])
+    assert rows.index.tolist() == [
+        ("bc", "random"),
+        ("bc", "script"),
+        ("bc-ppo-1", "bc"),
+        ("ppo-1", "bc"),
+        ("bc-ppo-1", "ppo-1"),
+    ]
+    assert rows["success_rate"].tolist() == [0.25, 0.25, 0.75, -0.25, 1]
     # (3161 - 300) / 4: only one episode differs.
-    assert metrics["bc_minus_random"]["progress_mean"] == 715.25
+    assert rows["progress_mean"].tolist()[0] == 715.25
     agents = pd.read_csv(PLOTS / "agents.csv")
     assert agents["agent"].tolist() == agents["name"].tolist() == AGENTS
     assert set(agents["noise"]) == {"default"}
@@ -175,8 +171,8 @@ def test_every_agent_is_measured_under_every_noise() -> None:
     assert rows.index.tolist() == [(n, a) for n in CONDITIONS for a in AGENTS]
     assert set(rows["task"]) == {"1-1"}
     rates = rows["success_rate"]
-    assert rates["default"].tolist() == [0, 0.25, 1, 0]
-    assert rates["none"].tolist() == [0.5] * 4
+    assert rates["default"].tolist() == [0, 0, 0.25, 1, 0]
+    assert rates["none"].tolist() == [0.5] * 5
 
 
 @pytest.mark.usefixtures("compared")
@@ -187,7 +183,7 @@ def test_the_report_tells_rates_noise_and_places_of_failures() -> None:
     assert "Every agent plays the same 3 episodes of each task" in words
     assert "0 to 30 idle frames" in words
     assert "in each frame the previous action is held with probability 0.25." in words
-    assert "Under the noise default the env has emulator nes-py." in words
+    assert "In the condition default the env has emulator nes-py." in words
     # Wilson's intervals of 1 and of 4 in 4.
     assert "| 1-1 | bc | 4 | 25% (5% to 70%) | 1,423 (" in report
     assert (
@@ -195,15 +191,17 @@ def test_the_report_tells_rates_noise_and_places_of_failures() -> None:
     )
     # Newcombe's interval of 1 in 4 minus 0 in 4, of Wilson's 5 % to 70 % and 0 % to
     # 49 %: 0.25 - sqrt(0.204**2 + 0.490**2) to 0.25 + 0.449.
-    assert "| 1-1 | bc minus random | +25% (-28% to +70%) | +715 (" in report
+    row = "| 1-1 | bc minus random | +25% (-28% to +70%) | 1.000 | +715 ("
+    assert row in report
     # 1110 and 1120 lie in the stretch of 64 pixels from 1088, 300 in the one from 256.
     ends = "| 1-1 | random | 0 | 4 | 0 | 0 | 0 | 0 | 0 | pit at 256 to 319 (2), "
     assert ends + "pit at 1,088 to 1,151 (2) |" in report
     assert "| 1-1 | bc-ppo-1 | 4 | 0 | 0 | 0 | 0 | 0 | 0 | none |" in report
     # Wilson's interval of 2 in 4.
     half = "50% (15% to 85%)"
-    none = "| 1-1 | none | 0 to 0 | 0.25 a frame | 4 |"
-    assert f"{none} {' | '.join([half] * 4)} |" in report
+    none = "| 1-1 | none | 0 to 0 | 0.25 a frame | as ever | 4 |"
+    assert f"{none} {' | '.join([half] * 5)} |" in report
+    assert "Each recipe has one training seed: nothing here says how" in words
 
 
 @pytest.mark.usefixtures("compared")
@@ -225,8 +223,9 @@ def test_several_tasks_stand_side_by_side() -> None:
     assert list(metrics) == ["1-1", "1-2"]
     assert metrics["1-1"]["bc"]["success_rate"] == 0.25
     assert metrics["1-2"]["bc"]["success_rate"] == 1
-    assert metrics["1-1"]["bc-ppo-1_minus_bc"]["success_rate"] == 0.75
-    assert metrics["1-2"]["bc-ppo-1_minus_bc"]["success_rate"] == 0
+    rows = pd.read_csv(PLOTS / "differences.csv").set_index(["task", "a", "b"])
+    assert rows["success_rate"]["1-1", "bc-ppo-1", "bc"] == 0.75
+    assert rows["success_rate"]["1-2", "bc-ppo-1", "bc"] == 0
     report = REPORT.read_text()
     assert report.startswith("# Agents of mario: 1-1, 1-2\n")
     assert "| 1-1 | bc | 4 | 25% (" in report
@@ -235,26 +234,27 @@ def test_several_tasks_stand_side_by_side() -> None:
     names = pd.read_csv(PLOTS / "agents.csv")["name"]
     assert names.tolist() == [f"{task} {a}" for task in ("1-1", "1-2") for a in AGENTS]
     curves = pd.read_csv(PLOTS / "survival.csv")
-    assert curves.groupby(["task", "agent"]).ngroups == 8
+    assert curves.groupby(["task", "agent"]).ngroups == 10
 
 
 @pytest.mark.usefixtures("compared")
 def test_the_report_links_only_files_that_exist() -> None:
     links = [part.split(")")[0] for part in REPORT.read_text().split("](")[1:]]
-    assert len(links) == 5
+    assert len(links) == len(compare.WORDS)
     assert all(Path(link).is_file() for link in links)
 
 
 @pytest.mark.usefixtures("compared")
 def test_survival_falls_from_one_to_zero_for_every_agent() -> None:
     curves = pd.read_csv(PLOTS / "survival.csv")
-    assert list(curves) == ["task", "agent", "progress", "share"]
+    assert list(curves)[:4] == ["task", "agent", "progress", "share"]
     for _, curve in curves.groupby("agent"):
         share = curve["share"].tolist()
         assert (share[0], share[-1]) == (1, 0)
         assert share == sorted(share, reverse=True)
     at_1120 = curves[curves["progress"] == 1120].set_index("agent")["share"]
-    assert at_1120.to_dict() == {"random": 0.25, "bc": 0.5, "bc-ppo-1": 1, "ppo-1": 0.5}
+    shares = {"random": 0.25, "script": 0, "bc": 0.5, "bc-ppo-1": 1, "ppo-1": 0.5}
+    assert at_1120.to_dict() == shares
 
 
 @pytest.mark.usefixtures("compared")
@@ -268,21 +268,15 @@ def test_equal_tables_give_equal_bytes() -> None:
 def test_what_is_said_of_an_agent_does_not_depend_on_the_others(
     small_workspace: Params, compared: None
 ) -> None:
-    four = json.loads(METRICS.read_text())["1-1"]
+    four = pd.read_csv(PLOTS / "noise.csv")
     document = small_workspace.model_dump(mode="json")
     document["run"]["recipes"] = ["ppo"]
     document["record_video"]["agents"] = ["ppo-1"]
     Path("params.yaml").write_text(json.dumps(document))
     compare.main()
-    three = json.loads(METRICS.read_text())["1-1"]
-    assert three.items() < four.items()
-    assert sorted(three) == [
-        "bc",
-        "bc_minus_random",
-        "ppo-1",
-        "ppo-1_minus_bc",
-        "random",
-    ]
+    three = pd.read_csv(PLOTS / "noise.csv")
+    rest = four[four["agent"] != "bc-ppo-1"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(three, rest)
 
 
 @pytest.mark.usefixtures("four_agents")
@@ -323,6 +317,7 @@ def test_each_step_of_the_pipeline_is_held_against_the_one_before(
 ) -> None:
     assert compare.pairs(params_of(document, ["bc-ppo", "ppo"], [1, 2])) == [
         ("bc", "random"),
+        ("bc", "script"),
         ("bc-ppo-1", "bc"),
         ("bc-ppo-2", "bc"),
         ("ppo-1", "bc"),
@@ -332,6 +327,7 @@ def test_each_step_of_the_pipeline_is_held_against_the_one_before(
     ]
     assert compare.pairs(params_of(document, ["bc-ppo"], [3])) == [
         ("bc", "random"),
+        ("bc", "script"),
         ("bc-ppo-3", "bc"),
     ]
 
@@ -372,6 +368,7 @@ def test_agents_of_another_world_are_compared_in_its_words(
     write_curve("ppo-1", "default", "cartpole")
     for agent, stood in (
         ("random", [20, 30, 40]),
+        ("script", [20, 30, 40]),
         ("bc", [200, 70, 500]),
         ("ppo-1", [500] * 3),
     ):
@@ -391,14 +388,18 @@ def test_agents_of_another_world_are_compared_in_its_words(
             )
     compare.main()
     metrics = json.loads(Path("metrics/compare/cartpole.json").read_text())
-    assert metrics["default"]["bc"]["progress_mean"] == pytest.approx(770 / 3, abs=1e-4)
-    assert metrics["default"]["bc"]["ended_by_fell"] == 2
+    assert metrics["default"]["bc"]["success_rate"] == pytest.approx(1 / 3, abs=1e-4)
+    rows = pd.read_csv("plots/compare/cartpole/agents.csv").set_index("agent")
+    assert rows["progress_mean"]["bc"] == pytest.approx(770 / 3, abs=1e-4)
+    assert rows["ended_by_fell"]["bc"] == 2
+    # The screen shows all of it, so there is no map.
+    assert not Path("plots/compare/cartpole/light/map.png").exists()
     report = REPORT.read_text()
     assert "# Agents of cartpole: default\n" in report
-    assert "| mean time balanced (agent steps) | median |" in report
+    assert "| mean time balanced (agent steps) | IQM | median | time |" in report
     assert "| task | agent | balanced | fell | left | stuck | time limit |" in report
     # Poles have no place, so the time counts: 20, 30 and 40, then 70 and 200.
     assert "| default | random | 0 | 3 | 0 | 0 | 0 | fell at 0 to 63 (3) |" in report
     assert "| fell at 64 to 127 (1), fell at 192 to 255 (1) |" in report
     # It has no reference, and the report speaks of none.
-    assert "Under the noise" not in report
+    assert "In the condition" not in report

@@ -11,10 +11,12 @@ from warpzone.core.names import cell
 from warpzone.core.params import Params
 
 LEFTOVERS = Path(".leftovers")
+ROOTS = ("data/episodes", "data/videos", "plots/pretrain_bc", "plots/train_rl")
+"""What `compare` depends on."""
 
 
 def set_aside(params: Params) -> list[Path]:
-    """Move episodes and curves of unnamed agents of the env to .leftovers/.
+    """Move episodes, films and curves of unnamed agents of the env to .leftovers/.
 
     DVC has them in its cache, too, and brings them back when they are named again.
 
@@ -24,11 +26,14 @@ def set_aside(params: Params) -> list[Path]:
     env, run = params.env, params.run
     wanted = set()
     for task in run.tasks:
+        wanted.add(cell("plots/pretrain_bc", env, task))
+        for agent in params.record_video.agents:
+            wanted.add(cell("data/videos", env, task, agent))
         for agent in params.agents:
             wanted.add(cell("plots/train_rl", env, task, f"{agent}.csv"))
             wanted.add(cell("data/episodes", env, task, agent))
     moved = []
-    for root in ("data/episodes", "plots/train_rl"):
+    for root in ROOTS:
         for path in sorted(Path(root, env).rglob("*")):
             if path.is_file() and wanted.isdisjoint((path, path.parent)):
                 target = LEFTOVERS / path

@@ -37,3 +37,20 @@ def checkout(rev: str, paths: Iterable[Path], folder: Path) -> None:
         ) from error
     except (DvcException, OSError) as error:
         raise InputError(f"{rev}: {one_line(error)}") from error
+
+
+def commit_of(rev: str) -> str:
+    """Return the hash of a revision's commit.
+
+    Raises:
+        InputError: If there is no such revision.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc.scm import resolve_rev
+
+    try:
+        with Repo() as repo:
+            return resolve_rev(repo.scm, rev)
+    except DvcException as error:
+        raise InputError(f"{rev}: {one_line(error)}") from error

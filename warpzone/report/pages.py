@@ -25,7 +25,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG; that for dark pages lies beside it, see `dark`."""
+    """A PNG of a folder ``light``; that for dark pages is in ``dark`` beside it."""
 
     path: Path
     words: str
@@ -53,8 +53,8 @@ class Section:
 
 
 def dark(path: Path) -> Path:
-    """Return where a picture for dark pages lies."""
-    return path.with_stem(f"{path.stem}-dark")
+    """Return where the same picture for dark pages lies."""
+    return path.parents[1] / "dark" / path.name
 
 
 def to_markdown(title: str, sections: Sequence[Section]) -> str:

@@ -11,14 +11,16 @@ the world ends in the recorded state, so it shows the episode that was evaluated
 With --ghost A B it writes nothing but runs/videos/ghost-A-B.mp4, a race on the same
 noise: the screen follows A, and B after A's end; the other one is half transparent. A
 and B are agents, or revisions and experiments of the repository, which --agent has
-played.
+played. With --progress it writes nothing but runs/videos/progress-AGENT.mp4: how the
+agent played after 0, 10 and 30 % of its training and at the end, on the same noise.
 """
 
 import re
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, islice, repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,8 +35,9 @@ from warpzone.core.names import PARAMS, cell
 from warpzone.core.params import CHOICE, Params, load_params
 from warpzone.core.revisions import checkout
 from warpzone.core.stage import read_arguments, run_stage
-from warpzone.envs.registry import env_class
+from warpzone.envs.registry import env_class, make_env
 from warpzone.episodes.filming import Shot, film
+from warpzone.episodes.play import play_episodes
 from warpzone.episodes.recording import Recording, read_recordings
 from warpzone.episodes.table import check_comparable, read_episodes
 from warpzone.report.pictures import (
@@ -64,12 +67,16 @@ def main() -> None:
         "task",
         "agent",
         add_options=add_options,
-        may_lack=lambda given: given.ghost is not None,
+        may_lack=lambda given: given.ghost is not None or given.progress,
     )
     task = arguments.task or params.run.tasks[0]
     agent = arguments.agent or params.record_video.agents[0]
+    if arguments.ghost and arguments.progress:
+        raise InputError("--ghost and --progress are two films: ask for one of them")
     if arguments.ghost:
         race(params, task, agent, arguments.ghost, arguments.episode)
+    elif arguments.progress:
+        show_progress(params, task, agent, arguments.episode)
     else:
         record(params, task, agent)
 
@@ -79,10 +86,13 @@ def add_options(parser: ArgumentParser) -> None:
         "--ghost", nargs=2, metavar=("A", "B"), help="film a race of two"
     )
     parser.add_argument(
+        "--progress", action="store_true", help="film how an agent learned"
+    )
+    parser.add_argument(
         "--episode",
         default="median",
         metavar="EPISODE",
-        help="of the race: median, best or worst of A, or a number from 0",
+        help="of these films: median, best or worst of A, or a number from 0",
     )
 
 
@@ -161,10 +171,7 @@ def record(params: Params, task: str, agent: str) -> None:
 def race(
     params: Params, task: str, agent: str, names: Sequence[str], wanted: str
 ) -> None:
-    if not re.fullmatch(CHOICE, wanted):
-        raise InputError(
-            f"--episode must be median, best, worst or a number, got {wanted!r}"
-        )
+    check_choice(wanted)
     with ExitStack() as stack:
         first, second = (
             read_evaluation(params, task, name)
@@ -183,6 +190,56 @@ def race(
         chased = chase(Episode(first, index), Episode(second, index))
         frames = write_mp4(RACES / file, chased, fps, SCALE)
     print(f"{RACES / file}: {frames / fps:.1f} s, seed {first.table['seed'][index]}")
+
+
+def check_choice(wanted: str) -> None:
+    if not re.fullmatch(CHOICE, wanted):
+        raise InputError(
+            f"--episode must be median, best, worst or a number, got {wanted!r}"
+        )
+
+
+def show_progress(params: Params, task: str, agent: str, wanted: str) -> None:
+    check_choice(wanted)
+    final = read_evaluation(params, task, agent)
+    kept = cell("models", params.env, task, "milestones", agent)
+    folders = sorted(kept.glob("[0-9]*"), key=lambda folder: int(folder.name))
+    if not folders:
+        raise InputError(
+            f"{kept}: no milestones of {agent}: --progress is for agents that run names"
+        )
+    index = choose(final.table, wanted)
+    seed, level = (final.table[name].tolist()[index] for name in ("seed", "level"))
+    earlier = [play_milestone(params, folder, level, seed) for folder in folders]
+    episodes = [*(Episode(one, 0) for one in earlier), Episode(final, index)]
+    fps = episodes[0].fps
+    shown = compare(episodes, params.record_video.side_by_side_seconds)
+    path = RACES / f"progress-{agent}.mp4"
+    frames = write_mp4(path, shown, fps, 1)
+    print(f"{path}: {frames / fps:.1f} s, seed {seed}")
+
+
+def play_milestone(params: Params, folder: Path, level: str, seed: int) -> Evaluation:
+    """Play one evaluation episode with an earlier policy."""
+    # They import torch, which no other film needs.
+    from warpzone.agents.model import load_agent
+    from warpzone.agents.policy import make_deterministic
+
+    make_deterministic(params.seed, params.torch_threads)
+    noise = params.evaluate.noises[NOISE]
+    kwargs = params.world.kwargs | (params.world.reference if noise.reference else {})
+    make = partial(make_env, params.env, kwargs, noise=noise)
+    seen = env_class(params.env).OBS_TYPES
+    with closing(make(level=level, obs_type=seen)) as env:
+        player = load_agent(folder, env)
+    table, recordings = play_episodes(
+        player,
+        lambda level: make(level=level, obs_type=player.keys),
+        [level],
+        [seed],
+        n_envs=1,
+    )
+    return Evaluation(f"{folder.name} %", params, folder, table, recordings)
 
 
 def is_agent(params: Params, task: str, name: str) -> bool:

@@ -224,8 +224,9 @@ def test_several_tasks_stand_side_by_side() -> None:
     assert metrics["1-1"]["bc"]["success_rate"] == 0.25
     assert metrics["1-2"]["bc"]["success_rate"] == 1
     rows = pd.read_csv(PLOTS / "differences.csv").set_index(["task", "a", "b"])
-    assert rows["success_rate"]["1-1", "bc-ppo-1", "bc"] == 0.75
-    assert rows["success_rate"]["1-2", "bc-ppo-1", "bc"] == 0
+    rates = rows["success_rate"].to_dict()
+    assert rates["1-1", "bc-ppo-1", "bc"] == 0.75
+    assert rates["1-2", "bc-ppo-1", "bc"] == 0
     report = REPORT.read_text()
     assert report.startswith("# Agents of mario: 1-1, 1-2\n")
     assert "| 1-1 | bc | 4 | 25% (" in report
@@ -253,7 +254,8 @@ def test_survival_falls_from_one_to_zero_for_every_agent() -> None:
         assert (share[0], share[-1]) == (1, 0)
         assert share == sorted(share, reverse=True)
     at_1120 = curves[curves["progress"] == 1120].set_index("agent")["share"]
-    shares = {"random": 0.25, "script": 0, "bc": 0.5, "bc-ppo-1": 1, "ppo-1": 0.5}
+    # The script never got so far.
+    shares = {"random": 0.25, "bc": 0.5, "bc-ppo-1": 1, "ppo-1": 0.5}
     assert at_1120.to_dict() == shares
 
 
@@ -275,8 +277,8 @@ def test_what_is_said_of_an_agent_does_not_depend_on_the_others(
     Path("params.yaml").write_text(json.dumps(document))
     compare.main()
     three = pd.read_csv(PLOTS / "noise.csv")
-    rest = four[four["agent"] != "bc-ppo-1"].reset_index(drop=True)
-    pd.testing.assert_frame_equal(three, rest)
+    rest = [row for row in four.to_dict("records") if row["agent"] != "bc-ppo-1"]
+    pd.testing.assert_frame_equal(three, pd.DataFrame(rest))
 
 
 @pytest.mark.usefixtures("four_agents")
@@ -390,8 +392,9 @@ def test_agents_of_another_world_are_compared_in_its_words(
     metrics = json.loads(Path("metrics/compare/cartpole.json").read_text())
     assert metrics["default"]["bc"]["success_rate"] == pytest.approx(1 / 3, abs=1e-4)
     rows = pd.read_csv("plots/compare/cartpole/agents.csv").set_index("agent")
-    assert rows["progress_mean"]["bc"] == pytest.approx(770 / 3, abs=1e-4)
-    assert rows["ended_by_fell"]["bc"] == 2
+    means, fell = rows["progress_mean"].to_dict(), rows["ended_by_fell"].to_dict()
+    assert means["bc"] == pytest.approx(770 / 3, abs=1e-3)
+    assert fell["bc"] == 2
     # The screen shows all of it, so there is no map.
     assert not Path("plots/compare/cartpole/light/map.png").exists()
     report = REPORT.read_text()

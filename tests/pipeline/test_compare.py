@@ -1,4 +1,5 @@
 import json
+import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -8,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from dvc.repo import Repo
 
 from stages import compare
 from warpzone.core.errors import InputError
@@ -406,3 +408,99 @@ def test_agents_of_another_world_are_compared_in_its_words(
     assert "| fell at 64 to 127 (1), fell at 192 to 255 (1) |" in report
     # It has no reference, and the report speaks of none.
     assert "In the condition" not in report
+
+
+# ------------------------------------------------------------------ revisions
+
+
+def commit(name: str) -> None:
+    who = ("-c", "user.name=test", "-c", "user.email=test@example.com")
+    for command in (("add", "-A"), ("commit", "-qm", name), ("tag", name)):
+        subprocess.run(["git", *who, *command], check=True, capture_output=True)
+
+
+def change_params(small_workspace: Params, key: str, value: Any) -> None:
+    document = small_workspace.model_dump(mode="json")
+    place = document
+    *path, last = key.split("/")
+    for name in path:
+        place = place[name]
+    place[last] = value
+    Path("params.yaml").write_text(json.dumps(document))
+
+
+@pytest.fixture
+def revisions(small_workspace: Params, four_agents: None) -> None:
+    """Two commits: in the second the clone is better, and PPO learned slower."""
+    subprocess.run(["git", "init", "-q"], check=True)
+    Repo.init().close()
+    commit("before")
+    change_params(small_workspace, "recipes/bc-ppo/learning_rate", 1e-5)
+    write_episodes("bc", 4, [])
+    commit("after")
+    # What is in the workspace counts for nothing.
+    write_episodes("bc", 0, [10, 20, 30, 40])
+
+
+def compare_revisions(monkeypatch: pytest.MonkeyPatch, *revs: str) -> None:
+    options = [word for rev in revs for word in ("--rev", rev)]
+    monkeypatch.setattr(sys, "argv", ["compare.py", *options])
+    compare.main()
+
+
+@pytest.mark.usefixtures("revisions")
+def test_revisions_are_compared_by_what_they_changed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare_revisions(monkeypatch, "before", "after")
+    folder = Path("runs/compare/before-after")
+    assert capsys.readouterr().out == f"{folder / 'report.html'}\n"
+    report = (folder / "report.md").read_text()
+    assert report.startswith("# before and after: agents of mario\n")
+    assert "| recipes.bc-ppo.learning_rate | 0.0008 | 1e-05 |" in report
+    rows = pd.read_csv(folder / "differences.csv")
+    assert rows["a"].tolist() == ["bc of after", "bc-ppo-1 of after", "ppo-1 of after"]
+    assert rows["b"].tolist() == [
+        "bc of before",
+        "bc-ppo-1 of before",
+        "ppo-1 of before",
+    ]
+    assert rows["success_rate"].tolist() == [0.75, 0, 0]
+    links = [part.split(")")[0] for part in report.split("](")[1:]]
+    assert links
+    assert all((folder / link).is_file() for link in links)
+    # No output of the pipeline.
+    assert not any(path.exists() for path in OUTPUTS)
+
+
+@pytest.mark.usefixtures("revisions")
+def test_revisions_that_cannot_be_compared_are_told(
+    small_workspace: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusal(*revs: str) -> str:
+        with pytest.raises(InputError) as caught:
+            compare_revisions(monkeypatch, *revs)
+        assert "\n" not in str(caught.value)
+        assert not Path("runs").exists()
+        return str(caught.value)
+
+    assert refusal("before") == "--rev before: give two revisions or more"
+    assert refusal("before", "before") == "--rev before: give two revisions or more"
+    assert refusal("before", "nowhere").startswith("nowhere: ")
+    change_params(small_workspace, "evaluate/noises/default/sticky_probability", 0.5)
+    commit("louder")
+    assert refusal("before", "louder").startswith(
+        "louder cannot be compared with before: evaluate.noises.default is "
+    )
+    change_params(small_workspace, "seed", 2)
+    commit("other")
+    assert refusal("before", "other") == (
+        "other cannot be compared with before: seed is 2 there and 1 in before"
+    )
+    change_params(small_workspace, "device", "cpu")
+    Path("data/episodes/mario/1-1/bc/none.csv").unlink()
+    commit("less")
+    assert refusal("before", "less").startswith("less: data/episodes/mario/1-1/bc/none")
+    change_params(small_workspace, "seed", "one")
+    commit("wrong")
+    assert refusal("before", "wrong").startswith("wrong: params.yaml: seed = 'one'")

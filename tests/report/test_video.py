@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from dvc.repo import Repo
 
 from stages import record_video
+from warpzone.agents.model import save_agent
+from warpzone.agents.policy import PolicyAgent, build_policy, make_deterministic
 from warpzone.core.errors import InputError
 from warpzone.core.files import write_csv, write_lines
 from warpzone.core.params import Params, parse_params
@@ -673,3 +676,33 @@ def test_only_a_race_may_lack_the_task_and_the_agent(
     with pytest.raises(SystemExit):
         record_video.main()
     assert "are required: --agent" in capsys.readouterr().err
+
+
+def test_how_an_agent_learned_is_filmed_on_one_noise(
+    filmed: Callable[..., tuple[Params, Filmed]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params, where = filmed("cartpole", "default", "bc-ppo-1")
+    where.evaluate(params, RandomAgent(2), [4, 5, 6])
+    argued(monkeypatch, "--progress", "--episode", "1")
+    with pytest.raises(InputError, match="no milestones of bc-ppo-1: --progress is"):
+        record_video.main()
+    make_deterministic(1)
+    with closing(make_env("cartpole", {}, "default", params.noise, ("state",))) as env:
+        spaces: Any = env.observation_space
+        for percent in (0, 10, 30):
+            agent = PolicyAgent(
+                build_policy("cartpole", spaces, 2, "state"), "state", 1
+            )
+            folder = f"models/cartpole/default/milestones/bc-ppo-1/{percent}"
+            save_agent(agent, Path(folder), env, {})
+    contents = []
+    for _ in range(2):
+        record_video.main()
+        contents.append(Path("runs/videos/progress-bc-ppo-1.mp4").read_bytes())
+    assert contents[0] == contents[1]
+    # 0, 10 and 30 % and the end, each 600 pixels wide, and gaps.
+    _, frames = decode(Path("runs/videos/progress-bc-ppo-1.mp4"))
+    assert frames.shape[2] >= 4 * 600
+    argued(monkeypatch, "--progress", "--ghost", "bc", "bc")
+    with pytest.raises(InputError, match="two films: ask for one of them"):
+        record_video.main()

@@ -21,7 +21,7 @@ from warpzone.core.yaml import read_yaml
 
 pytestmark = pytest.mark.slow
 
-CELL = "evaluate_untrained@1-1-random"
+CELL = "evaluate_random@1-1"
 
 
 def copy_small(folder: Path) -> Path:

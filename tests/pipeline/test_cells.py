@@ -20,7 +20,7 @@ from tools.pipeline_copy import (
     recorded_stages,
     write_yaml,
 )
-from warpzone.core.names import agent_name, cell
+from warpzone.core.names import BASELINES, agent_name, cell
 from warpzone.core.yaml import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -142,8 +142,7 @@ def test_dvc_yaml_names_cells_as_the_library_does(
             plots / "confusion.csv",
             cell("metrics/pretrain_bc", env, f"{task}.json"),
         )
-        agents = {"random": "evaluate_untrained", "script": "evaluate_untrained"}
-        agents["bc"] = "evaluate_bc"
+        agents = {name: f"evaluate_{name}" for name in BASELINES}
         for recipe in ("bc-ppo", "ppo"):
             wanted[f"choose_start@{task}-{recipe}"] = outs(
                 cell("models", env, task, "starts", recipe)
@@ -156,7 +155,7 @@ def test_dvc_yaml_names_cells_as_the_library_does(
                     + outs(cell("models", env, task, "milestones", agent))
                 )
         for agent, stage in agents.items():
-            name = task if agent == "bc" else f"{task}-{agent}"
+            name = f"{task}-{agent}" if stage == "evaluate" else task
             wanted[f"{stage}@{name}"] = outs(cell("data/episodes", env, task, agent))
         for agent in ("random", "bc", "ppo-20"):
             wanted[f"record_video@{task}-{agent}"] = outs(
@@ -235,8 +234,8 @@ def switched(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "pretrain_bc",
         "choose_start",
         "train_rl",
-        "evaluate_untrained",
-        "evaluate_untrained",
+        "evaluate_random",
+        "evaluate_script",
         "evaluate_bc",
         "evaluate",
         "record_video",
@@ -296,8 +295,8 @@ ADDITIONS: dict[str, tuple[Callable[[dict[str, Any]], object], set[str]]] = {
             "pretrain_bc@again",
             "choose_start@again-bc-ppo",
             "train_rl@again-bc-ppo-1",
-            "evaluate_untrained@again-random",
-            "evaluate_untrained@again-script",
+            "evaluate_random@again",
+            "evaluate_script@again",
             "evaluate_bc@again",
             "evaluate@again-bc-ppo-1",
             "record_video@again-bc-ppo-1",
@@ -306,8 +305,8 @@ ADDITIONS: dict[str, tuple[Callable[[dict[str, Any]], object], set[str]]] = {
     "noise": (
         add_noise,
         {
-            "evaluate_untrained@default-random",
-            "evaluate_untrained@default-script",
+            "evaluate_random@default",
+            "evaluate_script@default",
             "evaluate_bc@default",
             "evaluate@default-bc-ppo-1",
         },

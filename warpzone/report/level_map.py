@@ -17,7 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from warpzone.envs.registry import env_class
+from warpzone.core.errors import InputError
+from warpzone.core.params import NoiseParams
+from warpzone.envs.registry import env_class, make_env
 from warpzone.envs.replayable import ReplayableEnv, View
 from warpzone.episodes.recording import Recording, replay, replay_steps
 from warpzone.report.look import (
@@ -36,6 +38,7 @@ HUD = 32
 SAMPLE = 20
 """Episodes of an agent whose ways are drawn."""
 
+_QUIET = NoiseParams(no_op_max=0, sticky_probability=0.0)
 _STITCHED = 3
 """Recordings that the picture of the level is made of."""
 _AREA = 8192
@@ -237,18 +240,33 @@ def _on_level(level: str, name: str, strip: Strip) -> Strip:
 
 
 def _ways(strip: Strip, world: type[ReplayableEnv], sample: int) -> Ways:
+    table, recordings = strip
+    ends = list(zip(table["progress"], table["emulator_frames"], strict=True))
     # Consoles are slow to start.
     envs: dict[str, ReplayableEnv] = {}
     with ExitStack() as stack:
 
-        def play(row: int) -> tuple[list[np.ndarray], np.ndarray | None]:
-            recording = strip.recordings[row]
-            if recording.version not in envs:
-                env = stack.enter_context(closing(recording.make_env({})))
-                envs[recording.version] = env
-            return _play(recording, envs[recording.version])
+        def env_of(recording: Recording, is_usual: bool) -> ReplayableEnv:
+            name = "usual" if is_usual else recording.version
+            if name not in envs:
+                env = (
+                    make_env(recording.env, {}, recording.level, _QUIET, "state")
+                    if is_usual
+                    else recording.make_env({})
+                )
+                envs[name] = stack.enter_context(closing(env))
+            return envs[name]
 
-        return _ways_of(strip.table, play, world, sample)
+        def play(row: int) -> tuple[list[np.ndarray], np.ndarray | None]:
+            recording = recordings[row]
+            # The world's usual emulator may be faster than the one that recorded it.
+            # Where it gets to the same end, the way is the same.
+            try:
+                return _play(recording, env_of(recording, is_usual=True), ends[row])
+            except InputError:
+                return _play(recording, env_of(recording, is_usual=False))
+
+        return _ways_of(table, play, world, sample)
 
 
 def _ways_of(
@@ -303,10 +321,20 @@ def _groups(places: Sequence[float], rows: Iterable[int]) -> Iterator[list[int]]
 
 
 def _play(
-    recording: Recording, env: ReplayableEnv
+    recording: Recording, env: ReplayableEnv, end: tuple[float, int] | None = None
 ) -> tuple[list[np.ndarray], np.ndarray | None]:
-    """Replay an episode; return its paths in the first area, and its end if there."""
-    views = [env.view for _ in replay_steps(recording, env, _name(recording))]
+    """Replay an episode; return its paths in the first area, and its end if there.
+
+    Another emulator than the one that recorded it has to get to the progress ``end``,
+    in as many frames.
+    """
+    views: list[View | None] = []
+    try:
+        for _ in replay_steps(recording, env, _name(recording)):
+            views.append(env.view)
+    except InputError:
+        if (env.progress, len(env.frame_actions)) != end:
+            raise
     views.append(env.view)
     paths: list[list[tuple[int, int]]] = [[]]
     area = views[0].area if views[0] else None

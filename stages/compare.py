@@ -127,12 +127,12 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def read(
-    params: Params, root: Path, agents: Iterable[str], suffix: str = ""
+    params: Params, root: Path, agents: Iterable[str], prefix: str = ""
 ) -> dict[str, Any]:
     """Read what agents did, from a folder that has the paths of the repository.
 
     Returns:
-        Arguments of `Comparison`. Agents are called by their name and the suffix.
+        Arguments of `Comparison`. Agents are called by the prefix and their name.
 
     Raises:
         InputError: If a file is missing or damaged, or agents played other episodes.
@@ -145,7 +145,7 @@ def read(
     keys = [(task, agent) for task in params.run.tasks for agent in agents]
     tables: dict[str, dict[Key, pd.DataFrame]] = {
         noise: {
-            (task, agent + suffix): read_episodes(
+            (task, prefix + agent): read_episodes(
                 at("data/episodes", task, agent, f"{noise}.csv"),
                 world,
                 agent=agent,
@@ -160,20 +160,20 @@ def read(
     return {
         "tables": tables,
         "recordings": {
-            (task, agent + suffix): read_recordings(
+            (task, prefix + agent): read_recordings(
                 at("data/episodes", task, agent, f"{NOISE}.jsonl")
             )
             for task, agent in keys
         },
         "curves": {
-            (task, agent + suffix): read_curve(
+            (task, prefix + agent): read_curve(
                 at("plots/train_rl", task, f"{agent}.csv")
             )
             for task, agent in keys
             if agent not in BASELINES
         },
         "confusions": {
-            task + suffix: read_confusion(
+            prefix + task: read_confusion(
                 at("plots/pretrain_bc", task, "confusion.csv")
             )
             for task in params.run.tasks
@@ -375,7 +375,7 @@ def compare_revisions(revs: Sequence[str]) -> None:
         for rev, root in roots.items():
             agents = [a for a in params[rev].agents if a not in UNTRAINED]
             fetch(rev, root, params[rev])
-            parts.append(read(params[rev], root, agents, f" of {rev}"))
+            parts.append(read(params[rev], root, agents, f"{rev}: "))
     conditions = {
         name: condition
         for name, condition in conditions_of(params[first]).items()
@@ -398,7 +398,7 @@ def compare_revisions(revs: Sequence[str]) -> None:
         tables=tables,
         **joined,
         pairs=[
-            (f"{agent} of {rev}", f"{agent} of {first}")
+            (f"{rev}: {agent}", f"{first}: {agent}")
             for rev in others
             for agent in params[rev].agents
             if agent not in UNTRAINED and agent in params[first].agents

@@ -459,11 +459,11 @@ def test_revisions_are_compared_by_what_they_changed(
     assert report.startswith("# before and after: agents of mario\n")
     assert "| recipes.bc-ppo.learning_rate | 0.0008 | 1e-05 |" in report
     rows = pd.read_csv(folder / "differences.csv")
-    assert rows["a"].tolist() == ["bc of after", "bc-ppo-1 of after", "ppo-1 of after"]
+    assert rows["a"].tolist() == ["after: bc", "after: bc-ppo-1", "after: ppo-1"]
     assert rows["b"].tolist() == [
-        "bc of before",
-        "bc-ppo-1 of before",
-        "ppo-1 of before",
+        "before: bc",
+        "before: bc-ppo-1",
+        "before: ppo-1",
     ]
     assert rows["success_rate"].tolist() == [0.75, 0, 0]
     links = [part.split(")")[0] for part in report.split("](")[1:]]
@@ -503,4 +503,5 @@ def test_revisions_that_cannot_be_compared_are_told(
     assert refusal("before", "less").startswith("less: data/episodes/mario/1-1/bc/none")
     change_params(small_workspace, "seed", "one")
     commit("wrong")
+    change_params(small_workspace, "seed", 1)
     assert refusal("before", "wrong").startswith("wrong: params.yaml: seed = 'one'")

@@ -274,12 +274,12 @@ class Comparison:
                 {"task": row["task"], "difference": f"{row['a']} minus {row['b']}"}
                 | {
                     "success rate": _bracketed(row, "success_rate", "+.0%"),
-                    "p": _p(row["success_p"]),
+                    "p of success": _p(row["success_p"]),
                     f"mean {self.world.PROGRESS}": _bracketed(
                         row, "progress_mean", "+,.0f"
                     ),
                     "gets further": _bracketed(row, "improvement", ".0%"),
-                    "p ": _p(row["progress_p"]),
+                    "p of progress": _p(row["progress_p"]),
                 }
                 for row in self.differences
             ]

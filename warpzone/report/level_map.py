@@ -21,6 +21,7 @@ from warpzone.core.errors import InputError
 from warpzone.core.params import NoiseParams
 from warpzone.envs.registry import env_class, make_env
 from warpzone.envs.replayable import ReplayableEnv, View
+from warpzone.envs.threads import Threads
 from warpzone.episodes.recording import Recording, replay, replay_steps
 from warpzone.report.look import (
     SMALL,
@@ -139,12 +140,16 @@ def explore(
         if recording.version == first.version
     ]
     furthest = sorted(progress, key=lambda pair: -pair[0])[:_STITCHED]
-    world = env_class(first.env)
-    return Explored(
-        stitch([recording for _, recording in furthest]),
-        {name: _ways(strip, world, sample) for name, strip in kept.items()},
-        world,
-    )
+    world, names = env_class(first.env), list(kept)
+    ways: dict[str, Ways] = {}
+
+    def explore_one(index: int) -> None:
+        ways[names[index]] = _ways(kept[names[index]], world, sample)
+
+    with closing(Threads()) as threads:
+        threads.run(explore_one, range(len(names)))
+    picture = stitch([recording for _, recording in furthest])
+    return Explored(picture, {name: ways[name] for name in names}, world)
 
 
 def stitch(recordings: Sequence[Recording]) -> np.ndarray:

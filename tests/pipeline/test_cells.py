@@ -173,7 +173,7 @@ def test_two_worlds_share_no_output_but_the_report(
     wide["env"] = "cartpole"
     wide["run"]["tasks"] = ["default"]
     theirs = {path for outs in resolved(wide, tmp_path).values() for path in outs}
-    assert ours & theirs == {"data/code", "report.md"}
+    assert ours & theirs == {"data/code", "report.html", "report.md"}
 
 
 def test_a_cell_has_no_params_but_its_own(wide: dict[str, Any], tmp_path: Path) -> None:

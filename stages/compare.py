@@ -41,7 +41,7 @@ from warpzone.envs.registry import env_class
 from warpzone.episodes.recording import read_recordings
 from warpzone.episodes.table import check_comparable, read_episodes
 from warpzone.report.comparison import NOISE, Comparison
-from warpzone.report.look import Key
+from warpzone.report.look import Key, recipe_of
 from warpzone.report.pages import (
     Film,
     Part,
@@ -295,9 +295,9 @@ def describe(
 ) -> list[Section]:
     """Return the card of a model."""
     folder = cell("models", params.env, task, agent)
-    recipe = next((r for r in params.run.recipes if agent.startswith(f"{r}-")), None)
     how = "the stage pretrain_bc: a clone of the teacher, then DAgger"
-    if recipe is not None:
+    if agent not in BASELINES:
+        recipe = recipe_of(agent)
         how = f"the recipe {recipe}: {params.recipes[recipe].algorithm}"
         how += f", started from {params.recipes[recipe].start}"
     kwargs = ", ".join(f"{key} {value}" for key, value in params.world.kwargs.items())

@@ -118,7 +118,7 @@ def conditions_figure(
         for place in range(1, len(names), 2):
             shade = colours_of(theme)["grid"]
             axes.axhspan(place - 0.5, place + 0.5, color=shade, alpha=0.4, zorder=0)
-        title = styles.named(f"{task}:", "Success rate by noise")
+        title = styles.named(f"{task}:", "Success rate by condition")
         axes.set(title=title, xlabel="share of the episodes", xlim=(0, 1))
         axes.xaxis.set_major_formatter(PercentFormatter(1))
     return png(figure, rows[0, 0], "Lines: 95 % intervals (Wilson)")

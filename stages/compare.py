@@ -15,7 +15,6 @@ agents of revisions or experiments, how their params differ, and what that chang
 import platform
 from argparse import ArgumentParser
 from collections.abc import Iterable, Mapping, Sequence
-from hashlib import sha256
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
@@ -27,7 +26,6 @@ import pandas as pd
 from warpzone.core.errors import InputError
 from warpzone.core.files import (
     one_line,
-    read_bytes,
     write_bytes,
     write_csv,
     write_json,
@@ -345,12 +343,11 @@ def describe(
 
 def made(params: Params) -> list[Part]:
     """Say how the report was made; nothing that differs between two equal runs."""
-    digest = sha256(read_bytes(PARAMS)).hexdigest()[:16]
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return [
-        f"By dvc repro, with the seed {params.seed}, from params.yaml (SHA-256 "
-        f"{digest}...) and the code that data/code/ names; dvc.lock has the hash of "
-        "every input and output, and git log -1 -- dvc.lock names the commit. "
+        f"By dvc repro, with the seed {params.seed}, from params.yaml and the code that "
+        "data/code/ names; dvc.lock has the hash of every input and output, and git "
+        "log -1 -- dvc.lock names the commit. "
         f"Packages: {packages}. metrics/costs/ has the machine and the seconds of each "
         "stage. Another run of the same commit gives the same bytes.",
     ]

@@ -69,7 +69,7 @@ def to_markdown(title: str, sections: Sequence[Section]) -> str:
 def _markdown(part: Part) -> str:
     match part:
         case str():
-            return fill(part, _WIDTH)
+            return fill(part, _WIDTH, break_on_hyphens=False)
         case Table(rows):
             head, rule = " | ".join(rows[0]), "|".join(["---"] * len(rows[0]))
             lines = [" | ".join(map(str, row.values())) for row in rows]

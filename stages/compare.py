@@ -345,9 +345,9 @@ def made(params: Params) -> list[Part]:
     """Say how the report was made; nothing that differs between two equal runs."""
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return [
-        f"By dvc repro, with the seed {params.seed}, from params.yaml and the code that "
-        "data/code/ names; dvc.lock has the hash of every input and output, and git "
-        "log -1 -- dvc.lock names the commit. "
+        f"By dvc repro, with the seed {params.seed}, from params.yaml and the code "
+        "that data/code/ names; dvc.lock has the hash of every input and output, and "
+        "git log -1 -- dvc.lock names the commit. "
         f"Packages: {packages}. metrics/costs/ has the machine and the seconds of each "
         "stage. Another run of the same commit gives the same bytes.",
     ]

@@ -111,8 +111,8 @@ RECORDING = {
     "state_sha256": "0" * 64,
 }
 ROWS = """\
-bc,1-1,none,1-1,1,30,0.25,False,600.0,150,600,1.5,enemy,650,0,0,380
-bc,1-1,none,1-1,2,30,0.25,True,3200.0,700,2800,60.0,clear,,0,0,300
+bc,1-1,none,1-1,1,30,0.25,frame,False,600.0,150,600,aa,1.5,enemy,650,0,0,380
+bc,1-1,none,1-1,2,30,0.25,frame,True,3200.0,700,2800,bb,60.0,clear,,0,0,300
 """
 COLUMNS = list(columns_of(MarioEnv))
 ROW = [line.split(",") for line in ROWS.splitlines()]

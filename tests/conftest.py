@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from warpzone.core.params import NoiseParams, Params, parse_params
 from warpzone.core.yaml import read_yaml
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.nes.buttons import DOWN, NO_BUTTONS, RIGHT, A
+from warpzone.envs.registry import env_class
 from warpzone.episodes.agent import Agent, Observations
+from warpzone.episodes.table import columns_of
 
 ROOT = Path(__file__).parents[1]
 PARAMS = read_yaml(ROOT / "params.yaml")
@@ -143,3 +146,49 @@ def small_workspace(
     (tmp_path / "params.yaml").write_text(params.model_dump_json())
     monkeypatch.chdir(tmp_path)
     return params
+
+
+type Episodes = Callable[[str, Sequence[int]], pd.DataFrame]
+
+
+@pytest.fixture
+def episodes() -> Episodes:
+    """Make a table with one row a letter: c(lear), p(it), e(nemy) or s(tuck)."""
+
+    def episodes(causes: str, progress: Sequence[int]) -> pd.DataFrame:
+        words = {"c": "clear", "p": "pit", "e": "enemy", "s": "stuck"}
+        columns = columns_of(env_class("mario"))
+        rows = [
+            {
+                **dict.fromkeys(columns, 0),
+                "agent": "random",
+                "task": "1-1",
+                "noise": "default",
+                "level": "1-1",
+                "seed": seed,
+                "success": letter == "c",
+                "progress": x,
+                "agent_steps": 10 * (seed + 1),
+                "emulator_frames": 40 * (seed + 1),
+                "log_sha256": f"{seed:064x}",
+                "episode_return": 0.5 * x,
+                "cause": words[letter],
+                "place": x if letter in "pe" else None,
+            }
+            for seed, (letter, x) in enumerate(zip(causes, progress, strict=True))
+        ]
+        return pd.DataFrame(rows).astype(columns)
+
+    return episodes
+
+
+@pytest.fixture
+def commit() -> Callable[[str], None]:
+    """Commit and tag all that is in the repository of the current folder."""
+    who = ("-c", "user.name=test", "-c", "user.email=test@example.com")
+
+    def commit(name: str) -> None:
+        for command in (("add", "-A"), ("commit", "-qm", name), ("tag", name)):
+            subprocess.run(["git", *who, *command], check=True, capture_output=True)
+
+    return commit

@@ -19,31 +19,9 @@ from warpzone.episodes.table import (
 )
 
 MARIO, CARTPOLE = env_class("mario"), env_class("cartpole")
+type Episodes = Callable[[str, Sequence[int]], pd.DataFrame]
+
 CELL = {"agent": "random", "task": "1-1", "noise": "default"}
-
-
-def episodes(causes: str, progress: Sequence[int]) -> pd.DataFrame:
-    """A table with one row a letter: c(lear), p(it), e(nemy) or s(tuck)."""
-    words = {"c": "clear", "p": "pit", "e": "enemy", "s": "stuck"}
-    columns = columns_of(MARIO)
-    rows = [
-        {
-            **dict.fromkeys(columns, 0),
-            **CELL,
-            "level": "1-1",
-            "seed": seed,
-            "success": letter == "c",
-            "progress": x,
-            "agent_steps": 10 * (seed + 1),
-            "emulator_frames": 40 * (seed + 1),
-            "log_sha256": f"{seed:064x}",
-            "episode_return": 0.5 * x,
-            "cause": words[letter],
-            "place": x if letter in "pe" else None,
-        }
-        for seed, (letter, x) in enumerate(zip(causes, progress, strict=True))
-    ]
-    return pd.DataFrame(rows).astype(columns)
 
 
 def test_each_world_has_its_causes_and_columns() -> None:
@@ -53,7 +31,7 @@ def test_each_world_has_its_causes_and_columns() -> None:
     assert list(columns_of(MARIO)) == [*COLUMNS, "score", "coins", "time"]
 
 
-def test_a_score_is_a_table_in_short() -> None:
+def test_a_score_is_a_table_in_short(episodes: Episodes) -> None:
     score = Score.of(episodes("ccps", [3000, 3000, 400, 600]))
     assert score == Score(success_rate=0.5, progress=1750, episodes=4)
     assert (score.successes, score.episodes) == (2, 4)
@@ -70,14 +48,16 @@ def test_the_higher_success_rate_wins_then_the_longer_way() -> None:
     assert sorted([often, further, far]) == [far, further, often]
 
 
-def test_a_table_survives_its_file(tmp_path: Path) -> None:
+def test_a_table_survives_its_file(tmp_path: Path, episodes: Episodes) -> None:
     path = tmp_path / "default.csv"
     table = episodes("cpes", [3000, 1000, 400, 600])
     write_csv(path, table)
     pd.testing.assert_frame_equal(read_episodes(path, MARIO, **CELL), table)
 
 
-def test_line_ends_and_mark_of_another_system_are_read(tmp_path: Path) -> None:
+def test_line_ends_and_mark_of_another_system_are_read(
+    tmp_path: Path, episodes: Episodes
+) -> None:
     path = tmp_path / "default.csv"
     table = episodes("cpes", [3000, 1000, 400, 600])
     write_csv(path, table)
@@ -86,7 +66,9 @@ def test_line_ends_and_mark_of_another_system_are_read(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(read_episodes(path, MARIO, **CELL), table)
 
 
-def test_a_failure_without_a_place_is_no_damage(tmp_path: Path) -> None:
+def test_a_failure_without_a_place_is_no_damage(
+    tmp_path: Path, episodes: Episodes
+) -> None:
     path = tmp_path / "default.csv"
     table = episodes("s", [17])[list(COLUMNS)].assign(cause="fell", task="default")
     write_csv(path, table)
@@ -140,7 +122,7 @@ def test_a_failure_without_a_place_is_no_damage(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_table_is_refused_in_one_line(
-    tmp_path: Path, change: Callable[[str], str], reason: str
+    tmp_path: Path, change: Callable[[str], str], reason: str, episodes: Episodes
 ) -> None:
     path = tmp_path / "default.csv"
     write_csv(path, episodes("cpes", [3000, 1000, 400, 600]))
@@ -167,7 +149,7 @@ def test_a_missing_table_is_refused_by_its_name(tmp_path: Path) -> None:
     ],
 )
 def test_agents_that_played_other_episodes_are_not_compared(
-    column: str, value: object
+    column: str, value: object, episodes: Episodes
 ) -> None:
     tables = {"random": episodes("ee", [1, 2]), "bc": episodes("ee", [1, 2])}
     check_comparable(tables)
@@ -176,7 +158,9 @@ def test_agents_that_played_other_episodes_are_not_compared(
         check_comparable(tables)
 
 
-def test_agents_of_different_numbers_of_episodes_are_not_compared() -> None:
+def test_agents_of_different_numbers_of_episodes_are_not_compared(
+    episodes: Episodes,
+) -> None:
     tables = {"random": episodes("ee", [1, 2]), "bc": episodes("e", [1])}
     with pytest.raises(InputError, match=r"level: 1 episodes .* and 2 episodes"):
         check_comparable(tables)

@@ -1,7 +1,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import cache
 from pathlib import Path
@@ -413,12 +413,6 @@ def test_agents_of_another_world_are_compared_in_its_words(
 # ------------------------------------------------------------------ revisions
 
 
-def commit(name: str) -> None:
-    who = ("-c", "user.name=test", "-c", "user.email=test@example.com")
-    for command in (("add", "-A"), ("commit", "-qm", name), ("tag", name)):
-        subprocess.run(["git", *who, *command], check=True, capture_output=True)
-
-
 def change_params(small_workspace: Params, key: str, value: Any) -> None:
     document = small_workspace.model_dump(mode="json")
     place = document
@@ -430,7 +424,9 @@ def change_params(small_workspace: Params, key: str, value: Any) -> None:
 
 
 @pytest.fixture
-def revisions(small_workspace: Params, four_agents: None) -> None:
+def revisions(
+    small_workspace: Params, four_agents: None, commit: Callable[[str], None]
+) -> None:
     """Two commits: in the second the clone is better, and PPO learned slower."""
     subprocess.run(["git", "init", "-q"], check=True)
     Repo.init().close()
@@ -475,7 +471,9 @@ def test_revisions_are_compared_by_what_they_changed(
 
 @pytest.mark.usefixtures("revisions")
 def test_revisions_that_cannot_be_compared_are_told(
-    small_workspace: Params, monkeypatch: pytest.MonkeyPatch
+    small_workspace: Params,
+    monkeypatch: pytest.MonkeyPatch,
+    commit: Callable[[str], None],
 ) -> None:
     def refusal(*revs: str) -> str:
         with pytest.raises(InputError) as caught:

@@ -1,6 +1,6 @@
 """What tables say: counted by hand, with seeds and tasks kept apart."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,7 @@ import pytest
 
 from warpzone.envs.registry import env_class
 from warpzone.episodes.statistics import wilson
-from warpzone.episodes.table import causes_of, columns_of
+from warpzone.episodes.table import causes_of
 from warpzone.report.findings import (
     Metrics,
     Played,
@@ -19,31 +19,8 @@ from warpzone.report.findings import (
 )
 
 MARIO = env_class("mario")
-CELL = {"agent": "random", "task": "1-1", "noise": "default"}
 
-
-def episodes(causes: str, progress: Sequence[int]) -> pd.DataFrame:
-    """A table with one row a letter: c(lear), p(it), e(nemy) or s(tuck)."""
-    words = {"c": "clear", "p": "pit", "e": "enemy", "s": "stuck"}
-    columns = columns_of(MARIO)
-    rows = [
-        {
-            **dict.fromkeys(columns, 0),
-            **CELL,
-            "level": "1-1",
-            "seed": seed,
-            "success": letter == "c",
-            "progress": x,
-            "agent_steps": 10 * (seed + 1),
-            "emulator_frames": 40 * (seed + 1),
-            "log_sha256": f"{seed:064x}",
-            "episode_return": 0.5 * x,
-            "cause": words[letter],
-            "place": x if letter in "pe" else None,
-        }
-        for seed, (letter, x) in enumerate(zip(causes, progress, strict=True))
-    ]
-    return pd.DataFrame(rows).astype(columns)
+type Episodes = Callable[[str, Sequence[int]], pd.DataFrame]
 
 
 def said(played: Played) -> Metrics:
@@ -51,7 +28,7 @@ def said(played: Played) -> Metrics:
     return summarise(played, causes_of(MARIO), 60, 1_000, rng)
 
 
-def test_metrics_are_counted_from_the_table() -> None:
+def test_metrics_are_counted_from_the_table(episodes: Episodes) -> None:
     metrics = said({"1-1": [episodes("cpes", [3000, 1000, 400, 600])]})
     assert (metrics["episodes"], metrics["distinct_episodes"]) == (4, 4)
     assert metrics["seeds"] == 1
@@ -84,12 +61,12 @@ def test_metrics_are_counted_from_the_table() -> None:
     }
 
 
-def test_without_a_success_there_is_no_time_to_one() -> None:
+def test_without_a_success_there_is_no_time_to_one(episodes: Episodes) -> None:
     metrics = said({"1-1": [episodes("pp", [10, 20])]})
     assert metrics["success_seconds_median"] is None
 
 
-def test_episodes_that_coincide_count_once() -> None:
+def test_episodes_that_coincide_count_once(episodes: Episodes) -> None:
     table = episodes("cccp", [3000, 3000, 3000, 400])
     table.loc[1:2, "log_sha256"] = table["log_sha256"][0]
     assert len(distinct(table)) == 2
@@ -99,12 +76,14 @@ def test_episodes_that_coincide_count_once() -> None:
     assert metrics["ended_by_clear"] == 1
 
 
-def test_the_same_buttons_on_another_level_are_another_episode() -> None:
+def test_the_same_buttons_on_another_level_are_another_episode(
+    episodes: Episodes,
+) -> None:
     table = episodes("cc", [3000, 3000]).assign(log_sha256="0", level=["1-1", "1-2"])
     assert len(distinct(table)) == 2
 
 
-def test_one_episode_has_no_interval_of_its_distance() -> None:
+def test_one_episode_has_no_interval_of_its_distance(episodes: Episodes) -> None:
     table = episodes("ccc", [3000] * 3).assign(log_sha256="0")
     metrics = said({"1-1": [table]})
     assert metrics["distinct_episodes"] == 1
@@ -115,7 +94,7 @@ def test_one_episode_has_no_interval_of_its_distance() -> None:
     assert bounds == pytest.approx(tuple(wilson(1, 1)), abs=1e-4)
 
 
-def test_seeds_then_tasks_weigh_the_same() -> None:
+def test_seeds_then_tasks_weigh_the_same(episodes: Episodes) -> None:
     easy = [episodes("cc", [100, 100]), episodes("cp", [100, 50])]
     hard = [episodes("pppp", [10, 20, 30, 40])]
     metrics = said({"easy": easy, "hard": hard})
@@ -130,7 +109,7 @@ def against(a: Played, b: Played) -> Metrics:
     return contrast(a, b, 1_000, np.random.default_rng(1))
 
 
-def test_a_contrast_is_a_minus_b() -> None:
+def test_a_contrast_is_a_minus_b(episodes: Episodes) -> None:
     a, b = episodes("cccp", [3000] * 4), episodes("ppps", [1000] * 4)
     difference = against({"1-1": [a]}, {"1-1": [b]})
     assert difference["success_rate"] == 0.75
@@ -149,7 +128,9 @@ def test_a_contrast_is_a_minus_b() -> None:
     assert difference["success_p"] == pytest.approx(8 / 56)
 
 
-def test_recipes_are_held_against_each_other_by_a_value_a_seed() -> None:
+def test_recipes_are_held_against_each_other_by_a_value_a_seed(
+    episodes: Episodes,
+) -> None:
     a = [episodes("cc", [300 + i, 310 + i]) for i in range(4)]
     b = [episodes("pp", [100 + i, 110 + i]) for i in range(4)]
     difference = against({"1-1": a}, {"1-1": b})
@@ -158,14 +139,14 @@ def test_recipes_are_held_against_each_other_by_a_value_a_seed() -> None:
     assert difference["success_p"] == pytest.approx(2 / 70)
 
 
-def test_one_seed_on_several_tasks_has_no_test() -> None:
+def test_one_seed_on_several_tasks_has_no_test(episodes: Episodes) -> None:
     one = {"1-1": [episodes("cp", [9, 8])], "1-2": [episodes("cp", [9, 8])]}
     difference = against(one, one)
     assert difference["success_p"] is difference["progress_p"] is None
     assert difference["success_rate"] == 0
 
 
-def test_a_profile_is_the_share_that_got_at_least_so_far() -> None:
+def test_a_profile_is_the_share_that_got_at_least_so_far(episodes: Episodes) -> None:
     curve = profile([episodes("eeec", [10, 20, 30, 30])], step=10)
     assert curve["progress"].tolist() == [0, 10, 20, 30, 40]
     assert curve["share"].tolist() == [1, 1, 0.75, 0.5, 0]

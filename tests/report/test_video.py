@@ -602,16 +602,11 @@ def test_a_race_of_two_agents_is_the_same_file_each_time(
     assert not Path("metrics").exists()
 
 
-def commit(message: str) -> None:
-    who = ("-c", "user.name=test", "-c", "user.email=test@example.com")
-    for command in (("add", "-A"), ("commit", "-qm", message), ("tag", message)):
-        subprocess.run(["git", *who, *command], check=True, capture_output=True)
-
-
 def test_an_agent_of_two_revisions_races_against_itself(
     filmed: Callable[..., tuple[Params, Filmed]],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
+    commit: Callable[[str], None],
 ) -> None:
     params, where = filmed("mario", "1-1", "bc-ppo-1")
     subprocess.run(["git", "init", "-q"], check=True)

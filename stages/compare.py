@@ -31,14 +31,14 @@ from warpzone.core.files import (
     write_json,
     write_text,
 )
-from warpzone.core.names import BASELINES, PARAMS, UNTRAINED, agent_name, cell
+from warpzone.core.names import BASELINES, NOISE, PARAMS, UNTRAINED, agent_name, cell
 from warpzone.core.params import Params, load_params
-from warpzone.core.revisions import checkout, commit_of
+from warpzone.core.revisions import checkout, commit_of, reading
 from warpzone.core.stage import read_arguments, run_stage
 from warpzone.envs.registry import env_class
 from warpzone.episodes.recording import read_recordings
 from warpzone.episodes.table import check_comparable, read_episodes
-from warpzone.report.comparison import NOISE, Comparison
+from warpzone.report.comparison import Comparison
 from warpzone.report.look import Key, recipe_of
 from warpzone.report.pages import (
     Film,
@@ -49,6 +49,8 @@ from warpzone.report.pages import (
     to_html,
     to_markdown,
 )
+
+type Pair = tuple[str, str]
 
 METRICS = Path("metrics/compare")
 PLOTS = Path("plots/compare")
@@ -73,12 +75,11 @@ def main() -> None:
     if arguments.rev:
         compare_revisions(list(dict.fromkeys(arguments.rev)))
         return
-    world, plots = env_class(params.env), PLOTS / params.env
     comparison = Comparison(
-        world=world,
+        world=env_class(params.env),
         conditions=conditions_of(params),
         **read(params, Path(), params.agents),
-        pairs=pairs(params),
+        pairs=pairs_of(params),
         level=params.levels(params.run.tasks[0])[0],
         samples=params.compare.bootstrap_samples,
         seed=params.seed,
@@ -90,15 +91,8 @@ def main() -> None:
         for path in [cell("data/videos", params.env, task, agent, "side-by-side.mp4")]
         if path.exists()
     ]
-    named = {name: plots / "light" / f"{name}.png" for name in WORDS}
-    drawn = {theme: comparison.pictures(theme) for theme in ("light", "dark")}
     write_json(METRICS / f"{params.env}.json", comparison.metrics())
-    for name, frame in comparison.frames().items():
-        write_csv(plots / f"{name}.csv", frame)
-    for theme, pngs in drawn.items():
-        for name, png in pngs.items():
-            write_bytes(plots / theme / f"{name}.png", png)
-    pictures = {name: named[name] for name in drawn["light"]}
+    pictures = write_plots(PLOTS / params.env, comparison)
     for task in params.run.tasks:
         for agent in params.agents:
             if agent not in UNTRAINED:
@@ -122,6 +116,17 @@ def add_options(parser: ArgumentParser) -> None:
         metavar="REV",
         help="a commit, branch, tag or experiment to compare; twice or more",
     )
+
+
+def write_plots(folder: Path, comparison: Comparison) -> dict[str, Path]:
+    """Write tables, and pictures light and dark; return where the light ones are."""
+    drawn = {theme: comparison.pictures(theme) for theme in ("light", "dark")}
+    for name, frame in comparison.frames().items():
+        write_csv(folder / f"{name}.csv", frame)
+    for theme, pngs in drawn.items():
+        for name, png in pngs.items():
+            write_bytes(folder / theme / f"{name}.png", png)
+    return {name: folder / "light" / f"{name}.png" for name in drawn["light"]}
 
 
 def read(
@@ -219,20 +224,45 @@ def conditions_of(params: Params) -> dict[str, dict[str, Any]]:
     return {name: c.model_dump() for name, c in params.evaluate.noises.items()}
 
 
-def pairs(params: Params) -> list[tuple[str, str]]:
-    """Return agents to hold against each other: does each step of the pipeline help?
+def pairs_of(params: Params) -> list[Pair]:
+    """Return what to hold against each other: does each step of the pipeline help?
 
     The clone against those that learn nothing, each trained agent against the clone,
-    and the recipes against each other, seed by seed.
+    and the recipes against each other.
     """
-    recipes, seeds = params.run.recipes, params.run.seeds
-    trained = [(agent_name(recipe, s), "bc") for recipe in recipes for s in seeds]
-    between = [
-        (agent_name(a, seed), agent_name(b, seed))
-        for a, b in combinations(recipes, 2)
-        for seed in seeds
+    trained = [(agent, "bc") for agent in params.agents if agent not in BASELINES]
+    recipes = combinations(params.run.recipes, 2)
+    return [
+        *(("bc", name) for name in UNTRAINED),
+        *trained,
+        *over_seeds(recipes, params, params),
     ]
-    return [*(("bc", name) for name in UNTRAINED), *trained, *between]
+
+
+def pairs_between(ours: Params, theirs: Params) -> list[Pair]:
+    """Return what they trained to hold against what we did.
+
+    The clones, and what has one name; a recipe that we lack against all of ours.
+    """
+    recipes = [
+        (recipe, other)
+        for recipe in theirs.run.recipes
+        for other in ours.run.recipes
+        if other == recipe or recipe not in ours.run.recipes
+    ]
+    return [("bc", "bc"), *over_seeds(recipes, theirs, ours)]
+
+
+def over_seeds(recipes: Iterable[Pair], a: Params, b: Params) -> list[Pair]:
+    """Return pairs of recipes; of agents if one of them has no second seed."""
+    if min(len(a.run.seeds), len(b.run.seeds)) > 1:
+        return list(recipes)
+    return [
+        (agent_name(one, seed), agent_name(other, seed))
+        for one, other in recipes
+        for seed in a.run.seeds
+        if seed in b.run.seeds
+    ]
 
 
 def sections(
@@ -372,7 +402,8 @@ def compare_revisions(revs: Sequence[str]) -> None:
         for rev, root in roots.items():
             agents = [a for a in params[rev].agents if a not in UNTRAINED]
             fetch(rev, root, params[rev])
-            parts.append(read(params[rev], root, agents, f"{rev}: "))
+            with reading(rev, root):
+                parts.append(read(params[rev], root, agents, f"{rev}: "))
     conditions = {
         name: condition
         for name, condition in conditions_of(params[first]).items()
@@ -395,23 +426,16 @@ def compare_revisions(revs: Sequence[str]) -> None:
         tables=tables,
         **joined,
         pairs=[
-            (f"{rev}: {agent}", f"{first}: {agent}")
+            (f"{rev}: {theirs}", f"{first}: {ours}")
             for rev in others
-            for agent in params[rev].agents
-            if agent not in UNTRAINED and agent in params[first].agents
+            for theirs, ours in pairs_between(params[first], params[rev])
         ],
         level=params[first].levels(params[first].run.tasks[0])[0],
         samples=params[first].compare.bootstrap_samples,
         seed=params[first].seed,
     )
     folder = REVISIONS / "-".join(rev.replace("/", "_") for rev in revs)
-    drawn = {theme: comparison.pictures(theme) for theme in ("light", "dark")}
-    for theme, pngs in drawn.items():
-        for name, png in pngs.items():
-            write_bytes(folder / theme / f"{name}.png", png)
-    for name, frame in comparison.frames().items():
-        write_csv(folder / f"{name}.csv", frame)
-    pictures = {name: folder / "light" / f"{name}.png" for name in drawn["light"]}
+    pictures = write_plots(folder, comparison)
     told = sections(comparison, params[first], pictures)
     differences = differing(params)
     changed: list[Part] = [Table(differences)] if differences else ["None."]
@@ -427,10 +451,8 @@ def compare_revisions(revs: Sequence[str]) -> None:
 
 def fetch_params(rev: str, root: Path) -> Params:
     checkout(rev, [PARAMS], root)
-    try:
+    with reading(rev, root):
         return load_params(root / PARAMS)
-    except InputError as error:
-        raise InputError(f"{rev}: {error}") from error
 
 
 def fetch(rev: str, root: Path, params: Params) -> None:

@@ -6,9 +6,7 @@ and NOISE.jsonl (its recordings).
 """
 
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -20,10 +18,9 @@ from warpzone.core.params import ConditionParams, Params
 from warpzone.core.progress import progress_bar
 from warpzone.core.seeds import Purpose, episode_seed
 from warpzone.core.stage import read_arguments, run_stage
-from warpzone.envs.registry import env_class, make_env
 from warpzone.envs.replayable import ReplayableEnv
 from warpzone.episodes.agent import Agent, RandomAgent, ScriptAgent
-from warpzone.episodes.play import play_episodes
+from warpzone.episodes.play import play_condition
 from warpzone.episodes.recording import Recording
 
 
@@ -63,29 +60,20 @@ def play(
     noise: ConditionParams,
     on_episode: Callable[[], object],
 ) -> tuple[pd.DataFrame, list[Recording]]:
-    """Return what `play_episodes` does of an agent under a noise."""
-    reference = params.world.reference if noise.reference else {}
-    make = partial(
-        make_env,
-        params.env,
-        params.world.kwargs | reference,
-        noise=noise,
-        obs_type=env_class(params.env).OBS_TYPES,
-    )
-    levels = params.levels(task)
-    with closing(make(level=levels[0])) as env:
-        agent = load(cell("models", params.env, task, name), env, noise.temperature)
+    """Return what `play_condition` does of an agent on the seeds of evaluation."""
     # The noises share their first episodes' seeds.
     seeds = [
         episode_seed(Purpose.EVALUATION, params.seed, index)
         for index in range(noise.episodes)
     ]
-    return play_episodes(
-        agent,
-        lambda level: make(level=level, obs_type=agent.keys),
-        levels,
+    return play_condition(
+        params,
+        noise,
+        lambda env: load(
+            cell("models", params.env, task, name), env, noise.temperature
+        ),
+        params.levels(task),
         seeds,
-        params.evaluate.n_envs,
         on_episode,
     )
 

@@ -18,7 +18,7 @@ agent played after 0, 10 and 30 % of its training and at the end, on the same no
 import re
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice, repeat
@@ -31,13 +31,13 @@ import pandas as pd
 
 from warpzone.core.errors import InputError
 from warpzone.core.files import write_json
-from warpzone.core.names import PARAMS, cell
+from warpzone.core.names import NOISE, PARAMS, cell
 from warpzone.core.params import CHOICE, Params, load_params
-from warpzone.core.revisions import checkout
+from warpzone.core.revisions import checkout, reading
 from warpzone.core.stage import read_arguments, run_stage
-from warpzone.envs.registry import env_class, make_env
+from warpzone.envs.registry import env_class
 from warpzone.episodes.filming import Shot, film
-from warpzone.episodes.play import play_episodes
+from warpzone.episodes.play import play_condition
 from warpzone.episodes.recording import Recording, read_recordings
 from warpzone.episodes.table import check_comparable, read_episodes
 from warpzone.report.pictures import (
@@ -50,7 +50,6 @@ from warpzone.report.pictures import (
 )
 from warpzone.report.video import Gif, write_mp4
 
-NOISE = "default"
 SCALE = 2
 OTHERS = ("random", "bc")
 """Who is beside an agent."""
@@ -226,18 +225,12 @@ def play_milestone(params: Params, folder: Path, level: str, seed: int) -> Evalu
     from warpzone.agents.policy import make_deterministic
 
     make_deterministic(params.seed, params.torch_threads)
-    noise = params.evaluate.noises[NOISE]
-    kwargs = params.world.kwargs | (params.world.reference if noise.reference else {})
-    make = partial(make_env, params.env, kwargs, noise=noise)
-    seen = env_class(params.env).OBS_TYPES
-    with closing(make(level=level, obs_type=seen)) as env:
-        player = load_agent(folder, env)
-    table, recordings = play_episodes(
-        player,
-        lambda level: make(level=level, obs_type=player.keys),
+    table, recordings = play_condition(
+        params,
+        params.evaluate.noises[NOISE],
+        partial(load_agent, folder),
         [level],
         [seed],
-        n_envs=1,
     )
     return Evaluation(f"{folder.name} %", params, folder, table, recordings)
 
@@ -255,11 +248,9 @@ def read_revision(rev: str, env: str, task: str, agent: str, folder: str) -> Eva
     """
     table = cell("data/episodes", env, task, agent, f"{NOISE}.csv")
     checkout(rev, (PARAMS, table, table.with_suffix(".jsonl")), Path(folder))
-    try:
+    with reading(rev, Path(folder)):
         params = load_params(Path(folder, PARAMS))
         evaluation = read_evaluation(params, task, agent, Path(folder), rev)
-    except InputError as error:
-        raise InputError(f"{rev}: {str(error).replace(f'{folder}/', '')}") from error
     # The folder is gone when somebody reads of it.
     return replace(evaluation, source=Path(f"{rev}: {table}"))
 

@@ -8,12 +8,11 @@ import pytest
 
 from warpzone.envs.registry import env_class
 from warpzone.episodes.statistics import wilson
-from warpzone.episodes.table import causes_of
+from warpzone.episodes.table import causes_of, distinct
 from warpzone.report.findings import (
     Metrics,
     Played,
     contrast,
-    distinct,
     profile,
     summarise,
 )

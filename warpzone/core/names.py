@@ -19,6 +19,9 @@ UNTRAINED = ("random", "script")
 BASELINES = (*UNTRAINED, "bc")
 """Agents of every task beside the trained ones: those, and the clone."""
 
+NOISE = "default"
+"""The condition that most is said about, and that films show."""
+
 
 def agent_name(recipe: str, seed: int) -> str:
     """Return the name of a trained agent, for example ``bc-ppo-1``."""

@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from warpzone.core.errors import InputError
-from warpzone.core.names import BASELINES, agent_name
+from warpzone.core.names import BASELINES, NOISE, agent_name
 from warpzone.core.yaml import read_yaml
 
 # They are parts of file names, and DVC puts them into shell commands. A point would
@@ -221,8 +221,8 @@ class Params(Section):
             raise ValueError(f"env is {self.env!r}, but envs has {list(self.envs)}")
         if "teacher" not in self.recipes:
             raise ValueError("recipes lacks 'teacher', which every clone learns from")
-        if "default" not in self.evaluate.noises:
-            raise ValueError("evaluate.noises lacks 'default'")
+        if NOISE not in self.evaluate.noises:
+            raise ValueError(f"evaluate.noises lacks {NOISE!r}")
         if self.collect_demos.max_tries < self.collect_demos.episodes:
             raise ValueError("collect_demos.max_tries is less than its episodes")
         for name, recipe in self.recipes.items():
@@ -248,7 +248,7 @@ class Params(Section):
                         f"{key}: {where} has no {name!r}, it has {', '.join(known)}: "
                         f"add -S '{key}=[{near[0]}]'"
                     )
-        episodes = self.evaluate.noises["default"].episodes
+        episodes = self.evaluate.noises[NOISE].episodes
         video = self.record_video
         for key, choices in (
             ("episodes", video.episodes),
@@ -258,7 +258,7 @@ class Params(Section):
                 if wanted.isdecimal() and int(wanted) >= episodes:
                     raise ValueError(
                         f"record_video.{key}: there is no {wanted}, as "
-                        f"evaluate.noises.default.episodes is {episodes}, from 0"
+                        f"evaluate.noises.{NOISE}.episodes is {episodes}, from 0"
                     )
         return self
 

@@ -1,6 +1,7 @@
 """Files of another revision of the repository: of a commit, a branch, an experiment."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from warpzone.core.errors import InputError
@@ -37,6 +38,20 @@ def checkout(rev: str, paths: Iterable[Path], folder: Path) -> None:
         ) from error
     except (DvcException, OSError) as error:
         raise InputError(f"{rev}: {one_line(error)}") from error
+
+
+@contextmanager
+def reading(rev: str, folder: Path) -> Iterator[None]:
+    """Have errors about files that `checkout` copied into a folder name the revision.
+
+    Raises:
+        InputError: With the revision, and the path there.
+    """
+    try:
+        yield
+    except InputError as error:
+        told = str(error).replace(f"{folder.as_posix()}/", "")
+        raise InputError(f"{rev}: {told}") from error
 
 
 def commit_of(rev: str) -> str:

@@ -1,17 +1,54 @@
-"""The one loop that plays episodes."""
+"""The one loop that plays episodes, and what it plays under a condition."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from warpzone.core.params import ConditionParams, Params
+from warpzone.envs.registry import env_class, make_env
 from warpzone.envs.replayable import ReplayableEnv
 from warpzone.envs.threads import Threads
 from warpzone.episodes.agent import Agent, action_rng
 from warpzone.episodes.recording import Recording
 from warpzone.episodes.table import row_of
+
+
+def play_condition(
+    params: Params,
+    noise: ConditionParams,
+    load: Callable[[ReplayableEnv], Agent],
+    levels: Sequence[str],
+    seeds: Sequence[int],
+    on_episode: Callable[[], object] = lambda: None,
+) -> tuple[pd.DataFrame, list[Recording]]:
+    """Play as `play_episodes`, with the env that params.yaml describes.
+
+    Args:
+        params: Its values.
+        noise: The condition; with ``reference`` the env is the reference.
+        load: Makes the agent, from an env that shows all there is to see.
+        levels: Those of the task.
+        seeds: Those of the episodes.
+        on_episode: Is called after each of them.
+    """
+    reference = params.world.reference if noise.reference else {}
+    kwargs = params.world.kwargs | reference
+    make = partial(make_env, params.env, kwargs, noise=noise)
+    everything = env_class(params.env).OBS_TYPES
+    with closing(make(level=levels[0], obs_type=everything)) as env:
+        agent = load(env)
+    return play_episodes(
+        agent,
+        lambda level: make(level=level, obs_type=agent.keys),
+        levels,
+        seeds,
+        params.evaluate.n_envs,
+        on_episode,
+    )
 
 
 def play_episodes(

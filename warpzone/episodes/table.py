@@ -165,6 +165,17 @@ def read_episodes(
     return table
 
 
+def places_of(table: pd.DataFrame) -> np.ndarray:
+    """Return the place of each failure; where there is none, the progress."""
+    places = table["place"].to_numpy(float, na_value=np.nan)
+    return np.where(np.isnan(places), table["progress"], places)
+
+
+def distinct(table: pd.DataFrame) -> pd.DataFrame:
+    """Return each episode once, where some are the same to the last button."""
+    return table.drop_duplicates(["level", "log_sha256"])
+
+
 def _first_wrong_line(text: str, columns: dict[Hashable, Any]) -> int:
     """Return the number of the first line that pandas cannot read."""
     line = 1

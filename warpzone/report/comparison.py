@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from warpzone.core.names import UNTRAINED
+from warpzone.core.names import NOISE, UNTRAINED
 from warpzone.envs.replayable import ReplayableEnv
 from warpzone.episodes.recording import Recording
-from warpzone.episodes.table import causes_of
+from warpzone.episodes.table import causes_of, distinct, places_of
 from warpzone.report import figures
 from warpzone.report.findings import Metrics, contrast, profile, summarise
 from warpzone.report.inference import (
@@ -25,8 +25,6 @@ from warpzone.report.level_map import Explored, Strip, explore, level_map
 from warpzone.report.look import Key, recipe_of
 from warpzone.report.pages import Part, Table
 
-NOISE = "default"
-"""The condition that most is said about."""
 _STEP = 16
 """Of progress, between two rows of the profile: for Mario a block's pixels."""
 _STRETCH = 64
@@ -60,7 +58,8 @@ class Comparison:
     confusions: Mapping[str, pd.DataFrame]
     """What clones did and should have done, by task."""
     pairs: Sequence[tuple[str, str]]
-    """Agents to hold against each other."""
+    """What to hold against each other: two agents, in each task, or two recipes, over
+    all tasks and training seeds, of which each has several."""
     level: str
     """Of which a map is drawn."""
     samples: int
@@ -79,6 +78,10 @@ class Comparison:
     def agents(self) -> list[str]:
         return list(dict.fromkeys(agent for _, agent in self.tables[NOISE]))
 
+    def seeds_of(self, recipe: str) -> list[str]:
+        """Return the agents of a recipe."""
+        return [agent for agent in self.agents if recipe_of(agent) == recipe]
+
     @cached_property
     def summaries(self) -> dict[str, dict[Key, Metrics]]:
         """Metrics of each agent, by condition."""
@@ -96,19 +99,28 @@ class Comparison:
         return summarise(played, causes, fps, self.samples, self._rng())
 
     @cached_property
+    def different(self) -> dict[Key, Strip]:
+        """The different episodes of each agent under the default condition."""
+        tables = {key: distinct(table) for key, table in self.tables[NOISE].items()}
+        return {
+            key: Strip(table, [self.recordings[key][row] for row in table.index])
+            for key, table in tables.items()
+        }
+
+    @cached_property
     def recipes(self) -> dict[str, Metrics]:
         """Metrics of each recipe over all its seeds and tasks; of one alone nothing."""
-        tables, found = self.tables[NOISE], {}
+        found = {}
         for recipe in dict.fromkeys(map(recipe_of, self.agents)):
-            seeds = [agent for agent in self.agents if recipe_of(agent) == recipe]
-            if recipe not in UNTRAINED and len(seeds) * len(self.tasks) > 1:
-                found[recipe] = self._summarise(
-                    {
-                        task: [tables[task, agent] for agent in seeds]
-                        for task in self.tasks
-                    }
-                )
+            played = self._played(recipe, self.tasks)
+            if recipe not in UNTRAINED and sum(map(len, played.values())) > 1:
+                found[recipe] = self._summarise(played)
         return found
+
+    def _played(self, name: str, tasks: Sequence[str]) -> dict[str, list[pd.DataFrame]]:
+        """Return the default tables of an agent, or of all agents of a recipe."""
+        seeds = [name] if name in self.agents else self.seeds_of(name)
+        return {task: [self.tables[NOISE][task, a] for a in seeds] for task in tasks}
 
     @cached_property
     def differences(self) -> list[dict[str, Any]]:
@@ -116,17 +128,19 @@ class Comparison:
 
         The p values are Holm's, for all of them together.
         """
-        tables = self.tables[NOISE]
+        agents = [pair for pair in self.pairs if pair[0] in self.agents]
+        recipes = [pair for pair in self.pairs if pair[0] not in self.agents]
+        sides = [([task], pair) for task in self.tasks for pair in agents]
+        sides += [(self.tasks, pair) for pair in recipes]
         rows: list[dict[str, Any]] = [
-            {"task": task, "a": a, "b": b}
+            {"task": " and ".join(tasks), "a": a, "b": b}
             | contrast(
-                {task: [tables[task, a]]},
-                {task: [tables[task, b]]},
+                self._played(a, tasks),
+                self._played(b, tasks),
                 self.samples,
                 self._rng(),
             )
-            for task in self.tasks
-            for a, b in self.pairs
+            for tasks, (a, b) in sides
         ]
         places = [(row, name) for row in rows for name in ("success_p", "progress_p")]
         adjusted = holm([row[name] for row, name in places])
@@ -138,10 +152,7 @@ class Comparison:
     def explored(self) -> Explored | None:
         """The map of the first task's level; None where the screen shows all."""
         task = self.tasks[0]
-        strips = {
-            agent: Strip(self.tables[NOISE][task, agent], self.recordings[task, agent])
-            for agent in self.agents
-        }
+        strips = {agent: self.different[task, agent] for agent in self.agents}
         return explore(self.level, strips)
 
     # Numbers.
@@ -189,8 +200,10 @@ class Comparison:
 
     def pictures(self, theme: str) -> dict[str, bytes]:
         """Draw all pictures in a theme, ``light`` or ``dark``: PNGs by name."""
-        tables, label = self.tables[NOISE], self.world.PROGRESS
-        skip = next(iter(self.recordings.values()))[0].frame_skip
+        tables = {key: strip.table for key, strip in self.different.items()}
+        recordings = {key: strip.recordings for key, strip in self.different.items()}
+        label = self.world.PROGRESS
+        skip = next(iter(recordings.values()))[0].frame_skip
         pngs = {
             "agents": figures.agents_figure(self.summaries[NOISE], label, theme=theme),
             "survival": figures.survival_figure(tables, label, theme=theme),
@@ -199,7 +212,7 @@ class Comparison:
             ),
             "noise": figures.noise_figure(self.summaries, self.conditions, theme=theme),
             "conditions": figures.conditions_figure(self.summaries, theme=theme),
-            "actions": figures.actions_figure(self.recordings, theme=theme),
+            "actions": figures.actions_figure(recordings, theme=theme),
         }
         if self.curves:
             pngs["learning"] = figures.learning_figure(
@@ -291,7 +304,9 @@ class Comparison:
             "that an episode of the first gets further than one of the second, ties "
             "counting half. Intervals: Newcombe's for success rates, a bootstrap's for "
             "means, DeLong's for probabilities. p: of Fisher's exact test and of Mann "
-            "and Whitney's, corrected by Holm for all of this table."
+            "and Whitney's, corrected by Holm for all of this table. Where recipes "
+            "have several training seeds, one value a seed counts, over all tasks: "
+            "intervals are Welch's, p is Mann and Whitney's."
         )
 
     def power_words(self) -> str:
@@ -307,13 +322,11 @@ class Comparison:
                 f"On {task}, {trials} episodes each show, in 80 % of cases, a "
                 f"difference of {shown} from a success rate of {_rate(best):.0%}."
             )
-        tables = self.tables[NOISE]
         for recipe, of in self.recipes.items():
             if of["seeds"] > 1:
                 rates = [
-                    np.mean([tables[t, a]["success"].mean() for t in self.tasks])
-                    for a in self.agents
-                    if recipe_of(a) == recipe
+                    np.mean([_rate(self.summaries[NOISE][t, a]) for t in self.tasks])
+                    for a in self.seeds_of(recipe)
                 ]
                 least = detectable_mean_difference(
                     float(np.std(rates, ddof=1)), len(rates)
@@ -382,8 +395,8 @@ class Comparison:
                     _spoken(cause): self.summaries[NOISE][key][f"ended_by_{cause}"]
                     for cause in causes_of(self.world)
                 }
-                | {"most failures": most_failures(table, self.world.FAILURES)}
-                for key, table in self.tables[NOISE].items()
+                | {"most failures": most_failures(strip.table, self.world.FAILURES)}
+                for key, strip in self.different.items()
             ]
         )
 
@@ -410,11 +423,9 @@ class Comparison:
 
 def most_failures(table: pd.DataFrame, failures: Sequence[str]) -> str:
     """Name the three causes and stretches with the most failures."""
-    # Where failures have no place, the progress counts.
-    places = table["place"].astype(float).fillna(table["progress"])
     counts = Counter(
         (int(place // _STRETCH), cause)
-        for place, cause in zip(places, table["cause"], strict=True)
+        for place, cause in zip(places_of(table), table["cause"], strict=True)
         if cause in failures
     )
     # Equal counts in the order of the level.

@@ -17,9 +17,11 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
+from warpzone.core.names import NOISE
 from warpzone.envs.registry import env_class
 from warpzone.episodes.recording import Recording
 from warpzone.episodes.statistics import wilson
+from warpzone.episodes.table import places_of
 from warpzone.report.look import (
     SMALL,
     WHOLE,
@@ -56,8 +58,8 @@ def agents_figure(
 ) -> bytes:
     """Draw the success rate and the mean progress of each agent, with their intervals.
 
-    Of each agent it takes ``episodes``, and ``success_rate`` and ``progress_mean``,
-    both of them also with ``_low`` and ``_high``.
+    Of each agent it takes ``distinct_episodes``, and ``success_rate`` and
+    ``progress_mean``, both of them also with ``_low`` and ``_high``.
     """
     styles = Styles(metrics)
     # A gap between tasks.
@@ -84,7 +86,8 @@ def agents_figure(
     right.xaxis.set_major_formatter(WHOLE)
     right.xaxis.set_major_locator(MaxNLocator(4))
     labels = [
-        f"{styles.named(*key)} (n = {row['episodes']})" for key, row in metrics.items()
+        f"{styles.named(*key)} (n = {row['distinct_episodes']})"
+        for key, row in metrics.items()
     ]
     left.set_yticks(places, labels)
     left.set_ylim(places[-1] + 0.4, -0.7)
@@ -189,10 +192,7 @@ def deaths_figure(
     *,
     theme: str = "light",
 ) -> bytes:
-    """Draw where each agent fails, and by which cause of ``failures``.
-
-    Where failures have no place, the progress counts.
-    """
+    """Draw where each agent fails, and by which cause of ``failures``."""
     styles = Styles(tables)
     furthest = max(table["progress"].to_numpy().max() for table in tables.values())
     # Whole blocks of a level, or single steps.
@@ -203,7 +203,7 @@ def deaths_figure(
     rows = figure.subplots(len(tables), sharex=True, sharey=True, squeeze=False)
     for axes, (key, table) in zip(rows[:, 0], tables.items(), strict=True):
         causes = table["cause"]
-        places = table["place"].astype(float).fillna(table["progress"])
+        places = places_of(table)
         axes.hist(
             [places[causes == cause] for cause in failures],
             bins,
@@ -345,7 +345,7 @@ def noise_figure(
             else it says. One varies, all else is that of ``default``.
         theme: ``light`` or ``dark``.
     """
-    usual, styles = conditions["default"], Styles(summaries["default"])
+    usual, styles = conditions[NOISE], Styles(summaries[NOISE])
     figure, rows = styles.panels(2, 2.8, sharey=True)
     for row, task in zip(rows, styles.tasks, strict=True):
         for axes, (varied, label) in zip(row, _NOISES, strict=True):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from warpzone.episodes.statistics import Interval
+from warpzone.episodes.table import distinct
 from warpzone.report.inference import (
     Groups,
     Statistic,
@@ -35,11 +36,6 @@ _STATISTICS: Mapping[str, Statistic] = {
     "median": median,
     "iqm": interquartile_mean,
 }
-
-
-def distinct(table: pd.DataFrame) -> pd.DataFrame:
-    """Return each episode once, where some are the same to the last button."""
-    return table.drop_duplicates(["level", "log_sha256"])
 
 
 def summarise(

@@ -23,6 +23,7 @@ from warpzone.envs.registry import env_class, make_env
 from warpzone.envs.replayable import ReplayableEnv, View
 from warpzone.envs.threads import Threads
 from warpzone.episodes.recording import Recording, replay, replay_steps
+from warpzone.episodes.table import places_of
 from warpzone.report.look import (
     SMALL,
     WHOLE,
@@ -281,8 +282,7 @@ def _ways_of(
     sample: int,
 ) -> Ways:
     causes = table["cause"].tolist()
-    # What is stopped has no place: there the furthest point counts.
-    places = table["place"].astype(float).fillna(table["progress"]).tolist()
+    places = places_of(table).tolist()
     count = min(sample, len(table))
     sampled = np.linspace(0, len(table) - 1, count).round().astype(int).tolist()
     played = {row: play(row) for row in sampled}

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -319,17 +320,17 @@ def params_of(document: dict[str, Any], recipes: list[str], seeds: list[int]) ->
 def test_each_step_of_the_pipeline_is_held_against_the_one_before(
     document: dict[str, Any],
 ) -> None:
-    assert compare.pairs(params_of(document, ["bc-ppo", "ppo"], [1, 2])) == [
+    # A training seed is what is repeated, so several make one comparison.
+    assert compare.pairs_of(params_of(document, ["bc-ppo", "ppo"], [1, 2])) == [
         ("bc", "random"),
         ("bc", "script"),
         ("bc-ppo-1", "bc"),
         ("bc-ppo-2", "bc"),
         ("ppo-1", "bc"),
         ("ppo-2", "bc"),
-        ("bc-ppo-1", "ppo-1"),
-        ("bc-ppo-2", "ppo-2"),
+        ("bc-ppo", "ppo"),
     ]
-    assert compare.pairs(params_of(document, ["bc-ppo"], [3])) == [
+    assert compare.pairs_of(params_of(document, ["bc-ppo"], [3])) == [
         ("bc", "random"),
         ("bc", "script"),
         ("bc-ppo-3", "bc"),
@@ -341,11 +342,34 @@ def test_every_two_recipes_are_held_against_each_other(
 ) -> None:
     document["recipes"]["other"] = document["recipes"]["ppo"]
     three = params_of(document, ["other", "bc-ppo", "ppo"], [1])
-    assert compare.pairs(three)[-3:] == [
+    assert compare.pairs_of(three)[-3:] == [
         ("other-1", "bc-ppo-1"),
         ("other-1", "ppo-1"),
         ("bc-ppo-1", "ppo-1"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "pairs"),
+    [
+        ((["ppo"], [1]), (["ppo"], [1]), [("ppo-1", "ppo-1")]),
+        ((["ppo"], [1]), (["ppo"], [1, 2, 3]), [("ppo-1", "ppo-1")]),
+        ((["ppo"], [1, 2]), (["ppo"], [3, 4]), [("ppo", "ppo")]),
+        ((["ppo"], [1]), (["ppo"], [2]), []),
+        # One that the first lacks meets all that it has.
+        (
+            (["ppo"], [1]),
+            (["bc-ppo", "ppo"], [1]),
+            [("bc-ppo-1", "ppo-1"), ("ppo-1", "ppo-1")],
+        ),
+        ((["ppo"], [1, 2]), (["bc-ppo"], [1, 2]), [("bc-ppo", "ppo")]),
+    ],
+)
+def test_revisions_meet_by_recipe(
+    document: dict[str, Any], ours: Any, theirs: Any, pairs: list[compare.Pair]
+) -> None:
+    sides = (params_of(deepcopy(document), *side) for side in (ours, theirs))
+    assert compare.pairs_between(*sides) == [("bc", "bc"), *pairs]
 
 
 @pytest.mark.usefixtures("four_agents")

@@ -54,6 +54,7 @@ def table(cause: str, progress: list[int]) -> pd.DataFrame:
 def metrics(rate: float, low: float, high: float) -> dict[str, float]:
     return {
         "episodes": 50,
+        "distinct_episodes": 50,
         "success_rate": rate,
         "success_rate_low": low,
         "success_rate_high": high,

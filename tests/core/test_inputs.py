@@ -127,6 +127,14 @@ def test_an_input_that_changes_while_a_stage_runs_ends_it_in_one_line(
     )
 
 
+def test_an_axis_may_be_a_list_in_the_pipeline_itself(
+    run: Callable[[str], str],
+) -> None:
+    Path("dvc.yaml").write_text(PIPELINE.replace('"${sizes}"', "[large, small]"))
+    assert run("") == ""
+    assert "file.txt changed while make@small ran" in run(put("file.txt", "changed"))
+
+
 def test_dvc_records_nothing_of_a_stage_whose_input_changed(
     repro: Callable[[str], tuple[int, str]], tmp_path: Path
 ) -> None:

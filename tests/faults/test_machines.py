@@ -21,7 +21,7 @@ from warpzone.core.yaml import read_yaml
 
 pytestmark = pytest.mark.slow
 
-CELL = "evaluate_random@1-1"
+CELL = "evaluate_untrained@1-1-random"
 
 
 def copy_small(folder: Path) -> Path:

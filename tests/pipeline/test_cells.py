@@ -20,7 +20,7 @@ from tools.pipeline_copy import (
     recorded_stages,
     write_yaml,
 )
-from warpzone.core.names import BASELINES, agent_name, cell
+from warpzone.core.names import UNTRAINED, agent_name, cell
 from warpzone.core.yaml import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -142,7 +142,8 @@ def test_dvc_yaml_names_cells_as_the_library_does(
             plots / "confusion.csv",
             cell("metrics/pretrain_bc", env, f"{task}.json"),
         )
-        agents = {name: f"evaluate_{name}" for name in BASELINES}
+        agents: dict[str, str] = dict.fromkeys(UNTRAINED, "evaluate_untrained")
+        agents["bc"] = "evaluate_bc"
         for recipe in ("bc-ppo", "ppo"):
             wanted[f"choose_start@{task}-{recipe}"] = outs(
                 cell("models", env, task, "starts", recipe)
@@ -155,7 +156,7 @@ def test_dvc_yaml_names_cells_as_the_library_does(
                     + outs(cell("models", env, task, "milestones", agent))
                 )
         for agent, stage in agents.items():
-            name = f"{task}-{agent}" if stage == "evaluate" else task
+            name = task if agent == "bc" else f"{task}-{agent}"
             wanted[f"{stage}@{name}"] = outs(cell("data/episodes", env, task, agent))
         for agent in ("random", "bc", "ppo-20"):
             wanted[f"record_video@{task}-{agent}"] = outs(
@@ -234,8 +235,8 @@ def switched(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "pretrain_bc",
         "choose_start",
         "train_rl",
-        "evaluate_random",
-        "evaluate_script",
+        "evaluate_untrained",
+        "evaluate_untrained",
         "evaluate_bc",
         "evaluate",
         "record_video",
@@ -295,8 +296,8 @@ ADDITIONS: dict[str, tuple[Callable[[dict[str, Any]], object], set[str]]] = {
             "pretrain_bc@again",
             "choose_start@again-bc-ppo",
             "train_rl@again-bc-ppo-1",
-            "evaluate_random@again",
-            "evaluate_script@again",
+            "evaluate_untrained@again-random",
+            "evaluate_untrained@again-script",
             "evaluate_bc@again",
             "evaluate@again-bc-ppo-1",
             "record_video@again-bc-ppo-1",
@@ -305,8 +306,8 @@ ADDITIONS: dict[str, tuple[Callable[[dict[str, Any]], object], set[str]]] = {
     "noise": (
         add_noise,
         {
-            "evaluate_random@default",
-            "evaluate_script@default",
+            "evaluate_untrained@default-random",
+            "evaluate_untrained@default-script",
             "evaluate_bc@default",
             "evaluate@default-bc-ppo-1",
         },

@@ -37,7 +37,11 @@ def read_inputs(stage: str) -> dict[str, str]:
     document = read_yaml(PARAMS)
     entry = _value(read_yaml(PIPELINE), f"stages.{stage.partition('@')[0]}", PIPELINE)
     axes = {
-        axis: list(_value(document, wanted[2:-1], PARAMS))
+        axis: (
+            wanted
+            if isinstance(wanted, list)
+            else list(_value(document, wanted[2:-1], PARAMS))
+        )
         for axis, wanted in entry.get("matrix", {}).items()
     }
     command = " ".join(["python", *sys.argv])

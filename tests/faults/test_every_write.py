@@ -89,12 +89,15 @@ SMALL = {
     "evaluate": {
         "noises": {
             "default": {"episodes": 8, "reference": False},
+            "greedy": {"episodes": 8},
             "none": None,
             "no-op-0": None,
             "no-op-10": None,
             "sticky-0": None,
             "sticky-10": None,
             "sticky-50": None,
+            "sticky-decision": None,
+            "sampled": None,
         }
     },
     "record_video": {"agents": ["bc-ppo-1"], "episodes": ["median"]},

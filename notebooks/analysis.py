@@ -425,11 +425,11 @@ def _(endings, evaluations):
 @app.cell(hide_code=True)
 def _():
     mo.md("""
-    **Inside an update.** `approx_kl` is how far an update moves the policy; an update
-    ends once that is beyond `target_kl`. `clip_fraction` is the share of decisions that
-    PPO's clipping holds back. `entropy_loss` is minus the entropy: at 0 the policy is
-    sure of itself. `value_loss` is the critic's error. Spikes in the first two, and a
-    jump of `entropy_loss` to 0, come before a collapse. Name other columns of
+    **Inside an update.** `approx_kl` is how far an update moves the policy; PPO ends an
+    update early at 1.5 times `target_kl`. `clip_fraction` is the share of the decisions
+    that PPO's clipping holds back. `entropy_loss` is minus the entropy: at 0 the policy
+    is sure of itself. `value_loss` is the critic's error. Where a success rate
+    collapses, look here for what happened just before. Name other columns of
     `metrics/train_rl/` in the cell.
     """)
     return
@@ -520,7 +520,11 @@ def _(commits, one, task):
     try:
         _rows = dvc.api.exp_show(num=commits)
     except DvcException as _error:
-        _rows, _more = [], f"DVC says: {one_line(_error)}."
+        # DVC wraps the reason.
+        _why: BaseException = _error
+        while _why.__cause__:
+            _why = _why.__cause__
+        _rows, _more = [], f"DVC says: {' '.join(str(_why).split())}"
     _rows = [row for row in _rows if row.get(_rate) is not None]
     # What begins with a section of params.yaml is a parameter.
     _sections = tuple(f"{section}." for section in Params.model_fields)

@@ -1,9 +1,12 @@
 """Run the whole pipeline at small size in a throw-away copy of the working tree.
 
 Lays tests/smoke_params.yaml over params.yaml, runs `dvc repro`, checks what it wrote,
-and runs it again, which must do nothing. The log is .dvc/tmp/smoke.log.
+and runs it again, which must do nothing. Then it runs the notebook on these results.
+The log is .dvc/tmp/smoke.log.
 """
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import TextIO
 
@@ -12,15 +15,18 @@ from tools.pipeline_copy import (
     SMALL,
     PipelineError,
     copy_repository,
+    environment,
     recorded_outputs,
     repro,
     run_check,
 )
 from warpzone.core.yaml import read_yaml
 
+NOTEBOOK = "notebooks/analysis.py"
+
 
 def check(folder: Path, log: TextIO) -> str:
-    """Run the pipeline twice and check both runs.
+    """Run the pipeline twice and check both runs, then run the notebook.
 
     Raises:
         PipelineError: A run failed, left an output empty, or was repeated needlessly.
@@ -38,7 +44,28 @@ def check(folder: Path, log: TextIO) -> str:
         raise PipelineError(f"the second dvc repro ran {repeated}, expected nothing")
     if (copy / LOCK).read_bytes() != before:
         raise PipelineError("the second dvc repro changed dvc.lock")
+
+    print("smoke: the notebook")
+    analyse(copy, log)
     return f"{len(stages)} stages wrote {files} files, {size / 1e6:.1f} MB"
+
+
+def analyse(copy: Path, log: TextIO) -> None:
+    """Run the notebook as a script.
+
+    Raises:
+        PipelineError: It failed.
+    """
+    done = subprocess.run(
+        [sys.executable, NOTEBOOK],
+        cwd=copy,
+        env=environment(copy),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
+    if done.returncode:
+        raise PipelineError(f"{NOTEBOOK} ended with status {done.returncode}")
 
 
 def measure_outputs(copy: Path) -> tuple[int, int]:

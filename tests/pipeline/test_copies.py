@@ -140,6 +140,10 @@ def toy(tmp_path: Path) -> Path:
         "    params: [length]\n"
         "    outs: [{out.txt: {cache: false}}]\n"
     )
+    (root / "notebooks").mkdir()
+    (root / "notebooks/analysis.py").write_text(
+        "print('analysed', len(open('out.txt').read()))\n"
+    )
     (root / "out.txt").write_text("x" * 1000)
     (root / "dvc.lock").write_text(
         "schema: '2.0'\n"
@@ -189,7 +193,10 @@ def test_smoke_runs_the_pipeline_small_and_leaves_a_log(
     assert done.returncode == 0, done.stderr
     assert "1 stages wrote 1 files" in done.stdout
     assert files_of(toy) == before
-    assert "Running stage 'write'" in (toy / LOG).read_text()
+    log = (toy / LOG).read_text()
+    assert "Running stage 'write'" in log
+    # The notebook reads what the small pipeline wrote.
+    assert log.endswith("analysed 10\n")
     assert not list((tmp_path / "temporary").iterdir())
 
 
@@ -204,6 +211,15 @@ def test_smoke_shows_and_keeps_the_log_of_a_stage_that_fails(
     assert "smoke failed: dvc repro ended with status 255 in write" in done.stderr
     assert "out of lives" in (toy / LOG).read_text()
     assert not list((tmp_path / "temporary").iterdir())
+
+
+@pytest.mark.slow
+def test_smoke_fails_with_the_notebook(toy: Path) -> None:
+    (toy / "notebooks/analysis.py").write_text("raise SystemExit('error: a number')\n")
+    done = run_tool(SMOKE, toy)
+    assert done.returncode == 1
+    assert "error: a number" in done.stderr
+    assert "smoke failed: notebooks/analysis.py ended with status 1" in done.stderr
 
 
 @pytest.mark.slow

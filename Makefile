@@ -51,7 +51,7 @@ lint: venv ## check style, formatting, types and that dvc.yaml parses
 bench: venv ## measure speed against the machine's limit (twelve minutes)
 	@$(WITH_VENV) $(BIN)/python -m benchmarks
 
-smoke: venv ## run the whole pipeline at small size in a throw-away copy
+smoke: venv ## run the whole pipeline, small, and the notebook in a throw-away copy
 	@$(WITH_VENV) $(BIN)/python -m tools.smoke
 
 verify-repro: venv ## run the small pipeline in two clones and compare every byte

@@ -39,7 +39,7 @@ with app.setup:
     )
     from warpzone.report.figures import agents_figure
     from warpzone.report.findings import contrast, profile, summarise
-    from warpzone.report.look import WHOLE, WIDTH, Styles, png, recipe_of, styled
+    from warpzone.report.look import WHOLE, WIDTH, Styles, dodge, png, recipe_of, styled
 
 
 @app.cell(hide_code=True)
@@ -453,7 +453,8 @@ def _(styles, task, updates):
                     axes.plot(drawn["agent_steps"], drawn[column], **style)
             axes.set(title=column)
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        figure.supxlabel("agent steps of training", fontsize=10)
+        for axes in grid[-1]:
+            axes.set_xlabel("agent steps of training")
         return png(figure, grid[0, 0])
 
     show(_draw())
@@ -555,39 +556,39 @@ def _(differing):
 
 @app.cell
 def _(differing, experiments, parameter):
-    _rows = experiments.sort_values(parameter.value, key=lambda v: v.astype(str))
-    _results = {
-        "success rate": [
-            bracketed(r, "success_rate", ".0%") for _, r in _rows.iterrows()
-        ]
-    }
-    show(_rows[["name", *differing]].assign(**_results))
-    return
+    # Numbers by size, then words.
+    _values = experiments[parameter.value].tolist()
+    _order = sorted(
+        range(len(_values)),
+        key=lambda i: (isinstance(_values[i], str), _values[i] or 0),
+    )
+    ordered = experiments.iloc[_order]
+    _rates = [bracketed(row, "success_rate", ".0%") for _, row in ordered.iterrows()]
+    show(ordered[["name", *differing]].assign(**{"success rate": _rates}))
+    return (ordered,)
 
 
 @app.cell
-def _(experiments, one, parameter, styles):
-    _COLUMNS = ["success_rate", "success_rate_low", "success_rate_high"]
+def _(one, ordered, parameter, styles):
+    _columns = ["success_rate", "success_rate_low", "success_rate_high"]
 
     @styled
     def _draw() -> bytes:
-        drawn = experiments.dropna(subset=[parameter.value])
-        values = drawn[parameter.value].tolist()
-        words = sorted(set(map(str, values)))
+        values = ordered[parameter.value].tolist()
+        labels = [f"{v:g}" if isinstance(v, float) else str(v) for v in values]
+        levels = list(dict.fromkeys(labels))
+        # What has the same value stands side by side.
+        x = np.concatenate(
+            [i + dodge(labels.count(level), 0.2) for i, level in enumerate(levels)]
+        )
+        rate, low, high = ordered[_columns].to_numpy(float).T
         figure = Figure(figsize=(WIDTH, 3.6))
         axes = figure.subplots()
-        if all(isinstance(value, float) for value in values):
-            x = np.array(values)
-            if 0 < 10 * x.min() <= x.max():
-                axes.set_xscale("log")
-        else:
-            x = np.array([words.index(str(value)) for value in values])
-            axes.set_xticks(range(len(words)), words)
-        rate, low, high = drawn[_COLUMNS].to_numpy(float).T
         colour = styles.colour(one.value)
         axes.errorbar(x, rate, (rate - low, high - rate), fmt="o", color=colour)
-        for place, height, name in zip(x, rate, drawn["name"], strict=True):
+        for place, height, name in zip(x, rate, ordered["name"], strict=True):
             axes.annotate(name, (place, height), (7, 4), textcoords="offset points")
+        axes.set_xticks(range(len(levels)), levels)
         axes.set(title=f"Success rate of {one.value}", xlabel=parameter.value)
         axes.set_ylim(0, 1.02)
         axes.margins(x=0.15)

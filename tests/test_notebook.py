@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dvc.api
@@ -169,6 +170,16 @@ def test_other_bootstrap_samples_are_no_error() -> None:
     assert lows[0] != lows[1]
     # The default is what params.yaml says: 100 and 1.
     assert run()["summaries"] == few["summaries"]
+
+
+@pytest.mark.usefixtures("results")
+def test_other_choices_of_the_menus(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = {"task": "1-1", "condition": "none", "one": "bc", "other": "ppo-1"}
+    defined = run(**{key: SimpleNamespace(value=v) for key, v in chosen.items()})
+    assert defined["difference"]["success_rate"] == 0.5
+    said = capsys.readouterr().out
+    assert "numbers equal those of plots/compare/mario/noise.csv." in said
+    assert "bc minus ppo-1" in said
 
 
 @pytest.mark.usefixtures("results")

@@ -165,11 +165,9 @@ def test_changed_episodes_are_told(episodes: Episodes) -> None:
 
 @pytest.mark.usefixtures("results")
 def test_other_bootstrap_samples_are_no_error() -> None:
-    few, many = run(samples=100, seed=1), run(samples=300, seed=7)
-    lows = [of["summaries"]["bc-ppo-1"]["progress_mean_low"] for of in (few, many)]
-    assert lows[0] != lows[1]
-    # The default is what params.yaml says: 100 and 1.
-    assert run()["summaries"] == few["summaries"]
+    low = pd.read_csv(AGENTS).set_index("agent")["progress_mean_low"]
+    other = run(samples=300, seed=7)["summaries"]["bc-ppo-1"]["progress_mean_low"]
+    assert other != pytest.approx(low["bc-ppo-1"], rel=1e-5)
 
 
 @pytest.mark.usefixtures("results")

@@ -31,10 +31,13 @@ def short_mario(**changes: Any) -> Callable[[], MarioEnv]:
 def played(envs: VecEnv, steps: int) -> list[tuple[Any, ...]]:
     """Play seeded random actions; all that came back, copied as soon as it came."""
     rng = np.random.default_rng(0)
+    is_discrete = isinstance(envs.action_space, gym.spaces.Discrete)
     envs.seed(7)
     seen: list[tuple[Any, ...]] = [(deepcopy(envs.reset()), tuple(envs.reset_infos))]
     for _ in range(steps):
-        actions = rng.integers(7, size=envs.num_envs)
+        actions: Any = rng.integers(7, size=envs.num_envs)
+        if not is_discrete:
+            actions = rng.uniform(-2, 2, (envs.num_envs, 1)).astype(np.float32)
         observations, rewards, dones, infos = envs.step(actions)
         resets = tuple(envs.reset_infos)
         seen.append(
@@ -113,6 +116,16 @@ def test_dictionaries_of_observations_are_stacked_by_key() -> None:
     for info in ended:
         assert list(info["terminal_observation"]) == list(keys)
     assert_equal(without_episodes(found), expected)
+
+
+def test_actions_may_be_arrays() -> None:
+    """A torque is one number in an array, not a number."""
+    make = partial(gym.make, "Pendulum-v1")
+    expected = played(DummyVecEnv([make] * 3), 20)
+    for ours, theirs in zip(
+        played(ThreadedVecEnv([make] * 3), 20), expected, strict=True
+    ):
+        assert_equal(ours[:3], theirs[:3])
 
 
 def test_a_dictionary_that_a_step_returned_is_not_overwritten_by_the_next() -> None:

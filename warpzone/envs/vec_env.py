@@ -83,6 +83,10 @@ class ThreadedVecEnv(DummyVecEnv):
             self._worlds = [SimpleNamespace() for _ in worlds]
         self._returns = [0.0] * self.num_envs
         self._lengths = [0] * self.num_envs
+        # The threads write into lists: an item of an array costs more, with the GIL.
+        self._rewards: list[Any] = [0.0] * self.num_envs
+        self._dones = [False] * self.num_envs
+        self._places: list[dict[str, np.ndarray]] = [{} for _ in self.envs]
 
     def step_async(self, actions: np.ndarray) -> None:
         self._require_open()
@@ -95,6 +99,9 @@ class ThreadedVecEnv(DummyVecEnv):
             )
         self._renew_buffers()
         self.actions = actions
+        is_discrete = isinstance(self.action_space, gym.spaces.Discrete)
+        # Python's integers cost less than NumPy's.
+        self._chosen: Any = np.asarray(actions).tolist() if is_discrete else actions
         self._pending = self._threads.begin(self._step_one, range(self.num_envs))
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -103,6 +110,8 @@ class ThreadedVecEnv(DummyVecEnv):
             raise RuntimeError("no step is under way: call step_async() first")
         pending, self._pending = self._pending, None
         self._finish(pending)
+        self.buf_rews = np.array(self._rewards, self.buf_rews.dtype)
+        self.buf_dones = np.array(self._dones, self.buf_dones.dtype)
         return self._obs_from_buf(), self.buf_rews, self.buf_dones, self.buf_infos
 
     def reset(self) -> VecEnvObs:
@@ -146,7 +155,7 @@ class ThreadedVecEnv(DummyVecEnv):
     def _step_one(self, index: int) -> None:
         env = self.envs[index]
         self._worlds[index].out = place = self._places[index]
-        observation, reward, terminated, truncated, info = env.step(self.actions[index])
+        observation, reward, terminated, truncated, info = env.step(self._chosen[index])
         info["TimeLimit.truncated"] = truncated and not terminated
         self._returns[index] += float(reward)
         self._lengths[index] += 1
@@ -161,8 +170,8 @@ class ThreadedVecEnv(DummyVecEnv):
         # It may have been written where it has to be.
         if observation is not place and observation is not place.get(self._key):
             self._save_obs(index, observation)
-        self.buf_rews[index] = reward
-        self.buf_dones[index] = is_over
+        self._rewards[index] = reward
+        self._dones[index] = is_over
         self.buf_infos[index] = info
 
     def _reset_one(self, index: int) -> None:
@@ -179,13 +188,10 @@ class ThreadedVecEnv(DummyVecEnv):
         """Make room for the next step; what was returned before stays as it is."""
         old = self.buf_obs.items()
         self.buf_obs = OrderedDict((key, np.empty_like(array)) for key, array in old)
-        self._places: list[dict[str, np.ndarray]] = [{} for _ in self.envs]
         for key, array in self.buf_obs.items():
             name = key or self._key
             for place, row in zip(self._places, array, strict=True):
                 place[name] = row
-        self.buf_rews = np.empty_like(self.buf_rews)
-        self.buf_dones = np.empty_like(self.buf_dones)
         # Each step puts its own there.
         self.buf_infos = [{}] * self.num_envs
 

@@ -104,6 +104,40 @@ def test_what_was_stuck_begins_again_where_it_still_got_on() -> None:
     assert world.ground <= stuck_at
 
 
+def test_a_second_try_says_at_what_progress_it_begins() -> None:
+    """From there the episode goes on: it gets no less far, and it was there before."""
+    env, world = practice(lambda: MarioEnv(obs_type="state"))
+    _, info = env.reset(seed=0)
+    assert "restarted_at" not in info
+    places = []
+    for _ in range(6):
+        ways = [float(world.progress)]
+        while world.cause is None:
+            ways.append(float(env.step(RUN)[-1]["progress"]))
+        _, info = env.reset()
+        assert isinstance(info["restarted_at"], float)
+        assert info["restarted_at"] == world.progress
+        # Each second try begins where the one before had been or began.
+        assert info["restarted_at"] in ways or info["restarted_at"] < ways[0]
+        assert env.step(RUN)[-1]["progress"] >= info["restarted_at"]
+        places.append(info["restarted_at"])
+    assert len(set(places)) > 2
+
+
+def test_what_begins_elsewhere_is_no_second_try() -> None:
+    starts, _ = some_starts(CartPoleEnv())
+    env, world = practice(
+        CartPoleEnv, starts=starts, demo_start_probability=0.5, restart_probability=0
+    )
+    infos = [env.reset(seed=0)[1]]
+    for _ in range(20):
+        while world.cause is None:
+            env.step(1)
+        infos.append(env.reset()[1])
+    assert {info["steps"] for info in infos} == {0, 8, 16}
+    assert not any("restarted_at" in info for info in infos)
+
+
 def test_a_restart_meets_other_noise() -> None:
     env, world = practice()
     env.reset(seed=0)
@@ -129,6 +163,7 @@ def test_what_went_before_comes_back(emulator: str) -> None:
     first_screen, info = env.reset()
     *_, last = [plain.step(RUN) for _ in range(info["steps"])]
     np.testing.assert_array_equal(first_screen, last[0])
+    assert info.pop("restarted_at") == info["progress"]
     assert info == last[-1]
     plain.np_random.bit_generator.state = env.np_random.bit_generator.state
     for _ in range(12):

@@ -11,6 +11,9 @@ from warpzone.envs.replayable import ReplayableEnv, Snapshot
 MARK_EVERY = 8
 """Agent steps from one mark to the next, along demonstrations, too."""
 
+STRETCH = 16
+"""Of progress, within which second tries count as one place: for Mario a block."""
+
 _MARKS = 7
 
 
@@ -58,7 +61,11 @@ class TrainingEnv(gym.Wrapper):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode, or restart the last one shortly before its end."""
+        """Begin an episode, or restart the last one shortly before its end.
+
+        Where it is restarted, ``info`` also has ``restarted_at``: the progress at which
+        this second try begins, float, in the world's unit.
+        """
         rng = self.world.np_random
         may_restart = self._has_failed and seed is None and len(self._marks) > 0
         self._has_failed = False
@@ -69,7 +76,8 @@ class TrainingEnv(gym.Wrapper):
             # The next step makes it again.
             while len(self._marks) > index:
                 self._marks.pop()
-            return self._resume(snapshot, step)
+            observation, info = self._resume(snapshot, step)
+            return observation, info | {"restarted_at": float(info["progress"])}
         self._marks.clear()
         share = self._demo_start_probability
         if seed is None and share > 0 and rng.random() < share:

@@ -2,6 +2,7 @@
 
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from warpzone.core.errors import InputError
 from warpzone.episodes.table import Score
 from warpzone.training.algorithms import make_model
 from warpzone.training.callbacks import (
+    CountSecondTries,
     EntropySchedule,
     Evaluate,
     KeepCheckpoint,
@@ -243,6 +245,65 @@ def test_the_average_of_any_algorithm_s_policy_is_scored(cartpole, make):
     with closing(cartpole.envs(2)) as envs:
         start = weights_of(make(envs).policy)
     assert_same(learned.evaluate.best_weights, start)
+
+
+def test_second_tries_are_counted_by_level_and_stretch():
+    infos = [{} for _ in range(3)]
+    envs: Any = SimpleNamespace(
+        unwrapped=SimpleNamespace(reset_infos=infos),
+        get_attr=lambda name, indices: [("1-2", "1-1", "1-1")[i] for i in indices],
+    )
+    counting: Any = CountSecondTries()
+    counting.model = SimpleNamespace(get_env=lambda: envs)
+    for places, dones in (
+        ((15.9, 16.0, 31.9), (True, True, True)),
+        ((8.0, 32.0, 47.5), (True, True, False)),
+        # Where an episode began long ago counts no more.
+        ((8.0, None, 160.0), (False, True, True)),
+        ((None, 16.0, None), (True, True, True)),
+    ):
+        infos[:] = [{} if at is None else {"restarted_at": at} for at in places]
+        counting.locals = {"dones": np.array(dones)}
+        assert counting._on_step()
+    table = counting.table
+    assert list(table) == ["level", "progress", "second_tries"]
+    assert table.to_numpy().tolist() == [
+        ["1-1", 16, 3],
+        ["1-1", 32, 1],
+        ["1-1", 160, 1],
+        ["1-2", 0, 2],
+    ]
+
+
+class Restarts(BaseCallback):
+    """Notes how far environments are whose episodes have just been restarted."""
+
+    def __init__(self):
+        super().__init__()
+        self.places: list[float] = []
+
+    def _on_step(self):
+        envs = self.training_env
+        for index, is_done in enumerate(self.locals["dones"]):
+            [log] = envs.env_method("log", indices=[index])
+            if is_done and len(log["actions"]) in dict(log["restores"]):
+                self.places += envs.get_attr("progress", [index])
+        return True
+
+
+def test_the_environments_second_tries_are_all_counted(world, recipe):
+    world = replace(world.but(time_limit=30), restart_probability=0.7)
+    noted, counted = Restarts(), CountSecondTries()
+    with closing(world.envs(3)) as envs:
+        rl = recipe(n_envs=3, n_steps=100, batch_size=50)
+        model = make_model(rl, envs, world.name, world.key, 5, CPU, [])
+        model.learn(600, CallbackList([noted, counted]))
+    assert len(noted.places) > 8
+    starts = np.array(noted.places) // 16 * 16
+    places, counts = np.unique(starts, return_counts=True)
+    assert set(counted.table["level"]) == {world.level}
+    assert counted.table["progress"].tolist() == places.tolist()
+    assert counted.table["second_tries"].tolist() == counts.tolist()
 
 
 class Dates(Periodic):

@@ -67,6 +67,29 @@ def test_the_curve_counts_successes(cartpole, recipe, no_noise):
     assert curve["emulator_frames"].diff().tolist()[1:] == [32, 32, 32]
 
 
+def test_second_tries_are_counted_by_place(cartpole, recipe, no_noise):
+    """Pushed to the right all along, the pole falls in the 9th or 10th agent step.
+
+    Every episode is then marked at 0 and 8, and restarted at 0.
+    """
+    world = replace(cartpole, noise=no_noise, restart_probability=1.0)
+    start = world.policy()
+    with torch.no_grad():
+        start.get_parameter("action_net.bias")[RIGHT] = 1e6
+    rl = recipe(restart_probability=1.0, total_timesteps=32, learning_rate=1e-9)
+    training = world.train(rl, start=start)
+    episodes = int(training.curve["episodes"].sum())
+    # 2 environments of 16 agent steps.
+    assert episodes == 2
+    rows = training.second_tries.to_dict("records")
+    assert rows == [{"level": "default", "progress": 0, "second_tries": episodes}]
+
+
+def test_without_restarts_there_are_no_second_tries(tiny_mario, recipe):
+    table = tiny_mario.train(recipe()).second_tries
+    assert table.to_csv(index=False) == "level,progress,second_tries\n"
+
+
 # ln 2 and ln 7.
 @pytest.mark.parametrize(("name", "even"), [("cartpole", 0.6931), ("mario", 1.9459)])
 def test_the_entropy_of_a_new_policy_is_nearly_that_of_an_even_choice(
@@ -349,6 +372,8 @@ def test_a_training_that_was_killed_resumes_to_the_same_end(
     for percent, kept in whole.milestones.items():
         assert are_equal(resumed.milestones[percent], kept)
     assert resumed.curve.to_csv() == whole.curve.to_csv()
+    assert resumed.second_tries.to_csv() == whole.second_tries.to_csv()
+    assert whole.second_tries["second_tries"].sum() > 0
     # Only what came after the last row is played again.
     assert sum(said) == 96 - row * 24
 

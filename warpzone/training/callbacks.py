@@ -19,6 +19,7 @@ from stable_baselines3.common.utils import LinearSchedule
 
 from warpzone.agents.policy import MovingAverage, Policy, weights_of
 from warpzone.core.params import RecipeParams
+from warpzone.envs.curriculum import STRETCH
 from warpzone.episodes.table import Score
 from warpzone.training.checkpoint import Checkpoint, like_parameters
 
@@ -27,8 +28,17 @@ from warpzone.training.checkpoint import Checkpoint, like_parameters
 class Callback(BaseCallback):
     """Base of the callbacks here, whose arguments are their fields."""
 
+    KEPT: ClassVar[tuple[str, ...]] = ()
+    """Attributes that the rest of the training depends on."""
+
     def __post_init__(self) -> None:
         super().__init__()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.KEPT}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
 
     def _on_step(self) -> bool:
         return True
@@ -78,14 +88,51 @@ class CriticWarmup(Callback):
 
 
 @dataclass(eq=False)
+class CountSecondTries(Callback):
+    """Counts where second tries begin: episodes that failed and were restarted.
+
+    A second try that fails may be restarted, too, which counts again.
+    """
+
+    KEPT = ("counts",)
+
+    counts: dict[str, dict[int, int]] = field(default_factory=dict, init=False)
+    """By the level and the progress at which a `STRETCH` begins."""
+
+    def _on_step(self) -> bool:
+        # A wrapper of SB3's has reset infos of its own, which stay empty.
+        infos = self.training_env.unwrapped.reset_infos
+        for index, is_done in enumerate(self.locals["dones"]):
+            if is_done and "restarted_at" in infos[index]:
+                [level] = self.training_env.get_attr("level", [index])
+                place = int(infos[index]["restarted_at"] // STRETCH) * STRETCH
+                of_level = self.counts.setdefault(level, {})
+                of_level[place] = of_level.get(place, 0) + 1
+        return True
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row a level and stretch with second tries, in the order of the level.
+
+        ``progress`` is where the stretch begins, in the world's unit, and
+        ``second_tries`` how many began in it.
+        """
+        rows = [
+            (level, place, count)
+            for level, of_level in sorted(self.counts.items())
+            for place, count in sorted(of_level.items())
+        ]
+        return pd.DataFrame(rows, columns=["level", "progress", "second_tries"])
+
+
+@dataclass(eq=False)
 class Periodic(Callback):
     """Does something before a rollout, every ``freq`` agent steps.
 
     That is at the start of the training, and at the end of its budget, too.
     """
 
-    KEPT: ClassVar[tuple[str, ...]] = ("last",)
-    """Attributes that the rest of the training depends on."""
+    KEPT = ("last",)
 
     freq: int
     last: int = field(default=-1, init=False)
@@ -93,12 +140,6 @@ class Periodic(Callback):
 
     def on_due(self) -> None:
         raise NotImplementedError
-
-    def state_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.KEPT}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        vars(self).update(state)
 
     def _on_rollout_start(self) -> None:
         now, total = self.model.num_timesteps, self.model._total_timesteps

@@ -19,6 +19,7 @@ from warpzone.episodes.play import play_episodes
 from warpzone.episodes.table import Score
 from warpzone.training.algorithms import make_model
 from warpzone.training.callbacks import (
+    CountSecondTries,
     CriticWarmup,
     EntropySchedule,
     Evaluate,
@@ -49,6 +50,8 @@ class Training:
     """``budget``, ``goal`` or ``collapse``."""
     milestones: dict[str, dict[str, torch.Tensor]]
     """See `warpzone.training.callbacks.KeepMilestones`."""
+    second_tries: pd.DataFrame
+    """See `warpzone.training.callbacks.CountSecondTries`."""
 
     def summary(self) -> dict[str, Any]:
         """Return what it took and how well the policy played, as metrics."""
@@ -105,9 +108,9 @@ def train(
     curve = LearningCurve(recipe.log_freq)
     milestones = KeepMilestones(recipe.log_freq, average)
     evaluate = Evaluate(recipe.eval_freq, average, score, curve)
-    stop = StopEarly(evaluate, recipe)
+    second_tries, stop = CountSecondTries(), StopEarly(evaluate, recipe)
     callbacks = [Progress(on_agent_steps), update_average, milestones, curve]
-    callbacks += [evaluate, stop]
+    callbacks += [evaluate, second_tries, stop]
     if recipe.critic_warmup:
         callbacks.append(CriticWarmup(recipe.critic_warmup))
     if recipe.final_ent_coef is not None:
@@ -120,6 +123,7 @@ def train(
             "milestones": milestones,
             "curve": curve,
             "evaluate": evaluate,
+            "second_tries": second_tries,
         }
         keep = KeepCheckpoint(recipe.log_freq, checkpoint, parts)
         callbacks.append(keep)
@@ -138,6 +142,7 @@ def train(
         best_row=evaluate.best_row,
         ended_by=stop.reason or "budget",
         milestones=milestones.weights,
+        second_tries=second_tries.table,
     )
 
 

@@ -5,7 +5,9 @@ data/demos/ENV/TASK.jsonl. AGENT being RECIPE-SEED, it writes models/ENV/TASK/AG
 (the policy that was chosen by episodes which are used for nothing else),
 models/ENV/TASK/milestones/AGENT/ (how it played after 0, 10 and 30 % of its budget),
 metrics/train_rl/ENV/TASK/AGENT.json, its learning curve beside it, and the evaluations
-alone to plots/train_rl/ENV/TASK/AGENT.csv; the teacher's to train_teacher/. If it is
+alone to plots/train_rl/ENV/TASK/AGENT.csv; the teacher's to train_teacher/. Where the
+second tries of an agent began, by level and stretch of 16 of progress, is in
+plots/train_rl/ENV/TASK/second-tries/AGENT.csv; the teacher has none. If it is
 interrupted, the next run resumes after the last row of the curve.
 """
 
@@ -29,7 +31,7 @@ from warpzone.agents.policy import (
     set_weights,
 )
 from warpzone.core.files import write_csv, write_json
-from warpzone.core.names import agent_name, cell
+from warpzone.core.names import agent_name, cell, second_tries_of
 from warpzone.core.params import CloningParams, RecipeParams
 from warpzone.core.progress import progress_bar
 from warpzone.core.seeds import Purpose, episode_seed
@@ -111,6 +113,8 @@ def main() -> None:
                 set_weights(training.policy, weights)
                 folder = cell("models", params.env, task, "milestones", agent, percent)
                 save_agent(start.playing(training.policy), folder, one, origin)
+            tries = second_tries_of(params.env, task, agent)
+            write_csv(tries, training.second_tries)
         # DVC draws an empty cell as 0, so its chart gets the evaluations alone.
         measured = training.curve.dropna(subset=["eval_progress"])
         evaluations = cell(f"plots/{stage}", params.env, task, f"{agent}.csv")

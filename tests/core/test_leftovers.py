@@ -16,6 +16,7 @@ NAMED = [
     "data/videos/mario/1-1/bc-ppo-1/median.mp4",
     "plots/pretrain_bc/mario/1-1/confusion.csv",
     "plots/train_rl/mario/1-1/bc-ppo-1.csv",
+    "plots/train_rl/mario/1-1/second-tries/bc-ppo-1.csv",
     # Another env's.
     "data/episodes/cartpole/default/bc-ppo-2/default.csv",
     # Of no folder that compare depends on.
@@ -28,6 +29,7 @@ UNNAMED = [
     "data/videos/mario/1-1/bc/median.mp4",
     "plots/pretrain_bc/mario/1-2/rounds.csv",
     "plots/train_rl/mario/1-1/bc-ppo-2.csv",
+    "plots/train_rl/mario/1-1/second-tries/bc-ppo-2.csv",
     "plots/train_rl/mario/1-1/teacher-1.csv",
 ]
 

@@ -29,6 +29,7 @@ LAST = "train_rl@1-1-bc-ppo-1"
 CLONE = "pretrain_bc@1-1"
 TEACHER = "train_teacher@1-1"
 QUEUE = (sys.executable, "-m", "tools.experiments")
+TRIES = "plots/train_rl/mario/1-1/second-tries/bc-ppo-1.csv"
 CLONES = ".checkpoints/pretrain_bc-mario-1-1-*.checkpoint"
 
 TRAINING = {
@@ -132,6 +133,9 @@ def whole(prepared: Path) -> dict[str, bytes]:
     found = results(folder)
     for agent in ("teacher-1", "bc", "bc-ppo-1"):
         assert f"models/mario/1-1/{agent}/policy.safetensors" in found
+    header, *rows = found[TRIES].decode().splitlines()
+    assert header == "level,progress,second_tries"
+    assert rows
     return found
 
 

@@ -20,7 +20,7 @@ from tools.pipeline_copy import (
     recorded_stages,
     write_yaml,
 )
-from warpzone.core.names import UNTRAINED, agent_name, cell
+from warpzone.core.names import UNTRAINED, agent_name, cell, second_tries_of
 from warpzone.core.yaml import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -154,6 +154,7 @@ def test_dvc_yaml_names_cells_as_the_library_does(
                 wanted[f"train_rl@{task}-{agent}"] = sorted(
                     trained("train_rl", task, agent)
                     + outs(cell("models", env, task, "milestones", agent))
+                    + outs(second_tries_of(env, task, agent))
                 )
         for agent, stage in agents.items():
             name = task if agent == "bc" else f"{task}-{agent}"

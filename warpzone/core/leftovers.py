@@ -7,7 +7,7 @@ never had these agents has only the others' files there.
 import shutil
 from pathlib import Path
 
-from warpzone.core.names import cell
+from warpzone.core.names import cell, second_tries_of
 from warpzone.core.params import Params
 
 LEFTOVERS = Path(".leftovers")
@@ -31,6 +31,7 @@ def set_aside(params: Params) -> list[Path]:
             wanted.add(cell("data/videos", env, task, agent))
         for agent in params.agents:
             wanted.add(cell("plots/train_rl", env, task, f"{agent}.csv"))
+            wanted.add(second_tries_of(env, task, agent))
             wanted.add(cell("data/episodes", env, task, agent))
     moved = []
     for root in ROOTS:

@@ -34,3 +34,8 @@ def cell(root: str, env: str, task: str, *names: str) -> Path:
     The model of an agent is ``cell("models", env, task, agent)``.
     """
     return Path(root, env, task, *names)
+
+
+def second_tries_of(env: str, task: str, agent: str) -> Path:
+    """Return the table of where an agent's second tries in training began."""
+    return cell("plots/train_rl", env, task, "second-tries", f"{agent}.csv")

@@ -65,6 +65,14 @@ def test_what_is_not_in_the_cache_is_fetched_from_the_remote(
     assert (repository / "copy" / TABLE).read_text() == "first table\n"
 
 
+def test_what_a_revision_may_lack_is_copied_where_it_has_it(repository: Path) -> None:
+    optional = (Path("data/none"), TABLE)
+    checkout("first", (PARAMS,), repository / "copy", optional)
+    assert (repository / "copy" / PARAMS).read_text() == "name: first\n"
+    assert (repository / "copy" / TABLE).read_text() == "first table\n"
+    assert not (repository / "copy/data/none").exists()
+
+
 def test_what_there_is_not_is_one_line(repository: Path) -> None:
     with pytest.raises(InputError, match=r"^nobody: unknown Git revision 'nobody'$"):
         checkout("nobody", (PARAMS,), repository / "copy")

@@ -1,14 +1,16 @@
 """Files of another revision of the repository: of a commit, a branch, an experiment."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from warpzone.core.errors import InputError
 from warpzone.core.files import one_line, write_bytes
 
 
-def checkout(rev: str, paths: Iterable[Path], folder: Path) -> None:
+def checkout(
+    rev: str, paths: Iterable[Path], folder: Path, optional: Iterable[Path] = ()
+) -> None:
     """Copy files of a revision into a folder, where they keep their paths.
 
     Those that DVC tracks come from its cache, or from the remote if they are not there.
@@ -17,6 +19,7 @@ def checkout(rev: str, paths: Iterable[Path], folder: Path) -> None:
         rev: A commit, branch, tag, or the name of an experiment.
         paths: Files, relative to the root of the repository.
         folder: Where to. The working tree stays as it is.
+        optional: More files, which the revision may lack.
 
     Raises:
         InputError: In one line, if there is no such revision or it lacks a file.
@@ -32,6 +35,11 @@ def checkout(rev: str, paths: Iterable[Path], folder: Path) -> None:
             content = files.read_bytes(path.as_posix())
             assert isinstance(content, bytes)
             write_bytes(folder / path, content)
+        for path in optional:
+            with suppress(FileNotFoundError):
+                content = files.read_bytes(path.as_posix())
+                assert isinstance(content, bytes)
+                write_bytes(folder / path, content)
     except FileNotFoundError as error:
         raise InputError(
             f"{rev}: {path} is neither in git there nor in DVC's cache or remote"

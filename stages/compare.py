@@ -1,7 +1,8 @@
 """Compare all agents: numbers, pictures and a report.
 
 Reads data/episodes/ENV/TASK/AGENT/NOISE.csv of every task, agent and noise that
-params.yaml names, default.jsonl beside it, plots/train_rl/ENV/TASK/AGENT.csv,
+params.yaml names, default.jsonl beside it, plots/train_rl/ENV/TASK/AGENT.csv, where
+second tries began in plots/train_rl/ENV/TASK/second-tries/AGENT.csv,
 plots/pretrain_bc/ENV/TASK/confusion.csv and data/videos/ENV/TASK/AGENT/. Writes
 metrics/compare/ENV.json (what DVC shows), plots/compare/ENV/{agents,differences,noise,
 survival}.csv, the pictures in plots/compare/ENV/light/ and dark/, report.md,
@@ -31,7 +32,15 @@ from warpzone.core.files import (
     write_json,
     write_text,
 )
-from warpzone.core.names import BASELINES, NOISE, PARAMS, UNTRAINED, agent_name, cell
+from warpzone.core.names import (
+    BASELINES,
+    NOISE,
+    PARAMS,
+    UNTRAINED,
+    agent_name,
+    cell,
+    second_tries_of,
+)
 from warpzone.core.params import Params, load_params
 from warpzone.core.revisions import checkout, commit_of, reading
 from warpzone.core.stage import read_arguments, run_stage
@@ -63,7 +72,8 @@ WORDS = {
     "confusion": "What the clone did on held-out episodes, against what it should",
     "conditions": "Success rate of each agent in each condition",
     "noise": "Success rate under more and less noise",
-    "map": "The level, the ways of each agent on it, and where it failed",
+    "map": "The level, the ways of each agent on it, where it failed, and where its "
+    "second tries in training began",
     "deaths": "How many episodes failed where, by cause",
     "actions": "How often each agent chose each action",
 }
@@ -175,6 +185,13 @@ def read(
             for task, agent in keys
             if agent not in BASELINES
         },
+        "second_tries": {
+            (task, prefix + agent): read_second_tries(
+                root / second_tries_of(params.env, task, agent)
+            )
+            for task, agent in keys
+            if agent not in BASELINES
+        },
         "confusions": {
             prefix + task: read_confusion(
                 at("plots/pretrain_bc", task, "confusion.csv")
@@ -208,6 +225,22 @@ def read_curve(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path}: is not a learning curve: {one_line(error)}"
+        ) from error
+
+
+def read_second_tries(path: Path) -> pd.DataFrame:
+    types: Any = {"level": "str", "progress": "float64", "second_tries": "int64"}
+    try:
+        table = pd.read_csv(path, usecols=list(types), dtype=types)
+        least = table["second_tries"].to_numpy().min(initial=1)
+        if least < 1:
+            raise ValueError(f"second_tries cannot be {least}")
+        if table.isna().to_numpy().any():
+            raise ValueError("a field is empty")
+        return table
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"{path}: is not a table of second tries: {one_line(error)}"
         ) from error
 
 
@@ -418,7 +451,7 @@ def compare_revisions(revs: Sequence[str]) -> None:
     check(tables)
     joined = {
         name: {key: value for part in parts for key, value in part[name].items()}
-        for name in ("recordings", "curves", "confusions")
+        for name in ("recordings", "curves", "second_tries", "confusions")
     }
     comparison = Comparison(
         world=env_class(params[first].env),
@@ -456,8 +489,11 @@ def fetch_params(rev: str, root: Path) -> Params:
 
 
 def fetch(rev: str, root: Path, params: Params) -> None:
-    """Copy what agents of a revision did."""
-    paths = []
+    """Copy what agents of a revision did.
+
+    One from before second tries were counted has none.
+    """
+    paths, tries = [], []
     for task in params.run.tasks:
         paths.append(cell("plots/pretrain_bc", params.env, task, "confusion.csv"))
         for agent in params.agents:
@@ -468,7 +504,12 @@ def fetch(rev: str, root: Path, params: Params) -> None:
             paths.append(folder / f"{NOISE}.jsonl")
             if agent not in BASELINES:
                 paths.append(cell("plots/train_rl", params.env, task, f"{agent}.csv"))
-    checkout(rev, paths, root)
+                tries.append(second_tries_of(params.env, task, agent))
+    checkout(rev, paths, root, optional=tries)
+    for path in tries:
+        if not (root / path).exists():
+            none = pd.DataFrame(columns=["level", "progress", "second_tries"])
+            write_csv(root / path, none)
 
 
 def check_alike(first: str, ours: Params, rev: str, theirs: Params) -> None:

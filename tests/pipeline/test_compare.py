@@ -93,6 +93,17 @@ def write_curve(agent: str, task: str = "1-1", env: str = "mario") -> Path:
     rows["eval_success_rate"] = [0.5, None, 0.75]
     path = Path("plots/train_rl", env, task, f"{agent}.csv")
     write_csv(path, pd.DataFrame(rows))
+    write_second_tries(agent, [(task, 32, 5), (task, 48, 1), ("8-4", 32, 70)], env)
+    return path
+
+
+def write_second_tries(
+    agent: str, rows: list[tuple[str, int, int]], env: str = "mario"
+) -> Path:
+    task = rows[0][0]
+    path = Path("plots/train_rl", env, task, "second-tries", f"{agent}.csv")
+    columns = ["level", "progress", "second_tries"]
+    write_csv(path, pd.DataFrame(rows, columns=columns))
     return path
 
 
@@ -384,6 +395,50 @@ def test_a_damaged_curve_is_named() -> None:
     assert not any(path.exists() for path in OUTPUTS)
 
 
+@pytest.mark.usefixtures("four_agents")
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "No columns to parse"),
+        ("level,progress\n1-1,16\n", "second_tries"),
+        ("level,progress,second_tries\n1-1,16\n", "NA"),
+        ("level,progress,second_tries\n1-1,16,many\n", "many"),
+        ("level,progress,second_tries\n1-1,16,-3\n", "second_tries cannot be -3"),
+        ("level,progress,second_tries\n1-1,,3\n", "a field is empty"),
+        (None, "No such file"),
+    ],
+)
+def test_a_damaged_table_of_second_tries_is_named(
+    text: str | None, reason: str
+) -> None:
+    path = Path("plots/train_rl/mario/1-1/second-tries/bc-ppo-1.csv")
+    path.unlink() if text is None else path.write_text(text)
+    named = r"second-tries/bc-ppo-1\.csv: is not a table of second tries: .*"
+    with pytest.raises(InputError, match=f"{named}{reason}") as caught:
+        compare.main()
+    assert "\n" not in str(caught.value)
+    assert not any(path.exists() for path in OUTPUTS)
+
+
+@pytest.mark.usefixtures("four_agents")
+def test_the_map_has_the_second_tries_of_its_level(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[dict[str, Any]] = []
+
+    def level_map(explored: Any, agents: Any, tries: Any, *, theme: str) -> bytes:
+        told.append({a: t.to_numpy().tolist() for a, t in tries.items()})
+        return b""
+
+    monkeypatch.setattr("warpzone.report.comparison.level_map", level_map)
+    Path("plots/train_rl/mario/1-1/second-tries/ppo-1.csv").write_text(
+        "level,progress,second_tries\n"
+    )
+    compare.main()
+    # Neither the clone nor who learns nothing was trained so.
+    assert told == 2 * [{"bc-ppo-1": [["1-1", 32, 5], ["1-1", 48, 1]], "ppo-1": []}]
+
+
 def test_agents_of_another_world_are_compared_in_its_words(
     small_workspace: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -491,6 +546,35 @@ def test_revisions_are_compared_by_what_they_changed(
     assert all((folder / link).is_file() for link in links)
     # No output of the pipeline.
     assert not any(path.exists() for path in OUTPUTS)
+
+
+@pytest.mark.usefixtures("revisions")
+def test_a_revision_from_before_second_tries_were_counted_has_none(
+    monkeypatch: pytest.MonkeyPatch, commit: Callable[[str], None]
+) -> None:
+    Path("plots/train_rl/mario/1-1/second-tries/bc-ppo-1.csv").unlink()
+    Path("plots/train_rl/mario/1-1/second-tries/ppo-1.csv").unlink()
+    commit("old")
+    told: list[dict[str, int]] = []
+
+    def level_map(explored: Any, agents: Any, tries: Any, *, theme: str) -> bytes:
+        told.append({agent: len(table) for agent, table in tries.items()})
+        return b""
+
+    monkeypatch.setattr("warpzone.report.comparison.level_map", level_map)
+    compare_revisions(monkeypatch, "old", "after")
+    assert told[0] == {
+        "old: bc-ppo-1": 0,
+        "old: ppo-1": 0,
+        "after: bc-ppo-1": 2,
+        "after: ppo-1": 2,
+    }
+    path = Path("plots/train_rl/mario/1-1/second-tries/ppo-1.csv")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("level\n")
+    commit("damaged")
+    with pytest.raises(InputError, match=rf"^damaged: {path}: is not a table of"):
+        compare_revisions(monkeypatch, "damaged", "after")
 
 
 @pytest.mark.usefixtures("revisions")

@@ -1,17 +1,26 @@
 from contextlib import closing
 from functools import cache
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from warpzone.envs.cartpole import CartPoleEnv
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.replayable import ReplayableEnv
 from warpzone.episodes.recording import Recording
 from warpzone.episodes.table import row_of
-from warpzone.report.level_map import Explored, Strip, explore, level_map, stitch
+from warpzone.report.level_map import (
+    Explored,
+    Strip,
+    Ways,
+    explore,
+    level_map,
+    stitch,
+)
 
 
 def play(env: ReplayableEnv, seed: int) -> tuple[Recording, dict[str, Any]]:
@@ -24,6 +33,10 @@ def play(env: ReplayableEnv, seed: int) -> tuple[Recording, dict[str, Any]]:
         action = len(env.codes) - (1 if jumps else 4)
         *_, info = env.step(max(action, 0) if len(env.codes) > 2 else 1)
     return Recording.of_episode(env, seed), row_of(env, seed, info)
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(BytesIO(png)).convert("RGB"))
 
 
 @cache
@@ -83,6 +96,52 @@ def test_a_map_has_themes_and_equal_bytes() -> None:
     assert level_map(explored(), theme="dark") != light
     with pytest.raises(ValueError, match="no theme 'blue'"):
         level_map(explored(), theme="blue")
+
+
+def tries(*rows: tuple[float, int]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["progress", "second_tries"])
+
+
+def test_second_tries_are_bars_below_their_agents_strip() -> None:
+    without = level_map(explored())
+    drawn = level_map(explored(), (), {"bc": tries((160, 3), (176, 1))})
+    assert drawn == level_map(explored(), (), {"bc": tries((160, 3), (176, 1))})
+    # A strip a row of the level grows, and nothing else.
+    (high, wide), (higher, as_wide) = (pixels(p).shape[:2] for p in (without, drawn))
+    assert as_wide == wide
+    assert higher - high == pytest.approx(2 * 0.24 * 200, abs=2)
+    for others in (
+        {"random": tries((160, 3), (176, 1))},
+        {"bc": tries((176, 3), (192, 1))},
+        {"bc": tries((160, 3), (176, 2))},
+        {"bc": tries((160, 30), (176, 10))},
+    ):
+        assert level_map(explored(), (), others) != drawn
+    # Nobody, or whom the map does not show.
+    for none in ({"bc": tries()}, {"ppo-1": tries((160, 3))}, {}):
+        assert level_map(explored(), (), none) == without
+
+
+def test_bars_stand_where_second_tries_began_and_have_one_scale() -> None:
+    """With no episode's mark or way in the agent's colour below the strips."""
+    palette = {"a-1": (0xE6, 0x9F, 0x00), "b-1": (0x00, 0x72, 0xB2)}
+    found = explored()._replace(ways=dict.fromkeys(palette, Ways([], [], {})))
+    columns = -(-found.picture.shape[1] // 16) * 16
+    table = {"a-1": tries((160, 8), (320, 4)), "b-1": tries((160, 2))}
+    drawn = pixels(level_map(found, (), table, rows=1))
+    inch = drawn.shape[1] / 8.3
+
+    def high(agent: str, progress: float) -> int:
+        x = round((0.08 + 8.14 * progress / columns) * inch)
+        return int((drawn[:, x] == palette[agent]).all(axis=-1).sum())
+
+    # 0.24 inches are 1.2 times the most.
+    assert high("a-1", 168) == pytest.approx(0.2 * inch, abs=2)
+    assert high("a-1", 328) == pytest.approx(0.1 * inch, abs=2)
+    assert high("b-1", 168) == pytest.approx(0.05 * inch, abs=2)
+    for beside in (158, 178, 318, 338):
+        assert high("a-1", beside) == 0
+    assert high("b-1", 328) == 0
 
 
 def test_agents_of_other_figures_decide_the_colours() -> None:

@@ -55,6 +55,9 @@ class Comparison:
     """Those of the default condition."""
     curves: Mapping[Key, pd.DataFrame]
     """Evaluations in training."""
+    second_tries: Mapping[Key, pd.DataFrame]
+    """Where they began in training, see `warpzone.report.level_map.level_map`; a column
+    ``level`` says where else they may have been."""
     confusions: Mapping[str, pd.DataFrame]
     """What clones did and should have done, by task."""
     pairs: Sequence[tuple[str, str]]
@@ -221,7 +224,12 @@ class Comparison:
         if self.confusions:
             pngs["confusion"] = figures.confusion_figure(self.confusions, theme=theme)
         if self.explored is not None:
-            pngs["map"] = level_map(self.explored, self.agents, theme=theme)
+            tries = {
+                agent: table.loc[table["level"] == self.level]
+                for (task, agent), table in self.second_tries.items()
+                if task == self.tasks[0]
+            }
+            pngs["map"] = level_map(self.explored, self.agents, tries, theme=theme)
         return pngs
 
     # Words.

@@ -1,4 +1,4 @@
-"""A level as one picture, and where agents went and died on it.
+"""A level as one picture, and where agents went, died and tried again on it.
 
 `explore` replays recordings, which takes a while; `level_map` draws what it found, in
 any theme.
@@ -11,14 +11,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
+from matplotlib.textpath import TextPath
 
 from warpzone.core.errors import InputError
 from warpzone.core.params import NoiseParams
+from warpzone.envs.curriculum import STRETCH
 from warpzone.envs.registry import env_class, make_env
 from warpzone.envs.replayable import ReplayableEnv, View
 from warpzone.envs.threads import Threads
@@ -63,6 +68,9 @@ _MARKERS = "vXsD"
 _STOPPED = "o"
 # In inches.
 _MARGIN, _TITLE, _SCALE, _LEGEND = 0.08, 0.2, 0.42, 0.36
+_BAND, _LINE = 0.24, 0.2
+"""What shows second tries below a strip; a further line of the legend."""
+_LEGEND_COLUMNS = 6
 
 
 class Strip(NamedTuple):
@@ -181,15 +189,22 @@ def stitch(recordings: Sequence[Recording]) -> np.ndarray:
 def level_map(
     explored: Explored,
     agents: Iterable[str] = (),
+    second_tries: Mapping[str, pd.DataFrame] | None = None,
     *,
     rows: int = 2,
     theme: str = "light",
 ) -> bytes:
     """Draw the level, a strip an agent, with its ways and where it failed.
 
+    Below a strip are bars where the agent's second tries in training began, all to one
+    scale.
+
     Args:
         explored: See `explore`.
         agents: All that other figures show, so that colours agree with theirs.
+        second_tries: By the agent's name, those on the level: ``progress``, where a
+            `STRETCH` begins, and ``second_tries``, how many began in it. Who had none
+            may be absent.
         rows: Parts that the level is cut into.
         theme: ``light`` or ``dark``.
     """
@@ -200,32 +215,53 @@ def level_map(
     # Whole blocks.
     columns = -(-width // (16 * rows)) * 16
     strip = (WIDTH - 2 * _MARGIN) * height / columns
-    total = rows * (len(names) * (_TITLE + strip) + _SCALE) + _LEGEND
+    tries = {n: t for n, t in (second_tries or {}).items() if n in names and len(t)}
+    most = max((t["second_tries"].to_numpy().max() for t in tries.values()), default=0)
+    handles = _legend(explored, bool(tries), colours_of(theme)["text"])
+    lines = -(-len(handles) // _LEGEND_COLUMNS)
+    total = rows * (len(names) * (_TITLE + strip) + len(tries) * _BAND + _SCALE)
+    total += _LEGEND + (lines - 1) * _LINE
     figure = Figure(figsize=(WIDTH, total))
     figure.set_layout_engine("none")
     top = total
+
+    def add_axes(row: int, high: float) -> Axes:
+        across = (WIDTH - 2 * _MARGIN) / WIDTH
+        axes = figure.add_axes((_MARGIN / WIDTH, top / total, across, high / total))
+        axes.set_xlim(row * columns, (row + 1) * columns)
+        axes.set_yticks([])
+        axes.grid(visible=False)
+        axes.tick_params(labelbottom=False, bottom=False)
+        axes.spines["bottom"].set_visible(False)
+        return axes
+
     for row in range(rows):
         for name in names:
             top -= _TITLE + strip
-            across = (WIDTH - 2 * _MARGIN) / WIDTH
-            box = (_MARGIN / WIDTH, top / total, across, strip / total)
-            axes = figure.add_axes(box)
+            axes = add_axes(row, strip)
             extent = (0, width, HUD + height, HUD)
             axes.imshow(picture, extent=extent, aspect="auto", interpolation="nearest")
             colour = styles.colour(name)
             _draw_ways(axes, explored, name, colour, colours_of(theme))
+            # `imshow` shows all of it.
             axes.set_xlim(row * columns, (row + 1) * columns)
             axes.set_ylim(HUD + height, HUD)
-            axes.set_yticks([])
-            axes.grid(visible=False)
-            axes.spines["bottom"].set_visible(False)
-            axes.tick_params(labelbottom=name == names[-1], bottom=name == names[-1])
-            axes.xaxis.set_major_formatter(WHOLE)
+            _entitle(axes, explored, name, colour, tries.get(name), is_first=row == 0)
+            if name in tries:
+                top -= _BAND
+                axes = add_axes(row, _BAND)
+                _draw_second_tries(axes, tries[name], most, colour)
             if name == names[-1]:
+                axes.tick_params(labelbottom=True, bottom=True)
+                axes.xaxis.set_major_formatter(WHOLE)
                 axes.set_xlabel(explored.world.PROGRESS, labelpad=1)
-            _entitle(axes, explored, name, colour, is_first=row == 0)
         top -= _SCALE
-    _explain(figure, explored, colours_of(theme)["text"], bottom=0.04 / total)
+    figure.legend(
+        handles=handles,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 0.04 / total),
+        ncols=_LEGEND_COLUMNS,
+    )
     return png(figure)
 
 
@@ -427,6 +463,13 @@ def _draw_ways(
             )
 
 
+def _draw_second_tries(axes: Axes, table: pd.DataFrame, most: int, colour: str) -> None:
+    """Let bars hang from a strip; a lone second try is to be seen, too."""
+    counts = table["second_tries"].clip(lower=most / 16)
+    axes.bar(table["progress"], counts, STRETCH, align="edge", color=colour)
+    axes.set_ylim(1.2 * most, 0)
+
+
 def _mark_style(cause: str, world: type[ReplayableEnv], text: str) -> dict[str, Any]:
     style: dict[str, Any] = {"linestyle": "", "markersize": 8, "zorder": 3}
     style |= {"markeredgecolor": text, "markeredgewidth": 1}
@@ -438,7 +481,12 @@ def _mark_style(cause: str, world: type[ReplayableEnv], text: str) -> dict[str, 
 
 
 def _entitle(
-    axes: Axes, explored: Explored, name: str, colour: str, is_first: bool
+    axes: Axes,
+    explored: Explored,
+    name: str,
+    colour: str,
+    tries: pd.DataFrame | None,
+    is_first: bool,
 ) -> None:
     at: dict[str, Any] = {
         "textcoords": "offset points",
@@ -457,15 +505,25 @@ def _entitle(
         if cause not in successes
     ]
     text = ", ".join([f"{succeeded} of {count} succeed", *others])
+    if tries is not None:
+        longer = f"{text}; {tries['second_tries'].sum():,} second tries"
+        room = 72 * (WIDTH - 2 * _MARGIN) - _points(name, "bold") - _TITLE * 72
+        text = longer if _points(longer) < room else text
     axes.annotate(text, (1, 1), (0, 2), ha="right", **at)
 
 
-def _explain(figure: Figure, explored: Explored, text: str, bottom: float) -> None:
-    """Add the legend."""
+def _points(text: str, weight: str = "normal") -> float:
+    """Return how wide a text is."""
+    font = FontProperties(size=10, weight=weight)
+    return TextPath((0, 0), text, prop=font).get_extents().width
+
+
+def _legend(explored: Explored, has_tries: bool, text: str) -> list[Artist]:
+    """Return what stands for what in the legend."""
     seen = {mark.cause for ways in explored.ways.values() for mark in ways.marks}
     failures = [cause for cause in explored.world.FAILURES if cause in seen]
     stopped = sorted(seen - set(failures))
-    handles = [
+    handles: list[Artist] = [
         Line2D(
             [],
             [],
@@ -479,6 +537,6 @@ def _explain(figure: Figure, explored: Explored, text: str, bottom: float) -> No
     handles.append(
         Line2D([], [], color=text, linewidth=1.2, label="the way of an episode")
     )
-    figure.legend(
-        handles=handles, loc="lower center", bbox_to_anchor=(0.5, bottom), ncols=6
-    )
+    if has_tries:
+        handles.append(Patch(color=text, label="second tries in training"))
+    return handles

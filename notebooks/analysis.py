@@ -550,7 +550,7 @@ def _(commits, one, task):
 @app.cell
 def _(differing):
     parameter = mo.ui.dropdown(differing, differing[0], label="parameter")
-    parameter  # noqa: B018
+    parameter  # noqa: B018  # pyright: ignore[reportUnusedExpression]
     return (parameter,)
 
 

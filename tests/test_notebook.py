@@ -58,6 +58,7 @@ def results(small_workspace: Params, episodes: Episodes) -> Params:
         tables=tables,
         recordings={},
         curves={},
+        second_tries={},
         confusions={},
         pairs=[],
         level="1-1",

@@ -48,6 +48,7 @@ def compared(recorded: Recording) -> Compared:
                 for key, table in tables.items()
             },
             curves={},
+            second_tries={},
             confusions={},
             pairs=pairs,
             level="1-1",

@@ -183,9 +183,7 @@ class KeepMilestones(Periodic):
         spent = 100 * self.model.num_timesteps / self.model._total_timesteps
         for percent in map(str, self.PERCENT):
             if percent not in self.weights and spent >= int(percent):
-                weights = weights_of(self.average.policy)
-                copies = {name: w.clone() for name, w in weights.items()}
-                self.weights[percent] = copies
+                self.weights[percent] = _copied_weights(self.average.policy)
 
 
 @dataclass(eq=False)
@@ -274,8 +272,7 @@ class Evaluate(Periodic):
         self.curve.rows[-1] |= row
         if is_best or 0 < max(self.scores).interval.low <= score.success_rate:
             self.best_row = len(self.curve.rows) - 1
-            weights = weights_of(self.average.policy)
-            self.best_weights = {name: w.clone() for name, w in weights.items()}
+            self.best_weights = _copied_weights(self.average.policy)
 
 
 @dataclass(eq=False)
@@ -334,6 +331,10 @@ class KeepCheckpoint(Periodic):
             [steps] = envs.env_method("replay", log, indices=[index])
             for _ in steps:
                 pass
+
+
+def _copied_weights(policy: Policy) -> dict[str, torch.Tensor]:
+    return {name: weight.clone() for name, weight in weights_of(policy).items()}
 
 
 def _model_state(model: BaseAlgorithm) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from warpzone.episodes.recording import Recording
 from warpzone.episodes.table import row_of
 from warpzone.report.level_map import (
     Explored,
+    Mark,
     Strip,
     Ways,
     explore,
@@ -120,6 +121,29 @@ def test_second_tries_are_bars_below_their_agents_strip() -> None:
     # Nobody, or whom the map does not show.
     for none in ({"bc": tries()}, {"ppo-1": tries((160, 3))}, {}):
         assert level_map(explored(), (), none) == without
+
+
+def test_a_long_legend_has_a_second_line() -> None:
+    def high(*causes: str) -> int:
+        marks = [Mark(cause, 100, 100, 1) for cause in causes]
+        found = explored()._replace(ways={"bc": Ways([], marks, {})})
+        return pixels(level_map(found, (), {"bc": tries((160, 3))})).shape[0]
+
+    assert high("pit", "enemy", "stuck") == high("pit")
+    more = high("pit", "enemy", "clock", "left_level", "stuck", "time_limit")
+    assert more - high("pit") == pytest.approx(0.2 * 200, abs=2)
+
+
+def test_a_total_that_does_not_fit_beside_the_outcomes_is_left_out() -> None:
+    def drawn(causes: dict[str, int], second_tries: int) -> np.ndarray:
+        found = explored()._replace(ways={"bc": Ways([], [], causes)})
+        tables = {"bc": tries((160, second_tries))}
+        return pixels(level_map(found, (), tables))
+
+    few = {"clear": 1, "pit": 2}
+    assert not np.array_equal(drawn(few, 3), drawn(few, 4))
+    many = few | dict.fromkeys(("enemy", "clock", "left_level", "stuck"), 100_000_000)
+    assert np.array_equal(drawn(many, 3), drawn(many, 4))
 
 
 def test_bars_stand_where_second_tries_began_and_have_one_scale() -> None:

@@ -70,7 +70,9 @@ _STOPPED = "o"
 _MARGIN, _TITLE, _SCALE, _LEGEND = 0.08, 0.2, 0.42, 0.36
 _BAND, _LINE = 0.24, 0.2
 """What shows second tries below a strip; a further line of the legend."""
-_LEGEND_COLUMNS = 6
+_ENTRY, _COLUMNS = 0.74, 4
+"""What an entry of the legend takes beside its text; how many are in each of its lines
+if they do not fit into one."""
 
 
 class Strip(NamedTuple):
@@ -218,7 +220,9 @@ def level_map(
     tries = {n: t for n, t in (second_tries or {}).items() if n in names and len(t)}
     most = max((t["second_tries"].to_numpy().max() for t in tries.values()), default=0)
     handles = _legend(explored, bool(tries), colours_of(theme)["text"])
-    lines = -(-len(handles) // _LEGEND_COLUMNS)
+    wide = sum(_points(str(h.get_label())) / 72 + _ENTRY for h in handles)
+    entries = len(handles) if wide <= WIDTH else _COLUMNS
+    lines = -(-len(handles) // entries)
     total = rows * (len(names) * (_TITLE + strip) + len(tries) * _BAND + _SCALE)
     total += _LEGEND + (lines - 1) * _LINE
     figure = Figure(figsize=(WIDTH, total))
@@ -260,7 +264,7 @@ def level_map(
         handles=handles,
         loc="lower center",
         bbox_to_anchor=(0.5, 0.04 / total),
-        ncols=_LEGEND_COLUMNS,
+        ncols=entries,
     )
     return png(figure)
 

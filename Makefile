@@ -35,11 +35,11 @@ verify: venv ## rehash cache and workspace, heal what is damaged
 s3: venv ## run an S3 server on this machine and make it the remote
 	@$(WITH_VENV) $(BIN)/python -m tools.s3 $(ARGS)
 
-test: venv ## run the fast tests
-	@$(WITH_VENV) $(BIN)/python -m pytest -m "not slow"
+test: venv ## run the fast tests, on all cores
+	@$(WITH_VENV) $(BIN)/python -m pytest -n logical -m "not slow"
 
-test-all: venv ## run every test, the slow ones too
-	@$(WITH_VENV) $(BIN)/python -m pytest
+test-all: test ## run every test, the slow ones too
+	@$(WITH_VENV) $(BIN)/python -m pytest -m slow
 
 lint: venv ## check style, formatting, types and that dvc.yaml parses
 	$(BIN)/ruff check

@@ -451,14 +451,16 @@ def _draw_ways(
         place = mark.x, float(np.clip(mark.y, top, bottom))
         axes.plot(*place, **_mark_style(mark.cause, explored.world, theme["text"]))
         if mark.episodes > 1:
+            # Who is stopped and who fails in one place have a number each; below a pit
+            # there is no room.
+            is_below = mark.cause in explored.world.FAILURES and place[1] < bottom
             axes.annotate(
                 str(mark.episodes),
                 place,
-                # Who is stopped and who fails in one place have a number each.
-                (0, -6 if mark.cause in explored.world.FAILURES else 6),
+                (0, -6 if is_below else 6),
                 textcoords="offset points",
                 ha="center",
-                va="top" if mark.cause in explored.world.FAILURES else "bottom",
+                va="top" if is_below else "bottom",
                 fontsize=SMALL,
                 weight="bold",
                 path_effects=halo,

@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +13,6 @@ import dvc.api
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Episodes  # pyright: ignore[reportMissingImports]
 from dvc.repo import Repo
 
 from notebooks.analysis import app
@@ -34,6 +33,8 @@ PLAYED = {
     "ppo-1": ("pppp", [700, 710, 720, 730]),
 }
 LEARNING_RATE = "recipes.bc-ppo.learning_rate"
+
+type Episodes = Callable[[str, Sequence[int]], pd.DataFrame]
 
 
 @pytest.fixture

@@ -322,11 +322,7 @@ def sections(
         ),
         Section(
             "What helps",
-            [
-                comparison.differences_words(),
-                comparison.differences_table(),
-                comparison.power_words(),
-            ],
+            [*comparison.differences_parts(), comparison.power_words()],
         ),
         Section("How they learned", shown("learning", "confusion")),
         Section(
@@ -442,6 +438,10 @@ def compare_revisions(revs: Sequence[str]) -> None:
         for name, condition in conditions_of(params[first]).items()
         if all(conditions_of(params[rev]).get(name) == condition for rev in others)
     }
+    twins = {
+        rev: drop_twins(first, parts[0], rev, part, list(conditions))
+        for rev, part in zip(others, parts[1:], strict=True)
+    }
     tables = {
         name: {
             key: table for part in parts for key, table in part["tables"][name].items()
@@ -462,6 +462,7 @@ def compare_revisions(revs: Sequence[str]) -> None:
             (f"{rev}: {theirs}", f"{first}: {ours}")
             for rev in others
             for theirs, ours in pairs_between(params[first], params[rev])
+            if theirs not in {*twins[rev], *map(recipe_of, twins[rev])}
         ],
         level=params[first].levels(params[first].run.tasks[0])[0],
         samples=params[first].compare.bootstrap_samples,
@@ -472,6 +473,12 @@ def compare_revisions(revs: Sequence[str]) -> None:
     told = sections(comparison, params[first], pictures)
     differences = differing(params)
     changed: list[Part] = [Table(differences)] if differences else ["None."]
+    changed += [
+        f"{rev}: {', '.join(names)} played the same episodes as in {first}, to the "
+        "last button, and is shown once."
+        for rev, names in twins.items()
+        if names
+    ]
     told.insert(0, Section("Which parameters differ", changed))
     told.append(Section("How this was made", made_of(revs)))
     title = f"{' and '.join(revs)}: agents of {params[first].env}"
@@ -510,6 +517,43 @@ def fetch(rev: str, root: Path, params: Params) -> None:
         if not (root / path).exists():
             none = pd.DataFrame(columns=["level", "progress", "second_tries"])
             write_csv(root / path, none)
+
+
+def drop_twins(
+    first: str,
+    ours: Mapping[str, Any],
+    rev: str,
+    theirs: dict[str, Any],
+    conditions: Sequence[str],
+) -> list[str]:
+    """Leave out what a revision has in common with the first; return whose it was.
+
+    That is agents which played the same episodes in all conditions, and clones that did
+    the same on held-out episodes.
+    """
+
+    def is_twin(key: Key) -> bool:
+        other = key[0], f"{first}: {key[1].removeprefix(f'{rev}: ')}"
+        return all(
+            other in ours["tables"][name]
+            and theirs["tables"][name][key]["log_sha256"].tolist()
+            == ours["tables"][name][other]["log_sha256"].tolist()
+            for name in conditions
+        )
+
+    agents = dict.fromkeys(agent for _, agent in theirs["tables"][NOISE])
+    tasks = dict.fromkeys(task for task, _ in theirs["tables"][NOISE])
+    twins = [a for a in agents if all(is_twin((task, a)) for task in tasks)]
+    kept: list[dict[Any, Any]] = [*theirs["tables"].values()]
+    kept += [theirs[name] for name in ("recordings", "curves", "second_tries")]
+    for of_agents in kept:
+        for key in [key for key in of_agents if key[1] in twins]:
+            del of_agents[key]
+    for name, table in list(theirs["confusions"].items()):
+        other = f"{first}: {name.removeprefix(f'{rev}: ')}"
+        if table.equals(ours["confusions"].get(other)):
+            del theirs["confusions"][name]
+    return [agent.removeprefix(f"{rev}: ") for agent in twins]
 
 
 def check_alike(first: str, ours: Params, rev: str, theirs: Params) -> None:

@@ -506,12 +506,13 @@ def change_params(small_workspace: Params, key: str, value: Any) -> None:
 def revisions(
     small_workspace: Params, four_agents: None, commit: Callable[[str], None]
 ) -> None:
-    """Two commits: in the second the clone is better, and PPO learned slower."""
+    """Two commits: in the second the clone and one agent play other episodes."""
     subprocess.run(["git", "init", "-q"], check=True)
     Repo.init().close()
     commit("before")
     change_params(small_workspace, "recipes/bc-ppo/learning_rate", 1e-5)
-    write_episodes("bc", 4, [])
+    for agent, played in (("bc", (4, [])), ("bc-ppo-1", (3, [300]))):
+        write_episodes(agent, *played, log_sha256=lambda seed: f"{seed + 9:064x}")
     commit("after")
     # What is in the workspace counts for nothing.
     write_episodes("bc", 0, [10, 20, 30, 40])
@@ -534,13 +535,17 @@ def test_revisions_are_compared_by_what_they_changed(
     assert report.startswith("# before and after: agents of mario\n")
     assert "| recipes.bc-ppo.learning_rate | 0.0008 | 1e-05 |" in report
     rows = pd.read_csv(folder / "differences.csv")
-    assert rows["a"].tolist() == ["after: bc", "after: bc-ppo-1", "after: ppo-1"]
-    assert rows["b"].tolist() == [
-        "before: bc",
-        "before: bc-ppo-1",
-        "before: ppo-1",
+    assert rows["a"].tolist() == ["after: bc", "after: bc-ppo-1"]
+    assert rows["b"].tolist() == ["before: bc", "before: bc-ppo-1"]
+    assert rows["success_rate"].tolist() == [0.75, -0.25]
+    # The third did the same in both.
+    words = " ".join(report.split())
+    assert "after: ppo-1 played the same episodes as in before, to the last" in words
+    agents = pd.read_csv(folder / "agents.csv")["agent"].tolist()
+    assert agents == [
+        *(f"before: {agent}" for agent in ("bc", "bc-ppo-1", "ppo-1")),
+        *(f"after: {agent}" for agent in ("bc", "bc-ppo-1")),
     ]
-    assert rows["success_rate"].tolist() == [0.75, 0, 0]
     links = [part.split(")")[0] for part in report.split("](")[1:]]
     assert links
     assert all((folder / link).is_file() for link in links)
@@ -575,6 +580,25 @@ def test_a_revision_from_before_second_tries_were_counted_has_none(
     commit("damaged")
     with pytest.raises(InputError, match=rf"^damaged: {path}: is not a table of"):
         compare_revisions(monkeypatch, "damaged", "after")
+
+
+@pytest.mark.usefixtures("revisions")
+def test_revisions_that_changed_no_episode_are_said_to_be_alike(
+    small_workspace: Params,
+    monkeypatch: pytest.MonkeyPatch,
+    commit: Callable[[str], None],
+) -> None:
+    subprocess.run(["git", "checkout", "-q", "before", "."], check=True)
+    change_params(small_workspace, "recipes/bc-ppo/eval_freq", 7)
+    commit("alike")
+    monkeypatch.setattr(compare.Comparison, "pictures", lambda *_: {})
+    compare_revisions(monkeypatch, "before", "alike")
+    folder = Path("runs/compare/before-alike")
+    report = " ".join((folder / "report.md").read_text().split())
+    assert "| recipes.bc-ppo.eval_freq | " in report
+    assert "alike: bc, bc-ppo-1, ppo-1 played the same episodes as in before" in report
+    assert " minus " not in report
+    assert (folder / "report.html").is_file()
 
 
 @pytest.mark.usefixtures("revisions")

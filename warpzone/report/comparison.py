@@ -306,16 +306,19 @@ class Comparison:
             ]
         )
 
-    def differences_words(self) -> str:
-        return (
+    def differences_parts(self) -> list[Part]:
+        if not self.pairs:
+            return []
+        return [
             "Each against the one that it builds on. Gets further: the probability "
             "that an episode of the first gets further than one of the second, ties "
             "counting half. Intervals: Newcombe's for success rates, a bootstrap's for "
             "means, DeLong's for probabilities. p: of Fisher's exact test and of Mann "
             "and Whitney's, corrected by Holm for all of this table. Where recipes "
             "have several training seeds, one value a seed counts, over all tasks: "
-            "intervals are Welch's, p is Mann and Whitney's."
-        )
+            "intervals are Welch's, p is Mann and Whitney's.",
+            self.differences_table(),
+        ]
 
     def power_words(self) -> str:
         """Say how large a difference these episodes and seeds can show."""

@@ -8,10 +8,10 @@ same noise), plots/record_video/ENV/TASK/AGENT.gif (the same) and
 metrics/record_video/ENV/TASK/AGENT.json. Each film replays a recording and checks that
 the world ends in the recorded state, so it shows the episode that was evaluated.
 
-With --ghost A B it writes nothing but runs/videos/ghost-A-B.mp4, a race on the same
-noise: the screen follows A, and B after A's end; the other one is half transparent. A
-and B are agents, or revisions and experiments of the repository, which --agent has
-played. With --progress it writes nothing but runs/videos/progress-AGENT.mp4: how the
+With --ghost A B it writes nothing but runs/videos/ghost-A-B.mp4 and .gif, a race on the
+same noise: the screen follows A, and B after A's end; the other one is half
+transparent. A and B are agents, or revisions and experiments of the repository, which
+--agent has played. With --progress it writes nothing but runs/videos/progress-AGENT.mp4: how the
 agent played after 0, 10 and 30 % of its training and at the end, on the same noise.
 """
 
@@ -185,9 +185,14 @@ def race(
         )
         index = choose(first.table, wanted)
         file = re.sub(r"[^A-Za-z0-9._-]+", "-", f"ghost-{names[0]}-{names[1]}.mp4")
+        gif = Gif(
+            RACES / file.replace(".mp4", ".gif"),
+            params.record_video.gif_fps,
+            params.record_video.gif_width // 2,
+        )
         fps = env_class(params.env).FRAMES_PER_SECOND
         chased = chase(Episode(first, index), Episode(second, index))
-        frames = write_mp4(RACES / file, chased, fps, SCALE)
+        frames = write_mp4(RACES / file, chased, fps, SCALE, gif)
     print(f"{RACES / file}: {frames / fps:.1f} s, seed {first.table['seed'][index]}")
 
 

@@ -11,8 +11,9 @@ the world ends in the recorded state, so it shows the episode that was evaluated
 With --ghost A B it writes nothing but runs/videos/ghost-A-B.mp4 and .gif, a race on the
 same noise: the screen follows A, and B after A's end; the other one is half
 transparent. A and B are agents, or revisions and experiments of the repository, which
---agent has played. With --progress it writes nothing but runs/videos/progress-AGENT.mp4: how the
-agent played after 0, 10 and 30 % of its training and at the end, on the same noise.
+--agent has played. With --progress it writes nothing but
+runs/videos/progress-AGENT.mp4: how the agent played after 0, 10 and 30 % of its
+training and at the end, on the same noise.
 """
 
 import re
@@ -188,7 +189,8 @@ def race(
         gif = Gif(
             RACES / file.replace(".mp4", ".gif"),
             params.record_video.gif_fps,
-            params.record_video.gif_width // 2,
+            # One picture where others stand side by side.
+            params.record_video.gif_width // (1 + len(OTHERS)),
         )
         fps = env_class(params.env).FRAMES_PER_SECOND
         chased = chase(Episode(first, index), Episode(second, index))

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from dvc.repo import Repo
+from PIL import Image
 
 from stages import record_video
 from warpzone.agents.model import save_agent
@@ -583,7 +584,7 @@ def test_a_race_of_two_agents_is_the_same_file_each_time(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    params, where = filmed("mario", "1-1", "bc-ppo-1")
+    params, where = filmed("mario", "1-1", "bc-ppo-1", gif_width=600)
     where.evaluate(params, RUN, [1, 2])
     Filmed("mario", "1-1", "bc").evaluate(params, WALK, [1, 2])
     path = Path("runs/videos/ghost-bc-bc-ppo-1.mp4")
@@ -592,8 +593,12 @@ def test_a_race_of_two_agents_is_the_same_file_each_time(
     for episode in ("1", "1", "0"):
         argued(monkeypatch, "--ghost", "bc", "bc-ppo-1", "--episode", episode)
         record_video.main()
-        contents.append(path.read_bytes())
-    assert contents[0] == contents[1] != contents[2]
+        contents.append((path.read_bytes(), path.with_suffix(".gif").read_bytes()))
+    for film in range(2):
+        first, same, other = (both[film] for both in contents)
+        assert first == same != other
+    # As wide as one of three side by side.
+    assert Image.open(path.with_suffix(".gif")).width == 200
     assert f"{path}: " in capsys.readouterr().out
     meta, frames = decode(path)
     assert meta["pix_fmt"].startswith("yuv420p")
@@ -618,8 +623,8 @@ def test_an_agent_of_two_revisions_races_against_itself(
     where.evaluate(params, STAND, [1])
     argued(monkeypatch, "--ghost", "slow/one", "fast")
     record_video.main()
-    [path] = Path("runs/videos").iterdir()
-    assert path.name == "ghost-slow-one-fast.mp4"
+    files = sorted(path.name for path in Path("runs/videos").iterdir())
+    assert files == ["ghost-slow-one-fast.gif", "ghost-slow-one-fast.mp4"]
     [slow] = record_video.read_revision(
         "slow/one", "mario", "1-1", "bc-ppo-1", str(tmp_path / "slow")
     ).recordings

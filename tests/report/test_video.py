@@ -594,8 +594,8 @@ def test_a_race_of_two_agents_is_the_same_file_each_time(
         argued(monkeypatch, "--ghost", "bc", "bc-ppo-1", "--episode", episode)
         record_video.main()
         contents.append((path.read_bytes(), path.with_suffix(".gif").read_bytes()))
-    for film in range(2):
-        first, same, other = (both[film] for both in contents)
+    for kind in range(2):
+        first, same, other = (both[kind] for both in contents)
         assert first == same != other
     # As wide as one of three side by side.
     assert Image.open(path.with_suffix(".gif")).width == 200

@@ -12,7 +12,7 @@ app = marimo.App(width="medium", app_title="Analysis")
 with app.setup:
     import json
     import sys
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from contextlib import contextmanager
     from io import StringIO
     from pathlib import Path
@@ -37,6 +37,7 @@ with app.setup:
         distinct,
         read_episodes,
     )
+    from warpzone.report.comparison import bracketed
     from warpzone.report.figures import agents_figure
     from warpzone.report.findings import contrast, profile, summarise
     from warpzone.report.look import WHOLE, WIDTH, Styles, dodge, png, recipe_of, styled
@@ -86,14 +87,6 @@ def show(*parts: str | bytes | pd.DataFrame) -> mo.Html:
         if not mo.running_in_notebook():
             print(part.to_string(index=False) if table else part, end="\n\n")
     return mo.vstack(shown)
-
-
-@app.function(hide_code=True)
-def bracketed(metrics: Mapping, name: str, form: str) -> str:
-    """Format a number with its interval, for example ``96% (90% to 98%)``."""
-    value, low, high = (metrics[f"{name}{end}"] for end in ("", "_low", "_high"))
-    interval = "" if low is None else f" ({low:{form}} to {high:{form}})"
-    return f"{value:{form}}{interval}"
 
 
 @app.function(hide_code=True)

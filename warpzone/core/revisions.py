@@ -29,17 +29,19 @@ def checkout(
     from dvc.exceptions import DvcException
 
     path = Path()
+
+    def copy(path: Path) -> None:
+        content = files.read_bytes(path.as_posix())
+        assert isinstance(content, bytes)
+        write_bytes(folder / path, content)
+
     try:
         files = DVCFileSystem(rev=rev)
         for path in paths:
-            content = files.read_bytes(path.as_posix())
-            assert isinstance(content, bytes)
-            write_bytes(folder / path, content)
+            copy(path)
         for path in optional:
             with suppress(FileNotFoundError):
-                content = files.read_bytes(path.as_posix())
-                assert isinstance(content, bytes)
-                write_bytes(folder / path, content)
+                copy(path)
     except FileNotFoundError as error:
         raise InputError(
             f"{rev}: {path} is neither in git there nor in DVC's cache or remote"

@@ -264,10 +264,10 @@ class Comparison:
             [
                 {"task": task, "agent": agent, "episodes": of["episodes"]}
                 | {
-                    "success rate": _bracketed(of, "success_rate", ".0%"),
-                    f"mean {unit}": _bracketed(of, "progress_mean", ",.0f"),
-                    "IQM": _bracketed(of, "progress_iqm", ",.0f"),
-                    "median": _bracketed(of, "progress_median", ",.0f"),
+                    "success rate": bracketed(of, "success_rate", ".0%"),
+                    f"mean {unit}": bracketed(of, "progress_mean", ",.0f"),
+                    "IQM": bracketed(of, "progress_iqm", ",.0f"),
+                    "median": bracketed(of, "progress_median", ",.0f"),
                     "time": _or_dash(of["success_seconds_median"], ".1f", " s"),
                 }
                 for (task, agent), of in self.summaries[NOISE].items()
@@ -279,11 +279,11 @@ class Comparison:
             [
                 {"recipe": recipe, "seeds": of["seeds"], "episodes": of["episodes"]}
                 | {
-                    "success rate": _bracketed(of, "success_rate", ".0%"),
-                    f"mean {self.world.PROGRESS}": _bracketed(
+                    "success rate": bracketed(of, "success_rate", ".0%"),
+                    f"mean {self.world.PROGRESS}": bracketed(
                         of, "progress_mean", ",.0f"
                     ),
-                    "IQM": _bracketed(of, "progress_iqm", ",.0f"),
+                    "IQM": bracketed(of, "progress_iqm", ",.0f"),
                 }
                 for recipe, of in self.recipes.items()
             ]
@@ -294,12 +294,12 @@ class Comparison:
             [
                 {"task": row["task"], "difference": f"{row['a']} minus {row['b']}"}
                 | {
-                    "success rate": _bracketed(row, "success_rate", "+.0%"),
+                    "success rate": bracketed(row, "success_rate", "+.0%"),
                     "p of success": _p(row["success_p"]),
-                    f"mean {self.world.PROGRESS}": _bracketed(
+                    f"mean {self.world.PROGRESS}": bracketed(
                         row, "progress_mean", "+,.0f"
                     ),
-                    "gets further": _bracketed(row, "improvement", ".0%"),
+                    "gets further": bracketed(row, "improvement", ".0%"),
                     "p of progress": _p(row["progress_p"]),
                 }
                 for row in self.differences
@@ -378,7 +378,7 @@ class Comparison:
             [
                 {"condition": name, "success rate": _rate_of(of[task, agent])}
                 | {
-                    f"mean {self.world.PROGRESS}": _bracketed(
+                    f"mean {self.world.PROGRESS}": bracketed(
                         of[task, agent], "progress_mean", ",.0f"
                     ),
                     "time": _or_dash(
@@ -459,10 +459,10 @@ def _rate_of(metrics: Metrics) -> str:
     if different == 1 < played:
         return f"{_rate(metrics):.0%}, one episode"
     more = f", {different} different" if different < played else ""
-    return _bracketed(metrics, "success_rate", ".0%") + more
+    return bracketed(metrics, "success_rate", ".0%") + more
 
 
-def _bracketed(metrics: Mapping[str, Any], name: str, form: str) -> str:
+def bracketed(metrics: Mapping[str, Any], name: str, form: str) -> str:
     """Format a value with its interval, for example ``23% (16% to 32%)``."""
     value, low, high = (metrics[f"{name}{end}"] for end in ("", "_low", "_high"))
     interval = "" if low is None else f" ({low:{form}} to {high:{form}})"

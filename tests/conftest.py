@@ -63,12 +63,12 @@ def mario() -> Callable[..., MarioEnv]:
 
 @pytest.fixture(scope="session")
 def noise() -> NoiseParams:
-    return NoiseParams(no_op_max=30, sticky_probability=0.25)
+    return NoiseParams(no_op_max=30, sticky_probability=0.25, sticky_unit="frame")
 
 
 @pytest.fixture(scope="session")
 def no_noise() -> NoiseParams:
-    return NoiseParams(no_op_max=0, sticky_probability=0.0)
+    return NoiseParams(no_op_max=0, sticky_probability=0.0, sticky_unit="frame")
 
 
 @pytest.fixture(scope="session")
@@ -130,7 +130,7 @@ def small_workspace(
     """Make a folder with nothing but a small params.yaml the current one."""
     document["run"]["recipes"] = ["bc-ppo", "ppo"]
     document["envs"]["mario"]["kwargs"] |= {"height": 84, "width": 84, "time_limit": 30}
-    condition = {"no_op_max": 30, "sticky_probability": 0.25, "sticky_per": "frame"}
+    condition = {"no_op_max": 30, "sticky_probability": 0.25, "sticky_unit": "frame"}
     condition |= {"reference": False, "temperature": None}
     condition |= {"episodes": 3}
     document["evaluate"] = {

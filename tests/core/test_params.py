@@ -23,7 +23,7 @@ DOCUMENT = read_yaml(PARAMS)
 
 KWARGS = "envs/mario/kwargs"
 RECIPE = "recipes/bc-ppo"
-QUIET = {"no_op_max": 0, "sticky_probability": 0.0, "sticky_per": "frame"}
+QUIET = {"no_op_max": 0, "sticky_probability": 0.0, "sticky_unit": "frame"}
 QUIET |= {"episodes": 1, "reference": False, "temperature": None}
 
 
@@ -101,7 +101,7 @@ def test_the_params_of_this_repository_are_valid() -> None:
             "greedy",
             "write a number, with",
         ),
-        ("evaluate/noises/default/sticky_per", "step", "input should be 'frame' or"),
+        ("evaluate/noises/default/sticky_unit", "step", "input should be 'frame' or"),
         ("evaluate/noises/none", None, "write a section of keys and values"),
         ("record_video/agents", "bc", "write a list, as [bc]"),
         ("record_video/gif_width", 63, "input should be greater than or equal to 64"),
@@ -186,7 +186,7 @@ def test_what_only_the_world_knows_is_told_by_it(
         (f"{RECIPE}/target_kl", None),
         ("pretrain_bc/idle_temperature", None),
         ("evaluate/noises/default/episodes", 10_000),
-        ("evaluate/noises/default/sticky_per", "decision"),
+        ("evaluate/noises/default/sticky_unit", "decision"),
         ("record_video/agents", ["random", "bc", "bc-ppo-1"]),
         ("record_video/episodes", ["median", "best", "worst", 7]),
         ("record_video/side_by_side_episode", 99),

@@ -72,14 +72,14 @@ def test_more_idle_frames_than_the_pole_stands_are_refused() -> None:
 def test_a_decision_is_a_frame_so_its_noise_is_the_same() -> None:
     held = []
     for per in ("frame", "decision"):
-        env = make(sticky_probability=0.5, sticky_per=per)
+        env = make(sticky_probability=0.5, sticky_unit=per)
         env.reset(seed=1)
         for step in range(8):
             env.step(step % 2)
         held.append(bytes(env.frame_actions))
     assert held[0] == held[1]
-    with pytest.raises(ValueError, match="sticky_per must be frame or decision, got 3"):
-        make(sticky_per=3)
+    with pytest.raises(ValueError, match="sticky_unit must be frame or decision, got 3"):
+        make(sticky_unit=3)
 
 
 def test_pushes_stick_in_the_given_share_of_frames() -> None:

@@ -257,7 +257,7 @@ def test_buttons_stick_in_the_given_share_of_frames(
 def test_per_decision_buttons_stick_for_whole_agent_steps(
     mario: Callable[..., MarioEnv],
 ) -> None:
-    env = mario(sticky_probability=0.25, sticky_per="decision", stuck_limit=0)
+    env = mario(sticky_probability=0.25, sticky_unit="decision", stuck_limit=0)
     # What is asked for changes every step, so as above s = p (1 - s).
     wanted = [LEFT, NOOP] * 300
     held = np.frombuffer(held_by(env, wanted, seed=3), np.uint8).reshape(-1, 4)
@@ -275,7 +275,7 @@ def test_per_decision_as_much_noise_is_drawn_as_per_frame(
 ) -> None:
     drawn = []
     for per in ("frame", "decision"):
-        env = mario(no_op_max=30, sticky_probability=0.25, sticky_per=per)
+        env = mario(no_op_max=30, sticky_probability=0.25, sticky_unit=per)
         held_by(env, [WALK] * 10, seed=4)
         drawn.append([reset_no_ops(env) for _ in range(5)])
     assert drawn[0] == drawn[1]
@@ -580,7 +580,7 @@ def test_a_tuple_of_one_type_is_a_dictionary_too(
         ({"stuck_limit": -1}, "stuck_limit must be .*, 0 to 1000000, got -1"),
         ({"no_op_max": -1}, "no_op_max must be .*, 0 to 300, got -1"),
         ({"sticky_probability": 1.0}, r"must be in \[0, 1\), got 1\.0"),
-        ({"sticky_per": "x"}, "^sticky_per must be frame or decision, got 'x'$"),
+        ({"sticky_unit": "x"}, "^sticky_unit must be frame or decision, got 'x'$"),
         ({"height": 35}, "height must be a whole number, 36 to 240, got 35"),
         ({"width": 257}, "width must be a whole number, 36 to 256, got 257"),
         ({"frame_stack": 0}, "frame_stack must be a whole number, 1 to 16, got 0"),

@@ -43,15 +43,15 @@ def test_a_world_is_made_from_its_section(params: Params, noise: NoiseParams) ->
     assert isinstance(env, MarioEnv)
     assert (env.level, env.obs_keys, env.render_mode) == ("1-3", ("state",), None)
     assert (env.no_op_max, env.sticky_probability) == (30, 0.25)
-    assert env.sticky_per == "frame"
+    assert env.sticky_unit == "frame"
 
 
 @pytest.mark.parametrize("per", ["frame", "decision"])
 def test_a_noise_of_evaluations_says_what_it_is_drawn_for(
     params: Params, per: Literal["frame", "decision"]
 ) -> None:
-    noise = params.evaluate.noises["default"].model_copy(update={"sticky_per": per})
-    assert make_env("cartpole", {}, "default", noise, "state").sticky_per == per
+    noise = params.evaluate.noises["default"].model_copy(update={"sticky_unit": per})
+    assert make_env("cartpole", {}, "default", noise, "state").sticky_unit == per
 
 
 def test_a_world_knows_itself_by_its_name_in_params_yaml() -> None:
@@ -76,7 +76,7 @@ def test_both_halves_of_a_misspelt_key_are_named(document: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize(
-    "name", ["level", "obs_type", "no_op_max", "sticky_per", "render_mode"]
+    "name", ["level", "obs_type", "no_op_max", "sticky_unit", "render_mode"]
 )
 def test_what_the_stages_say_is_no_parameter(
     document: dict[str, Any], name: str

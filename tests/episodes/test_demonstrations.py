@@ -23,7 +23,7 @@ from warpzone.episodes.recording import Recording
 ROOT = Path(__file__).parents[2]
 TIME_LIMIT = 60
 # At this noise the demonstrator drops some poles, and balances others.
-HARD = NoiseParams(no_op_max=30, sticky_probability=0.6)
+HARD = NoiseParams(no_op_max=30, sticky_probability=0.6, sticky_unit="frame")
 
 
 def poles(

@@ -23,8 +23,8 @@ from warpzone.episodes.table import columns_of
 RIGHT, RIGHT_A_B = 1, 4
 """Actions of the set ``simple``."""
 
-NOISE = NoiseParams(no_op_max=30, sticky_probability=0.25)
-QUIET = NoiseParams(no_op_max=0, sticky_probability=0.0)
+NOISE = NoiseParams(no_op_max=30, sticky_probability=0.25, sticky_unit="frame")
+QUIET = NoiseParams(no_op_max=0, sticky_probability=0.0, sticky_unit="frame")
 
 
 class Repeat:

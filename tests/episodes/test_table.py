@@ -142,7 +142,7 @@ def test_a_missing_table_is_refused_by_its_name(tmp_path: Path) -> None:
     ("column", "value"),
     [
         ("sticky_probability", 0.5),
-        ("sticky_per", "decision"),
+        ("sticky_unit", "decision"),
         ("no_op_max", 3),
         ("level", "1-2"),
         ("seed", 7),

@@ -258,7 +258,7 @@ def outputs(folder: Path) -> dict[str, bytes]:
 def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an agent of CartPole. To be copied."""
     folder = tmp_path_factory.mktemp("agent") / "bc"
-    noise = NoiseParams(no_op_max=30, sticky_probability=0.25)
+    noise = NoiseParams(no_op_max=30, sticky_probability=0.25, sticky_unit="frame")
     with closing(make_env("cartpole", {}, "default", noise, ("state",))) as env:
         make_deterministic(1)
         policy = build_policy("cartpole", env.observation_space, 2, "state")  # pyright: ignore[reportArgumentType]

@@ -54,7 +54,7 @@ def tiny_params() -> dict[str, Any]:
         name: {
             "no_op_max": 30,
             "sticky_probability": sticky,
-            "sticky_per": "frame",
+            "sticky_unit": "frame",
             "episodes": 2,
             "reference": False,
             "temperature": None,

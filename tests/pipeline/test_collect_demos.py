@@ -23,7 +23,7 @@ METRICS = Path("metrics/collect_demos/cartpole/default.json")
 
 # A cart that mostly does what it did before: nobody balances a pole on it.
 HOPELESS = {"no_op_max": 30, "sticky_probability": 0.9}
-QUIET = NoiseParams(no_op_max=0, sticky_probability=0.0)
+QUIET = NoiseParams(no_op_max=0, sticky_probability=0.0, sticky_unit="frame")
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ def write_episodes(
             "seed": seed,
             "no_op_max": no_op_max,
             "sticky_probability": sticky_probability,
-            "sticky_per": "frame",
+            "sticky_unit": "frame",
             "log_sha256": f"{seed:064x}",
             "success": seed < successes,
             "progress": 3161 if seed < successes else failures[seed - successes],
@@ -80,7 +80,7 @@ def write_episodes(
 @cache
 def record(env: str, level: str) -> Recording:
     """Record a few agent steps."""
-    noise = NoiseParams(no_op_max=0, sticky_probability=0)
+    noise = NoiseParams(no_op_max=0, sticky_probability=0, sticky_unit="frame")
     with closing(make_env(env, {}, level, noise, "state")) as played:
         played.reset(seed=1)
         for _ in range(5):

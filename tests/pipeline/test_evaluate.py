@@ -19,7 +19,7 @@ from warpzone.envs.registry import env_class, make_env
 from warpzone.episodes.recording import read_recordings
 from warpzone.episodes.table import read_episodes
 
-QUIET = NoiseParams(no_op_max=0, sticky_probability=0.0)
+QUIET = NoiseParams(no_op_max=0, sticky_probability=0.0, sticky_unit="frame")
 
 type Evaluate = Callable[..., tuple[Path, Params]]
 

@@ -17,14 +17,14 @@ from warpzone.report.look import Key
 type Episodes = Callable[[str, Sequence[int]], pd.DataFrame]
 type Compared = Callable[..., Comparison]
 
-CONDITION = {"no_op_max": 30, "sticky_probability": 0.25, "sticky_per": "frame"}
+CONDITION = {"no_op_max": 30, "sticky_probability": 0.25, "sticky_unit": "frame"}
 CONDITION |= {"episodes": 4, "reference": False, "temperature": None}
 
 
 @pytest.fixture(scope="module")
 def recorded() -> Recording:
     """A few agent steps on level 1-1."""
-    noise = NoiseParams(no_op_max=0, sticky_probability=0)
+    noise = NoiseParams(no_op_max=0, sticky_probability=0, sticky_unit="frame")
     with closing(make_env("mario", {}, "1-1", noise, "state")) as env:
         env.reset(seed=0)
         for _ in range(5):

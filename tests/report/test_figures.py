@@ -100,10 +100,10 @@ def survival(*agents: str) -> bytes:
 
 
 CONDITIONS = {
-    "default": {"no_op_max": 30, "sticky_probability": 0.25, "sticky_per": "frame"},
-    "sticky-0": {"no_op_max": 30, "sticky_probability": 0.0, "sticky_per": "frame"},
-    "no-op-0": {"no_op_max": 0, "sticky_probability": 0.25, "sticky_per": "frame"},
-    "none": {"no_op_max": 0, "sticky_probability": 0.0, "sticky_per": "frame"},
+    "default": {"no_op_max": 30, "sticky_probability": 0.25, "sticky_unit": "frame"},
+    "sticky-0": {"no_op_max": 30, "sticky_probability": 0.0, "sticky_unit": "frame"},
+    "no-op-0": {"no_op_max": 0, "sticky_probability": 0.25, "sticky_unit": "frame"},
+    "none": {"no_op_max": 0, "sticky_probability": 0.0, "sticky_unit": "frame"},
 }
 
 
@@ -265,7 +265,7 @@ def test_equal_agents_do_not_hide_each_other_under_noise() -> None:
 
 def test_noise_is_drawn_beside_what_sticks_for_as_long() -> None:
     rates = {RANDOM: metrics(0, 0, 0.1), CLONE: metrics(0.5, 0.4, 0.6)}
-    other = CONDITIONS["no-op-0"] | {"sticky_per": "decision", "no_op_max": 10}
+    other = CONDITIONS["no-op-0"] | {"sticky_unit": "decision", "no_op_max": 10}
     conditions = CONDITIONS | {"other": other}
     png = noise_figure(dict.fromkeys(conditions, rates), conditions)
     assert png == noise_figure(dict.fromkeys(CONDITIONS, rates), CONDITIONS)

@@ -78,12 +78,12 @@ class NoiseParams(Section):
 
     no_op_max: Annotated[int, Field(ge=0, le=300)]
     sticky_probability: Annotated[float, Field(ge=0, lt=1)]
+    sticky_unit: Literal["frame", "decision"]
 
 
 class ConditionParams(NoiseParams):
-    """How agents are evaluated. The noise of training is per frame."""
+    """How agents are evaluated."""
 
-    sticky_per: Literal["frame", "decision"]
     episodes: Episodes
     reference: bool
     temperature: Annotated[float, Field(ge=0, le=100)] | None

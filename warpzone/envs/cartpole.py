@@ -52,7 +52,7 @@ class CartPoleEnv(ReplayableEnv):
         no_op_max: An episode begins with 0 to this many idle frames, 32 at most: after
             more of them the pole has fallen.
         sticky_probability: Per frame, the probability that the last push is repeated.
-        sticky_per: `frame` or `decision`, which are the same here.
+        sticky_unit: `frame` or `decision`, which are the same here.
         obs_type: `state`.
         render_mode: `rgb_array` or nothing.
     """
@@ -77,7 +77,7 @@ class CartPoleEnv(ReplayableEnv):
         time_limit: int = 500,
         no_op_max: int = 30,
         sticky_probability: float = 0.25,
-        sticky_per: str = "frame",
+        sticky_unit: str = "frame",
         obs_type: ObsType = "state",
         render_mode: str | None = None,
     ) -> None:
@@ -88,7 +88,7 @@ class CartPoleEnv(ReplayableEnv):
             stuck_limit=0,
             no_op_max=no_op_max,
             sticky_probability=sticky_probability,
-            sticky_per=sticky_per,
+            sticky_unit=sticky_unit,
             obs_type=obs_type,
             render_mode=render_mode,
         )

@@ -56,7 +56,7 @@ WORLDS = {
 }
 
 # Arguments of envs that are decided elsewhere than in their section.
-_NOISE = ("no_op_max", "sticky_probability", "sticky_per")
+_NOISE = ("no_op_max", "sticky_probability", "sticky_unit")
 _OURS = ("level", *_NOISE, "obs_type", "render_mode")
 
 

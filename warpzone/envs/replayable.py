@@ -95,7 +95,7 @@ class ReplayableEnv(gym.Env):
         stuck_limit: int,
         no_op_max: int,
         sticky_probability: float,
-        sticky_per: str,
+        sticky_unit: str,
         obs_type: ObsType,
         render_mode: str | None,
     ) -> None:
@@ -115,9 +115,9 @@ class ReplayableEnv(gym.Env):
             raise ValueError(
                 f"sticky_probability must be in [0, 1), got {sticky_probability!r}"
             )
-        if sticky_per not in ("frame", "decision"):
+        if sticky_unit not in ("frame", "decision"):
             raise ValueError(
-                f"sticky_per must be frame or decision, got {sticky_per!r}"
+                f"sticky_unit must be frame or decision, got {sticky_unit!r}"
             )
         self._is_dict = not isinstance(obs_type, str)
         self.obs_keys = (obs_type,) if isinstance(obs_type, str) else tuple(obs_type)
@@ -131,7 +131,7 @@ class ReplayableEnv(gym.Env):
         self.stuck_limit = stuck_limit
         self.no_op_max = no_op_max
         self.sticky_probability = sticky_probability
-        self.sticky_per = sticky_per
+        self.sticky_unit = sticky_unit
         self.render_mode = render_mode
         fps = self.FRAMES_PER_SECOND / frame_skip
         self.metadata = self.metadata | {"render_fps": fps}
@@ -214,7 +214,7 @@ class ReplayableEnv(gym.Env):
         if held is None:
             before = self.frame_actions[-1] if self.frame_actions else wanted
             draws = self.np_random.random(self.frame_skip)
-            noise = self.sticky_probability, self.sticky_per == "decision"
+            noise = self.sticky_probability, self.sticky_unit == "decision"
             codes = hold_noisily(before, wanted, draws, *noise)
             held = codes.tobytes()
         self.play_frames(held)

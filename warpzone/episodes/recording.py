@@ -30,7 +30,7 @@ _Runs = list[tuple[_Code, Annotated[int, Field(ge=1, le=100_000)]]]
 # Longer than any level's clock allows.
 _MAX_FRAMES = 30_000
 
-_QUIET = NoiseParams(no_op_max=0, sticky_probability=0.0)
+_QUIET = NoiseParams(no_op_max=0, sticky_probability=0.0, sticky_unit="frame")
 
 # What recordings called things before there were worlds.
 _OLD_NAMES = {

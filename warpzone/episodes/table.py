@@ -24,7 +24,7 @@ COLUMNS: dict[Hashable, Any] = {
     "seed": "int64",
     "no_op_max": "int64",
     "sticky_probability": "float64",
-    "sticky_per": "str",
+    "sticky_unit": "str",
     "success": "bool",
     "progress": "float64",
     "agent_steps": "int64",
@@ -46,7 +46,7 @@ world has no places, or the agent did not fail.
 
 
 # What has to be equal for agents to be compared.
-_PLAYED = ("level", "seed", "no_op_max", "sticky_probability", "sticky_per")
+_PLAYED = ("level", "seed", "no_op_max", "sticky_probability", "sticky_unit")
 
 
 @dataclass(frozen=True, order=True)
@@ -98,7 +98,7 @@ def row_of(env: ReplayableEnv, seed: int, info: Mapping[str, Any]) -> dict[str, 
         "seed": seed,
         "no_op_max": env.no_op_max,
         "sticky_probability": env.sticky_probability,
-        "sticky_per": env.sticky_per,
+        "sticky_unit": env.sticky_unit,
         "success": info["is_success"],
         "progress": float(info["progress"]),
         "agent_steps": info["steps"],

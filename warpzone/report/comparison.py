@@ -240,7 +240,7 @@ class Comparison:
         said = (
             f"Every agent plays the same {noise['episodes']} episodes of each task, "
             f"with seeds that nothing else uses. Noise: 0 to {noise['no_op_max']} idle "
-            f"frames before the first decision; in each {noise['sticky_per']} the "
+            f"frames before the first decision; in each {noise['sticky_unit']} the "
             "previous action is held with probability "
             f"{noise['sticky_probability']:g}. "
         )
@@ -362,7 +362,7 @@ class Comparison:
                     "idle frames": f"0 to {c['no_op_max']}",
                 }
                 | {
-                    "sticky": f"{c['sticky_probability']:g} a {c['sticky_per']}",
+                    "sticky": f"{c['sticky_probability']:g} a {c['sticky_unit']}",
                     "plays": _plays(c["temperature"]),
                     "episodes": self.summaries[name][task, self.agents[0]]["episodes"],
                 }

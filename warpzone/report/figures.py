@@ -42,7 +42,7 @@ _DODGE_MAX = 0.08
 _DODGE = 0.02
 """How far agents are drawn apart, all and the next, as shares of the axis."""
 _NOISES = (
-    ("sticky_probability", "sticky probability, per {sticky_per}"),
+    ("sticky_probability", "sticky probability, per {sticky_unit}"),
     ("no_op_max", "most idle frames at the start"),
 )
 _NO_NOISE = ("episodes", "reference")

@@ -45,7 +45,7 @@ HUD = 32
 SAMPLE = 20
 """Episodes of an agent whose ways are drawn."""
 
-_QUIET = NoiseParams(no_op_max=0, sticky_probability=0.0)
+_QUIET = NoiseParams(no_op_max=0, sticky_probability=0.0, sticky_unit="frame")
 _STITCHED = 3
 """Recordings that the picture of the level is made of."""
 _AREA = 8192

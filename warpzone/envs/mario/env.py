@@ -97,7 +97,7 @@ class MarioEnv(ReplayableEnv):
         no_op_max: An episode begins with 0 to this many idle frames.
         sticky_probability: The probability that the buttons of the frame before are
             held on.
-        sticky_per: `frame`: each frame draws anew; `decision`: the first frame's draw
+        sticky_unit: `frame`: each frame draws anew; `decision`: the first frame's draw
             counts for the whole agent step.
         obs_type: See above.
         render_mode: `rgb_array` or nothing.
@@ -165,7 +165,7 @@ class MarioEnv(ReplayableEnv):
         reward: Mapping[str, float] | None = None,
         no_op_max: int = 30,
         sticky_probability: float = 0.25,
-        sticky_per: str = "frame",
+        sticky_unit: str = "frame",
         obs_type: ObsType = "pixels",
         render_mode: str | None = None,
     ) -> None:
@@ -176,7 +176,7 @@ class MarioEnv(ReplayableEnv):
             stuck_limit=stuck_limit,
             no_op_max=no_op_max,
             sticky_probability=sticky_probability,
-            sticky_per=sticky_per,
+            sticky_unit=sticky_unit,
             obs_type=obs_type,
             render_mode=render_mode,
         )
@@ -229,7 +229,7 @@ class MarioEnv(ReplayableEnv):
             ("height", height),
             ("width", width),
             ("sticky_probability", sticky_probability),
-            ("is_per_decision", sticky_per == "decision"),
+            ("is_per_decision", sticky_unit == "decision"),
         ):
             self._setup[name] = value
         self._find_generator()

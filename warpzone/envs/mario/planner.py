@@ -136,7 +136,7 @@ class Planner:
     def _survived(self, here: _Moment, plan: list[int]) -> int:
         """Return how often Mario survives a plan under noise, of `TRIALS`."""
         survived = 0
-        noise = self._env.sticky_probability, self._env.sticky_per == "decision"
+        noise = self._env.sticky_probability, self._env.sticky_unit == "decision"
         for draws in self._draws:
             self._play.restore(here.snapshot)
             held = self._env.held

@@ -5,6 +5,7 @@ import json
 import shutil
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,7 +128,8 @@ def test_a_loaded_agent_is_the_saved_one_to_the_bit(agent, folder, env, tmp_path
 def test_a_value_based_agent_survives_its_folder_to_the_bit(tmp_path, kind, key):
     with closing(mario_env(obs_type=(key,))) as env:
         make_deterministic(3)
-        space, actions = env.observation_space, len(env.codes)
+        space: Any = env.observation_space
+        actions = len(env.codes)
         policy = build_policy(env.WORLD, space, actions, key, kind)
         agent = PolicyAgent(policy, key, 0.5)
         save_agent(agent, tmp_path / "model", env, {})
@@ -150,7 +152,8 @@ def test_a_value_based_agent_survives_its_folder_to_the_bit(tmp_path, kind, key)
 
 def test_the_temperature_of_a_value_based_agent_divides_its_q_values(tmp_path):
     with closing(CartPoleEnv(obs_type=("state",))) as env:
-        policy = build_policy(env.WORLD, env.observation_space, 2, "state", "q")
+        space: Any = env.observation_space
+        policy = build_policy(env.WORLD, space, 2, "state", "q")
     seen = np.zeros((1, 4), np.float32)
     [[left, right]] = action_logits(policy, "state", seen)
     [weights] = PolicyAgent(policy, "state", 0.1).action_weights(seen)
@@ -226,7 +229,8 @@ def test_an_agent_that_sees_states_survives_its_folder(env, tmp_path):
     ours, theirs = (action_logits(a.policy, "state", seen) for a in (agent, loaded))
     assert np.array_equal(ours, theirs)
     tensors = {"state": torch.from_numpy(seen)}
-    values = [one.policy.predict_values(tensors) for one in (agent, loaded)]  # pyright: ignore[reportArgumentType]
+    policies: list[Any] = [agent.policy, loaded.policy]
+    values = [policy.predict_values(tensors) for policy in policies]
     assert torch.equal(*values)
 
 

@@ -204,11 +204,13 @@ def recipe_of(recipe: Callable[..., RecipeParams]) -> Callable[..., RecipeParams
     }
 
     def recipe_of(algorithm: str, **changes: Any) -> RecipeParams:
-        values = recipe().model_dump(exclude={"cloning"})
+        values: dict[str, Any] = recipe().model_dump(exclude={"cloning"})
         known = inspect.signature(ALGORITHMS[algorithm].model).parameters
         values |= dqn if algorithm.endswith("dqn") else {}
-        fitting = {k: v for k, v in values.items() if k in ours or k in known}
-        return RecipeParams(**fitting | {"algorithm": algorithm} | changes)
+        for key in values.keys() - ours - known.keys():
+            del values[key]
+        values |= {"algorithm": algorithm} | changes
+        return RecipeParams(**values)
 
     return recipe_of
 

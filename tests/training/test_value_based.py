@@ -7,18 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from stable_baselines3.common.type_aliases import DictReplayBufferSamples
 
 from warpzone.core.errors import InputError
 from warpzone.core.params import DemonstrationsParams
 from warpzone.episodes.recording import Recording
 from warpzone.training.algorithms import make_model
-from warpzone.training.memory import remember
+from warpzone.training.memory import Batch, remember
 from warpzone.training.value_based import large_margin_loss
 
 CPU = torch.device("cpu")
 VALUE_BASED = ("dqn", "qrdqn")
-DEMOS = {"share": 0.25, "margin": 0.8, "margin_weight": 1.0, "updates": 30}
+DEMOS: dict[str, Any] = {"share": 0.25, "margin": 0.8, "updates": 30}
+DEMOS |= {"margin_weight": 1.0}
+WEIGHTY: dict[str, Any] = {"margin_weight": 50.0}
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def batch_of(states: int, rewards: list[float], dones: list[float]) -> Any:
     seen = torch.from_numpy(rng.normal(size=(2, states, 4)).astype(np.float32))
     column = (torch.tensor(one)[:, None] for one in (rewards, dones))
     rewarded, ended = column
-    return DictReplayBufferSamples(
+    return Batch(
         observations={"state": seen[0]},
         actions=torch.zeros((states, 1), dtype=torch.int64),
         next_observations={"state": seen[1]},
@@ -111,7 +112,7 @@ def test_updates_from_demonstrations_imitate(model_of, shown, algorithm):
     """Pushing to the left is never shown; its value has to stay below the other's."""
     model = model_of(algorithm, learning_rate=3e-3)
     seen = {"state": shown.sample(64).observations["state"]}
-    model.demonstrations = DemonstrationsParams(**DEMOS | {"margin_weight": 50.0})
+    model.demonstrations = DemonstrationsParams(**(DEMOS | WEIGHTY))
     model.shown = shown
     target = [p.clone() for p in model.policy.target.parameters()]
     done = []

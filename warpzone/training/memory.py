@@ -3,13 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3.common.buffers import BaseBuffer
-from stable_baselines3.common.type_aliases import DictReplayBufferSamples
 
 from warpzone.core.params import RecipeParams
 from warpzone.envs.replayable import ReplayableEnv
@@ -18,6 +17,34 @@ from warpzone.episodes.recording import Recording, watch
 
 _SPARE = 1.25
 """Frames that there is room for, a transition: episodes have more of them."""
+
+
+class Batch(NamedTuple):
+    """Transitions of ``n_steps`` steps or fewer, as SB3's ``ReplayBufferSamples``."""
+
+    observations: dict[str, torch.Tensor]
+    """By key, shape ``(N, ...)``."""
+    actions: torch.Tensor
+    """Shape ``(N, 1)``, int64, as all below are of that shape, float32."""
+    next_observations: dict[str, torch.Tensor]
+    """What was seen after the last step."""
+    dones: torch.Tensor
+    """1 where the episode has terminated then."""
+    rewards: torch.Tensor
+    """Discounted sums."""
+    discounts: torch.Tensor
+    """Of what follows."""
+
+    @classmethod
+    def of(cls, batches: "Sequence[Batch]") -> "Batch":
+        """Put batches below each other."""
+        parts: Any = [
+            {key: torch.cat([one[key] for one in part]) for key in part[0]}
+            if isinstance(part[0], dict)
+            else torch.cat(part)
+            for part in zip(*batches, strict=True)
+        ]
+        return cls(*parts)
 
 
 class ReplayMemory(BaseBuffer):
@@ -114,13 +141,11 @@ class ReplayMemory(BaseBuffer):
         self.pos = (row + 1) % self.buffer_size
         self.full = self.full or self.pos == 0
 
-    def sample(self, batch_size: int, env: Any = None) -> DictReplayBufferSamples:
-        """Draw transitions with NumPy's global generator, as SB3's buffers do."""
+    def sample(self, batch_size: int, env: Any = None) -> Any:
+        """Draw a `Batch` with NumPy's global generator, as SB3's buffers do."""
         return super().sample(batch_size, env)
 
-    def _get_samples(
-        self, batch_inds: np.ndarray, env: Any = None
-    ) -> DictReplayBufferSamples:
+    def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> Any:
         envs = np.random.randint(0, self.n_envs, len(batch_inds))  # noqa: NPY002
         steps = np.arange(self.n_steps)
         rows = (batch_inds[:, None] + steps) % self.buffer_size
@@ -134,7 +159,7 @@ class ReplayMemory(BaseBuffer):
         following = np.column_stack([self._seen[final][:, 1:], self._next[final]])
         ended = self._is_terminated[final][:, None].astype(np.float32)
         after = self.gamma ** (last + 1).astype(np.float32)[:, None]
-        return DictReplayBufferSamples(
+        return Batch(
             observations=self._observe(self._seen[batch_inds, envs]),
             actions=self.to_torch(self._actions[batch_inds, envs][:, None]),
             next_observations=self._observe(following),

@@ -13,13 +13,12 @@ import stable_baselines3
 import torch
 from sb3_contrib.common.utils import quantile_huber_loss
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.type_aliases import DictReplayBufferSamples
 from stable_baselines3.common.utils import polyak_update
 from torch.nn.functional import one_hot, smooth_l1_loss
 from torch.nn.utils import clip_grad_norm_
 
 from warpzone.core.params import DemonstrationsParams
-from warpzone.training.memory import ReplayMemory
+from warpzone.training.memory import Batch, ReplayMemory
 
 
 class ValueBased(OffPolicyAlgorithm):
@@ -66,9 +65,7 @@ class ValueBased(OffPolicyAlgorithm):
         for name, numbers in said.items():
             self.logger.record(f"train/{name}", np.mean(numbers))
 
-    def td_loss(
-        self, batch: DictReplayBufferSamples
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def td_loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the Q values of a batch, ``(N, actions)``, and the loss, a number."""
         raise NotImplementedError
 
@@ -80,22 +77,22 @@ class ValueBased(OffPolicyAlgorithm):
         assert self.demonstrations is not None
         steps = self.train_freq.frequency * self.n_envs  # pyright: ignore[reportAttributeAccessIssue]
         every = max(self.target_update_interval * self.gradient_steps // steps, 1)
-        networks = self.policy.player, self.policy.target
+        network, target = self.policy.player, self.policy.target
         for update in range(1, self.demonstrations.updates + 1):
             self.train(1, self.batch_size)
             if update % every == 0:
-                polyak_update(*(one.parameters() for one in networks), self.tau)
+                polyak_update(network.parameters(), target.parameters(), self.tau)
             on_update()
 
-    def _sample(self, size: int) -> tuple[DictReplayBufferSamples, int]:
+    def _sample(self, size: int) -> tuple[Batch, int]:
         """Return a batch, and how many of its first rows were demonstrated."""
         if self.shown is None or self.demonstrations is None:
             return self.replay_buffer.sample(size), 0
         is_alone = self.replay_buffer.size() == 0
         count = size if is_alone else round(self.demonstrations.share * size)
         parts = [(self.shown, count), (self.replay_buffer, size - count)]
-        samples = [memory.sample(rows) for memory, rows in parts if rows]
-        return _joined(samples), count
+        batches = [memory.sample(rows) for memory, rows in parts if rows]
+        return Batch.of(batches), count
 
 
 class DoubleDQN(ValueBased, stable_baselines3.DQN):
@@ -106,9 +103,7 @@ class DoubleDQN(ValueBased, stable_baselines3.DQN):
     target's own values, which over-estimates.
     """
 
-    def td_loss(
-        self, batch: DictReplayBufferSamples
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def td_loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         network, target = self.policy.player, self.policy.target
         with torch.no_grad():
             best = network(batch.next_observations).argmax(dim=1, keepdim=True)
@@ -124,9 +119,7 @@ class QRDQN(ValueBased, sb3_contrib.QRDQN):
     Dabney et al. 2018, https://arxiv.org/abs/1710.10044, algorithm 1.
     """
 
-    def td_loss(
-        self, batch: DictReplayBufferSamples
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def td_loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         network, target = self.policy.player, self.policy.target
         with torch.no_grad():
             following = target(batch.next_observations)
@@ -161,15 +154,3 @@ def _of(quantiles: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
     """Return the quantiles of one action each, ``(N, quantiles)``."""
     index = actions[:, None, None].expand(-1, quantiles.shape[1], 1)
     return quantiles.gather(2, index)[:, :, 0]
-
-
-def _joined(samples: list[DictReplayBufferSamples]) -> DictReplayBufferSamples:
-    """Put samples below each other."""
-    return DictReplayBufferSamples(
-        *(
-            {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-            if isinstance(parts[0], dict)
-            else torch.cat(parts)
-            for parts in zip(*samples, strict=True)
-        )
-    )

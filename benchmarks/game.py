@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from warpzone.agents.policy import Policy, build_policy
+from warpzone.agents.networks import AsymmetricPolicy
+from warpzone.agents.policy import build_policy
 from warpzone.core.params import NoiseParams, Params, load_params
 from warpzone.envs.mario.env import MarioEnv
 
@@ -41,12 +42,14 @@ class Game:
         """All keyword arguments, those of the noise, too."""
         return {**self.kwargs, **self.noise.model_dump()}
 
-    def policy(self) -> Policy:
+    def policy(self) -> AsymmetricPolicy:
         """Build an untrained policy whose actor sees pixels and whose critic RAM."""
         env = MarioEnv(LEVEL, **self.arguments, obs_type=("pixels", "state"))
         spaces, actions = env.observation_space, len(env.codes)
         env.close()
-        return build_policy(WORLD, spaces, actions, "pixels")  # pyright: ignore[reportArgumentType]
+        policy = build_policy(WORLD, spaces, actions, "pixels")  # pyright: ignore[reportArgumentType]
+        assert isinstance(policy, AsymmetricPolicy)
+        return policy
 
 
 def read_params() -> Params:

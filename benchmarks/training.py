@@ -33,7 +33,7 @@ from benchmarks.stepping import (
     logged_envs,
     logs_of,
 )
-from warpzone.agents.networks import FEATURES, PixelNetwork
+from warpzone.agents.networks import FEATURES, AsymmetricPolicy, PixelNetwork
 from warpzone.agents.policy import Policy, PolicyAgent, find_device, log_probs_of
 from warpzone.core.params import Params, RecipeParams
 from warpzone.envs.mario.planner import Planner
@@ -259,7 +259,7 @@ def forward_seconds(policy: Policy, size: Size) -> float:
     return seconds_a_call(forward, size.seconds / 2) / size.envs
 
 
-def training_seconds(policy: Policy, batch_size: int, size: Size) -> float:
+def training_seconds(policy: AsymmetricPolicy, batch_size: int, size: Size) -> float:
     """Return how long a step of PPO's optimiser takes for each sample."""
     observations = random_observations(policy, batch_size)
     actions = random_actions(policy, batch_size)

@@ -17,6 +17,7 @@ from contextlib import closing, suppress
 from math import prod
 from pathlib import Path
 
+import gymnasium as gym
 import psutil
 
 from warpzone import IS_PINNED
@@ -27,8 +28,9 @@ from warpzone.core.leftovers import set_aside
 from warpzone.core.names import CODE, PARAMS
 from warpzone.core.params import Params, load_params
 from warpzone.core.stage import argument_parser, run_stage
-from warpzone.envs.registry import check_env, make_env, modules_of, observed_keys
-from warpzone.training.algorithms import check_recipe
+from warpzone.envs.registry import check_env, make_env, modules_of
+from warpzone.training.algorithms import check_recipe, keys_to_show
+from warpzone.training.memory import bytes_of_transition
 
 STAGES = Path("stages")
 WRITTEN = (".checkpoints", ".dvc/cache", "data", "metrics", "models", "plots", ".")
@@ -36,6 +38,8 @@ FREE = 500 * 10**6
 """Bytes. Each agent takes 20 MB with its copy in the cache, and checkpoints beside."""
 ENVIRONMENT = 10**6
 """Bytes of memory, the emulator's and what is around it."""
+COPIES = 5
+"""Of a replay memory, where a checkpoint of it is being written."""
 CONTAINER = Path("/sys/fs/cgroup/memory.max")
 NO_AVX2 = "warning: without AVX2, numbers are rounded otherwise than on other machines"
 
@@ -89,31 +93,35 @@ def check_memory(params: Params) -> None:
     with suppress(OSError, ValueError):
         # A container may have less.
         there_is = min(there_is, int(CONTAINER.read_text()))
-    bytes_of: dict[str, int] = {}
+    spaces_of: dict[tuple[str, ...], list[gym.spaces.Box]] = {}
     for name, recipe in params.recipes.items():
-        seen = recipe.observation
-        if seen not in bytes_of:
-            bytes_of[seen] = bytes_of_observation(params, seen)
-        bytes_each = bytes_of[seen]
-        steps = recipe.n_envs * recipe.algorithm_kwargs.get("n_steps", 0)
-        needed = 2 * steps * bytes_each + recipe.n_envs * ENVIRONMENT
+        keys = keys_to_show(params.env, recipe)
+        if keys not in spaces_of:
+            spaces_of[keys] = observed_spaces(params, keys)
+        kwargs, spaces = recipe.algorithm_kwargs, spaces_of[keys]
+        if "buffer_size" in kwargs:
+            steps, copies, key = kwargs["buffer_size"], COPIES, "buffer_size"
+            bytes_each = sum(map(bytes_of_transition, spaces))
+        else:
+            steps, copies, key = recipe.n_envs * kwargs["n_steps"], 2, "n_steps"
+            sizes = (prod(space.shape) * space.dtype.itemsize for space in spaces)
+            bytes_each = sum(sizes)
+        needed = copies * steps * bytes_each + recipe.n_envs * ENVIRONMENT
         if needed > 0.9 * there_is:
             raise InputError(
                 f"{PARAMS}: recipes.{name}: {recipe.n_envs} environments and {steps} "
                 f"observations of {bytes_each / 1e3:,.0f} kB need "
                 f"{needed / 1e9:,.1f} GB of memory, this machine has "
-                f"{there_is / 1e9:,.1f} GB: lower n_envs or n_steps"
+                f"{there_is / 1e9:,.1f} GB: lower n_envs or {key}"
             )
 
 
-def bytes_of_observation(params: Params, observation: str) -> int:
-    keys = observed_keys(params.env, observation)
+def observed_spaces(params: Params, keys: tuple[str, ...]) -> list[gym.spaces.Box]:
     level = next(iter(params.world.tasks.values()))[0]
     with closing(
         make_env(params.env, params.world.kwargs, level, params.noise, keys)
     ) as env:
-        spaces = env.observation_space.values()  # pyright: ignore[reportAttributeAccessIssue]
-    return sum(prod(space.shape) * space.dtype.itemsize for space in spaces)
+        return list(env.observation_space.values())  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def remedy() -> str:

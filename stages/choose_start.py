@@ -1,11 +1,11 @@
 """Copy what a recipe starts from, so that an agent depends on its own start only.
 
-Reads models/ENV/TASK/bc/ where the recipe's `start` is bc, else nothing. Writes
-models/ENV/TASK/starts/RECIPE/.
+Reads models/ENV/TASK/bc/ where the recipe's `start` is bc, data/demos/ENV/TASK.jsonl
+where it is demos, else nothing. Writes models/ENV/TASK/starts/RECIPE/.
 """
 
 from warpzone.core.files import read_bytes, write_bytes, write_text
-from warpzone.core.names import cell
+from warpzone.core.names import DEMOS, cell
 from warpzone.core.stage import read_arguments, run_stage
 
 
@@ -17,6 +17,9 @@ def main() -> None:
     if start == "bc":
         for path in sorted((models / "bc").iterdir()):
             write_bytes(folder / path.name, read_bytes(path))
+    if start == "demos":
+        demos = cell("data/demos", params.env, f"{arguments.task}.jsonl")
+        write_bytes(folder / DEMOS, read_bytes(demos))
     write_text(folder / "start.txt", f"{start}\n")
 
 

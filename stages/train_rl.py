@@ -1,4 +1,4 @@
-"""Train an agent by a recipe: the teacher, from the clone, or from random weights.
+"""Train an agent by a recipe: from demonstrations, the clone, or random weights.
 
 Reads what the recipe starts from: models/ENV/TASK/starts/RECIPE/, or for the teacher
 data/demos/ENV/TASK.jsonl. AGENT being RECIPE-SEED, it writes models/ENV/TASK/AGENT/
@@ -31,19 +31,21 @@ from warpzone.agents.policy import (
     set_weights,
 )
 from warpzone.core.files import write_csv, write_json
-from warpzone.core.names import agent_name, cell, second_tries_of
+from warpzone.core.names import DEMOS, agent_name, cell, second_tries_of
 from warpzone.core.params import CloningParams, RecipeParams
 from warpzone.core.progress import progress_bar
 from warpzone.core.seeds import Purpose, episode_seed
 from warpzone.core.stage import read_arguments, run_stage
 from warpzone.envs.curriculum import TrainingEnv
-from warpzone.envs.registry import agent_key, make_env, observed_keys
+from warpzone.envs.registry import agent_key, make_env
 from warpzone.envs.replayable import ReplayableEnv
 from warpzone.envs.vec_env import ThreadedVecEnv
 from warpzone.episodes.demonstrations import start_states
 from warpzone.episodes.recording import Recording, read_recordings
+from warpzone.training.algorithms import ALGORITHMS, keys_to_show
 from warpzone.training.bc import Cloner, Transitions, watch_all
 from warpzone.training.checkpoint import checkpointed
+from warpzone.training.memory import remember
 from warpzone.training.train import make_score, train
 
 EVALUATION = ["eval_success_rate", "eval_progress", "eval_episodes"]
@@ -54,16 +56,20 @@ def main() -> None:
     params, arguments = read_arguments(__doc__, "task", "recipe", "seed")
     task, name, seed = arguments.task, arguments.recipe, arguments.seed
     recipe, agent = params.recipes[name], agent_name(name, seed)
+    algorithm = ALGORITHMS[recipe.algorithm]
     stage = "train_teacher" if name == "teacher" else "train_rl"
     source = cell("models", params.env, task, "starts", name)
-    if recipe.start == "demos":
+    if name == "teacher":
         source = cell("data/demos", params.env, f"{task}.jsonl")
-    origin = describe_origin(stage, params.env, task, recipe, seed)
+    elif recipe.start == "demos":
+        source /= DEMOS
+    kind, packages = algorithm.policy.KIND, algorithm.packages
+    origin = describe_origin(stage, params.env, task, recipe, seed, packages)
     kwargs, levels = params.world.kwargs, params.levels(task)
     device = find_device(params.device)
     key = agent_key(params.env, recipe.observation)
     make = partial(make_env, params.env, kwargs, noise=params.noise)
-    make_both = partial(make, obs_type=observed_keys(params.env, recipe.observation))
+    make_both = partial(make, obs_type=keys_to_show(params.env, recipe))
     facts = [origin, device.type, params.torch_threads, kwargs, levels]
     facts.append(params.noise.model_dump())
     inputs = [source, Path(__file__)]
@@ -77,7 +83,7 @@ def main() -> None:
         if recipe.start == "bc":
             policy = load_agent(source, one, key).policy
         else:
-            policy = build_policy(params.env, spaces, len(one.codes), key)
+            policy = build_policy(params.env, spaces, len(one.codes), key, kind)
         start = PolicyAgent(policy, key, recipe.temperature, recipe.idle_temperature)
         recordings = read_recordings(source) if recipe.start == "demos" else []
         resumed = 0
@@ -86,11 +92,17 @@ def main() -> None:
             print(f"train_rl {agent}: resumes", file=sys.stderr)
         elif recipe.cloning is not None:
             with progress_bar(len(recordings), "replaying", "episode") as bar:
-                shown = watch_all(
+                watched = watch_all(
                     recordings, kwargs, key, len(one.codes), str(source), bar.update
                 )
-            start = clone(start, shown, recipe.cloning, seed)
+            start = clone(start, watched, recipe.cloning, seed)
         start.policy.to(device)
+        shown = None
+        if recipe.demonstrations is not None:
+            with progress_bar(len(recordings), "replaying", "episode") as bar:
+                shown = remember(
+                    recordings, kwargs, one, recipe, device, str(source), bar.update
+                )
         makers = training_makers(recipe, make_both, levels, recordings, stack)
         envs = stack.enter_context(closing(ThreadedVecEnv(makers)))
         title, total = f"training {agent}", recipe.total_timesteps
@@ -105,6 +117,7 @@ def main() -> None:
                 device,
                 checkpoint,
                 bar.update,
+                shown=shown,
             )
         folder = cell("models", params.env, task, agent)
         save_agent(start.playing(training.policy), folder, one, origin)

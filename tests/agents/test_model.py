@@ -5,6 +5,7 @@ import json
 import shutil
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,6 +123,58 @@ def test_a_loaded_agent_is_the_saved_one_to_the_bit(agent, folder, env, tmp_path
     assert content(tmp_path / "again") == content(folder)
 
 
+@pytest.mark.parametrize("kind", ["q", "quantiles"])
+@pytest.mark.parametrize("key", ["pixels", "state"])
+def test_a_value_based_agent_survives_its_folder_to_the_bit(tmp_path, kind, key):
+    with closing(mario_env(obs_type=(key,))) as env:
+        make_deterministic(3)
+        space: Any = env.observation_space
+        actions = len(env.codes)
+        policy = build_policy(env.WORLD, space, actions, key, kind)
+        agent = PolicyAgent(policy, key, 0.5)
+        save_agent(agent, tmp_path / "model", env, {})
+        loaded = load_agent(tmp_path / "model", env, key)
+        seen = np.random.default_rng(1).integers(
+            0, 256, (5, *space[key].shape), np.uint8
+        )
+        save_agent(loaded, tmp_path / "again", env, {})
+    assert np.array_equal(loaded.action_weights(seen), agent.action_weights(seen))
+    assert content(tmp_path / "again") == content(tmp_path / "model")
+    # The target network stays at home.
+    assert spec_of(tmp_path / "model")["kind"] == kind
+    assert list(spec_of(tmp_path / "model")["architecture"]) == ["values"]
+    names = load_file(tmp_path / "model/policy.safetensors")
+    assert not any("target" in name for name in names)
+    # Each row depends on its observation only.
+    alone = loaded.action_weights(seen[[2]])
+    assert np.array_equal(alone[0], loaded.action_weights(seen)[2])
+
+
+def test_the_temperature_of_a_value_based_agent_divides_its_q_values(tmp_path):
+    with closing(CartPoleEnv(obs_type=("state",))) as env:
+        space: Any = env.observation_space
+        policy = build_policy(env.WORLD, space, 2, "state", "q")
+    seen = np.zeros((1, 4), np.float32)
+    [[left, right]] = action_logits(policy, "state", seen)
+    [weights] = PolicyAgent(policy, "state", 0.1).action_weights(seen)
+    assert weights.min() == pytest.approx(np.exp(-abs(left - right) / 0.1), rel=1e-5)
+
+
+def test_folders_of_actors_and_critics_do_not_say_so(folder, agent, env):
+    assert "kind" not in spec_of(folder)
+    rewrite_spec(folder, kind="actor-critic")
+    assert load_agent(folder, env).policy.KIND == "actor-critic"
+
+
+def test_a_folder_of_another_kind_is_refused(folder):
+    rewrite_spec(folder, kind="q")
+    assert "architecture is {'actor': " in refused(folder)
+    rewrite_spec(folder, kind="sac")
+    assert "policy.json: kind = 'sac': Input should be 'actor-critic', " in refused(
+        folder
+    )
+
+
 def test_an_agent_is_loaded_without_params_or_an_env(
     agent, folder, tmp_path, monkeypatch
 ):
@@ -176,7 +229,8 @@ def test_an_agent_that_sees_states_survives_its_folder(env, tmp_path):
     ours, theirs = (action_logits(a.policy, "state", seen) for a in (agent, loaded))
     assert np.array_equal(ours, theirs)
     tensors = {"state": torch.from_numpy(seen)}
-    values = [one.policy.predict_values(tensors) for one in (agent, loaded)]  # pyright: ignore[reportArgumentType]
+    policies: list[Any] = [agent.policy, loaded.policy]
+    values = [policy.predict_values(tensors) for policy in policies]
     assert torch.equal(*values)
 
 

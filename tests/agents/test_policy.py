@@ -1,6 +1,7 @@
 """Networks, and agents that play by them."""
 
 from contextlib import closing
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -42,7 +43,7 @@ def spaces_of(height=36, width=36, frame_stack=4):
     )
 
 
-def new_policy(key="pixels", seed=3, **shape):
+def new_policy(key="pixels", seed=3, **shape) -> Any:
     make_deterministic(seed)
     return build_policy("mario", spaces_of(**shape), ACTIONS, key)
 

@@ -239,7 +239,7 @@ def test_a_key_that_a_recipe_lacks_is_named(document: dict[str, Any]) -> None:
 def test_no_key_of_an_algorithm_is_taken_for_a_mistyped_one(algorithm: Any) -> None:
     # But for those that have a final_*.
     ours = {k for k in RecipeParams.model_fields if not k.startswith("final_")}
-    for key in inspect.signature(algorithm).parameters:
+    for key in inspect.signature(algorithm.model).parameters:
         assert not get_close_matches(key, ours, cutoff=0.75)
 
 
@@ -304,7 +304,7 @@ def test_all_that_is_wrong_is_said_at_once(document: dict[str, Any]) -> None:
             "run.recipes: recipes has no 'sac', it has bc-ppo, ppo: add "
             "-S 'run.recipes=[bc-ppo]'",
         ),
-        # It learns from demonstrations, and no other recipe starts from them.
+        # It is trained in any case.
         ({"run/recipes": ["teacher"]}, "run.recipes: recipes has no 'teacher', it "),
         ({"run/tasks": ["9-1"]}, "run.tasks: envs.mario.tasks has no '9-1', it has "),
         (
@@ -317,7 +317,11 @@ def test_all_that_is_wrong_is_said_at_once(document: dict[str, Any]) -> None:
             "-S 'run.tasks=[default]'",
         ),
         ({"env": "pong"}, "env is 'pong', but envs has ['mario', 'cartpole']"),
-        ({f"{RECIPE}/start": "demos"}, "cloning belongs to start: demos, and to no ot"),
+        (
+            {f"{RECIPE}/start": "demos"},
+            "recipes.bc-ppo: one of cloning and demonstrations belongs to start: demos",
+        ),
+        ({f"{RECIPE}/critic_warmup": None}, "recipes.bc-ppo lacks critic_warmup"),
         ({f"{RECIPE}/final_ent_coef": None}, "recipes.bc-ppo lacks final_ent_coef"),
         (
             {"evaluate/noises": {"none": QUIET}},

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -45,6 +46,17 @@ TRAINING = {
     "n_eval_episodes": 2,
 }
 
+ROWS = {name: TRAINING[name] for name in ("log_freq", "eval_freq", "n_eval_episodes")}
+VALUES = {"total_timesteps": 1024, "n_envs": 2, "buffer_size": 512, "batch_size": 16}
+VALUES |= {"learning_starts": 64, "gradient_steps": 2, "target_update_interval": 64}
+OTHERS: dict[str, Any] = {
+    "a2c": {"total_timesteps": 2048, "n_envs": 2, "critic_warmup": 128} | ROWS,
+    "dqn": VALUES | ROWS,
+    "qrdqn": VALUES | ROWS,
+    "demo-dqn": VALUES | ROWS | {"demonstrations": {"updates": 40}},
+}
+"""Recipes of the other algorithms."""
+
 SMALL = {
     "seed": 1,
     "device": "cpu",
@@ -67,6 +79,7 @@ SMALL = {
     "recipes": {
         "teacher": {**TRAINING, "cloning": {"updates": 20}},
         "bc-ppo": TRAINING,
+        **OTHERS,
     },
     "pretrain_bc": {
         "held_out_share": 0.5,
@@ -162,6 +175,44 @@ def test_25_kills_change_no_byte(prepared: Path, whole: dict[str, bytes]) -> Non
         assert not list(folder.glob(".checkpoints/*.checkpoint"))
         ends += 1
         folder = copy_of(prepared, f"killed{ends}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", OTHERS)
+def test_25_kills_of_any_algorithm_change_no_byte(prepared: Path, recipe: str) -> None:
+    cell = ("--task", "1-1", "--recipe", recipe)
+    train = ("python", "stages/train_rl.py", *cell, "--seed", "1")
+    rng, kills, ends = random.Random(recipe), 0, 0
+
+    def begun(name: str) -> Path:
+        folder = copy_of(prepared, f"{recipe}-{name}")
+        must(folder, "python", "stages/choose_start.py", *cell)
+        return folder
+
+    must(folder := begun("whole"), *train)
+    whole = results(folder)
+    assert f"models/mario/1-1/{recipe}-1/policy.safetensors" in whole
+    folder = begun("0")
+    while kills < KILLS or ends == 0:
+        running = begin(folder, *train)
+        while running.poll() is None and not is_at_work(folder):
+            time.sleep(0.02)
+        # Long enough to compile, to replay and to get to the next checkpoint.
+        until = time.monotonic() + rng.uniform(0, 10)
+        if kills == KILLS:
+            running.wait()
+        while running.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+        if running.poll() is None:
+            running.kill()
+            running.wait()
+            kills += 1
+            continue
+        assert running.returncode == 0
+        assert results(folder) == whole
+        assert not list(folder.glob(".checkpoints/*.checkpoint"))
+        ends += 1
+        folder = begun(str(ends))
 
 
 @pytest.fixture(scope="module")

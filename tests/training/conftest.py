@@ -1,5 +1,6 @@
 """Small worlds, and small trainings in them."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ import gymnasium as gym
 import pytest
 import torch
 
+from warpzone.agents.networks import AsymmetricPolicy
 from warpzone.agents.policy import (
     Policy,
     PolicyAgent,
@@ -18,10 +20,11 @@ from warpzone.agents.policy import (
 )
 from warpzone.core.params import NoiseParams, RecipeParams
 from warpzone.envs.curriculum import TrainingEnv
-from warpzone.envs.registry import make_env, observed_keys
+from warpzone.envs.registry import make_env
 from warpzone.envs.replayable import ReplayableEnv, Snapshot
 from warpzone.envs.vec_env import ThreadedVecEnv
 from warpzone.episodes.table import Score
+from warpzone.training.algorithms import ALGORITHMS
 from warpzone.training.train import Training, train
 
 EQUAL = Score(0.0, 0.0, 1)
@@ -47,7 +50,7 @@ class World:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        return observed_keys(self.name, self.key)
+        return tuple(dict.fromkeys((self.key, "state")))
 
     def make(
         self, level: str | None = None, keys: Sequence[str] | None = None
@@ -55,21 +58,28 @@ class World:
         level, keys = level or self.level, keys or self.keys
         return make_env(self.name, self.kwargs, level, self.noise, keys)
 
-    def policy(self, seed: int = 9) -> Policy:
+    def policy(self, seed: int = 9, kind: str = AsymmetricPolicy.KIND) -> Policy:
         make_deterministic(seed)
-        with closing(self.make()) as env:
+        keys = self.keys if kind == AsymmetricPolicy.KIND else (self.key,)
+        with closing(self.make(keys=keys)) as env:
             space, actions = env.observation_space, len(env.codes)
         assert isinstance(space, gym.spaces.Dict)
-        return build_policy(self.name, space, actions, self.key)
+        return build_policy(self.name, space, actions, self.key, kind)
 
     def agent(
         self, policy: Policy | None = None, temperature: float = 0.0
     ) -> PolicyAgent:
         return PolicyAgent(policy or self.policy(), self.key, temperature)
 
-    def envs(self, count: int, starts: Sequence[Snapshot] = ()) -> ThreadedVecEnv:
+    def envs(
+        self,
+        count: int,
+        starts: Sequence[Snapshot] = (),
+        keys: Sequence[str] | None = None,
+    ) -> ThreadedVecEnv:
         shares = self.demo_start_probability, self.restart_probability
-        make_one = partial(TrainingEnv, self.make, starts, *shares)
+        make = partial(self.make, keys=keys)
+        make_one = partial(TrainingEnv, make, starts, *shares)
         return ThreadedVecEnv([make_one] * count, self.threads)
 
     def starts(self, env: ReplayableEnv) -> list[Snapshot]:
@@ -91,11 +101,13 @@ class World:
         score: Callable[[Policy], Score] = lambda _: EQUAL,
         **more: Any,
     ) -> Training:
-        start = start or self.policy()
-        with closing(self.make()) as env:
+        start = start or self.policy(kind=ALGORITHMS[recipe.algorithm].policy.KIND)
+        is_value_based = ALGORITHMS[recipe.algorithm].is_value_based
+        keys = (self.key,) if is_value_based else self.keys
+        with closing(self.make(keys=keys)) as env:
             starts = self.starts(env) if self.demo_start_probability else ()
             make_deterministic(seed)
-            with closing(self.envs(recipe.n_envs, starts)) as envs:
+            with closing(self.envs(recipe.n_envs, starts, keys)) as envs:
                 return train(
                     envs,
                     self.agent(start),
@@ -168,6 +180,39 @@ def recipe() -> Callable[..., RecipeParams]:
         return RecipeParams(**values | changes)
 
     return recipe
+
+
+@pytest.fixture
+def recipe_of(recipe: Callable[..., RecipeParams]) -> Callable[..., RecipeParams]:
+    """Make a recipe of any algorithm; what DQN remembers, 2 x 30 steps, runs over."""
+    ours = RecipeParams.model_fields.keys() - {"cloning", "demonstrations"}
+    dqn = {
+        "batch_size": 8,
+        "buffer_size": 60,
+        "learning_starts": 10,
+        "tau": 1.0,
+        "train_freq": 4,
+        "gradient_steps": 2,
+        "n_steps": 3,
+        "target_update_interval": 20,
+        "exploration_fraction": 0.7,
+        "exploration_initial_eps": 1.0,
+        "exploration_final_eps": 0.1,
+        "max_grad_norm": 10.0,
+        "critic_warmup": None,
+        "final_ent_coef": None,
+    }
+
+    def recipe_of(algorithm: str, **changes: Any) -> RecipeParams:
+        values: dict[str, Any] = recipe().model_dump(exclude={"cloning"})
+        known = inspect.signature(ALGORITHMS[algorithm].model).parameters
+        values |= dqn if algorithm.endswith("dqn") else {}
+        for key in values.keys() - ours - known.keys():
+            del values[key]
+        values |= {"algorithm": algorithm} | changes
+        return RecipeParams(**values)
+
+    return recipe_of
 
 
 @pytest.fixture

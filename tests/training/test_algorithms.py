@@ -5,13 +5,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sb3_contrib
 import stable_baselines3
 import torch
-from stable_baselines3.common.base_class import BaseAlgorithm
 
 from warpzone.core.errors import InputError
 from warpzone.core.params import load_params
-from warpzone.training.algorithms import ALGORITHMS, check_recipe, make_model
+from warpzone.training.algorithms import (
+    ALGORITHMS,
+    check_recipe,
+    keys_to_show,
+    make_model,
+)
+
+CLONING = {
+    "batch_size": 8,
+    "learning_rate": 1e-3,
+    "weight_decay": 0.0,
+    "updates": 4,
+}
+DEMONSTRATIONS = {"share": 0.25, "margin": 0.8, "margin_weight": 1.0, "updates": 4}
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 
@@ -118,29 +131,93 @@ def test_a_batch_that_does_not_divide_the_rollout_is_refused(recipe):
     check_recipe("ppo", recipe(n_envs=4, n_steps=16, batch_size=32))
 
 
-def test_only_what_learns_from_rollouts_needs_them_divided(recipe, monkeypatch):
-    monkeypatch.setitem(ALGORITHMS, "dqn", stable_baselines3.DQN)
-    values = recipe(final_ent_coef=None).model_dump(exclude_none=True)
-    theirs = set(recipe().algorithm_kwargs) - {"gamma", "learning_rate"}
-    ours = {key: value for key, value in values.items() if key not in theirs}
-    dqn = {
-        "algorithm": "dqn",
-        "idle_temperature": None,
-        "batch_size": 32,
-        "buffer_size": 120,
-        "learning_starts": 50,
-        "tau": 1.0,
-        "train_freq": 2,
-        "gradient_steps": 1,
-        "n_steps": 1,
-        "target_update_interval": 14,
-        "exploration_fraction": 0.7,
-        "exploration_initial_eps": 1.0,
-        "exploration_final_eps": 0.05,
-        "max_grad_norm": 0.5,
-    }
-    # A rollout is 2 agent steps, a batch is drawn from the 120 that are remembered.
-    check_recipe("dqn", recipe().__class__(**ours | dqn))
+def test_only_what_learns_from_rollouts_needs_them_divided(recipe_of):
+    # A rollout is 2 x 4 agent steps, a batch is drawn from the 60 that are remembered.
+    check_recipe("dqn", recipe_of("dqn", batch_size=33))
+
+
+def why(recipe, name="mine"):
+    with pytest.raises(InputError) as raised:
+        check_recipe(name, recipe)
+    said = str(raised.value)
+    assert "\n" not in said
+    return said.removeprefix(f"params.yaml: recipes.{name}")
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_small_recipe_of_an_algorithm_is_fine(recipe_of, algorithm):
+    check_recipe("mine", recipe_of(algorithm))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "changes", "reason"),
+    [
+        ("ppo", {"critic_warmup": None}, " lacks critic_warmup"),
+        ("dqn", {"critic_warmup": 0}, " has, without a critic, critic_warmup"),
+        ("dqn", {"final_ent_coef": 0.0}, " has, without an ent_coef, final_ent_coef"),
+        ("dqn", {"gae_lambda": 0.9}, " has unknown ['gae_lambda']: it knows "),
+        ("dqn", {"bufer_size": 9}, " has unknown ['bufer_size']: did you mean batch"),
+        ("a2c", {"use_rms_prop": True}, " has unknown ['use_rms_prop']: "),
+        ("dqn", {"optimize_memory_usage": True}, " has unknown ['optimize_memory_us"),
+        (
+            "dqn",
+            {"buffer_size": 5},
+            ": buffer_size 5 is less than n_envs x n_steps = 6",
+        ),
+        (
+            "qrdqn",
+            {"learning_starts": 96},
+            ": learning_starts 96 leaves nothing of the total_timesteps 96 to learn in",
+        ),
+        (
+            "dqn",
+            {"start": "bc"},
+            ": dqn trains a policy of the kind q, bc is one of the kind actor-critic: "
+            "start from scratch or demos",
+        ),
+        (
+            "qrdqn",
+            {"start": "demos", "cloning": CLONING},
+            ": qrdqn learns from demos by demonstrations, not by cloning",
+        ),
+        (
+            "a2c",
+            {"start": "demos", "demonstrations": DEMONSTRATIONS},
+            ": a2c learns from demos by cloning, not by demonstrations",
+        ),
+    ],
+)
+def test_what_does_not_fit_an_algorithm_is_refused(
+    recipe_of, algorithm, changes, reason
+):
+    assert why(recipe_of(algorithm, **changes)).startswith(reason)
+
+
+def test_a_teacher_has_a_critic(recipe_of):
+    assert why(recipe_of("dqn"), "teacher") == (
+        ": dqn trains a policy of the kind q, clones take over an actor's critic: "
+        "write ppo or a2c"
+    )
+
+
+@pytest.mark.parametrize("algorithm", ["dqn", "qrdqn"])
+def test_what_is_value_based_sees_one_key(recipe_of, algorithm):
+    assert keys_to_show("mario", recipe_of(algorithm)) == ("pixels",)
+    assert keys_to_show("cartpole", recipe_of(algorithm)) == ("state",)
+    assert keys_to_show("mario", recipe_of("a2c")) == ("pixels", "state")
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_all_are_optimised_alike(cartpole, recipe_of, algorithm):
+    with closing(cartpole.envs(2)) as envs:
+        cpu = torch.device("cpu")
+        model = make_model(recipe_of(algorithm), envs, "cartpole", "state", 5, cpu, [])
+    optimizer: Any = model.policy.optimizer
+    assert type(optimizer) is torch.optim.Adam
+    [group] = optimizer.param_groups
+    assert (group["eps"], group["fused"]) == (1e-5, True)
+    # The target network is no part of it.
+    assert len(group["params"]) == len(list(model.policy.player.parameters()))  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
 
 
 def test_an_unknown_algorithm_is_refused_with_the_known_ones(recipe):
@@ -155,9 +232,9 @@ def test_an_entropy_coefficient_needs_its_end(recipe):
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_an_algorithm_is_sb3_s_own(name):
-    algorithm = ALGORITHMS[name]
-    assert issubclass(algorithm, BaseAlgorithm)
-    assert algorithm is getattr(stable_baselines3, name.upper())
+    algorithm = ALGORITHMS[name].model
+    contrib = sb3_contrib if name == "qrdqn" else stable_baselines3
+    assert issubclass(algorithm, getattr(contrib, name.upper()))
 
 
 def test_a_model_is_what_the_recipe_says(cartpole, recipe):

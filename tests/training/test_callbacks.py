@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
-from warpzone.agents.networks import AsymmetricPolicy, KeyFeatures
+from warpzone.agents.networks import AsymmetricPolicy, QPolicy, QuantilePolicy
 from warpzone.agents.policy import MovingAverage, weights_of
 from warpzone.core.errors import InputError
 from warpzone.episodes.table import Score
@@ -28,6 +28,8 @@ from warpzone.training.callbacks import (
     UpdateAverage,
 )
 from warpzone.training.checkpoint import Checkpoint
+from warpzone.training.memory import ReplayMemory
+from warpzone.training.value_based import QRDQN, DoubleDQN
 
 CPU = torch.device("cpu")
 POLICY: dict[str, Any] = {"world": "cartpole", "actor_key": "state"}
@@ -45,27 +47,29 @@ def a2c(envs):
     )
 
 
-def dqn(envs):
+def dqn(envs, algorithm: Any = DoubleDQN, policy: Any = QPolicy):
     """Explores less and less, and its buffer of 2 x 60 runs over."""
-    features = {"key": "state", "world": "cartpole"}
-    return DQN(
-        "MultiInputPolicy",
+    return algorithm(
+        policy,
         envs,
         learning_rate=1e-3,
         buffer_size=120,
+        replay_buffer_class=ReplayMemory,
+        replay_buffer_kwargs={"n_steps": 3, "gamma": 0.9},
         learning_starts=50,
         batch_size=8,
         train_freq=2,
         target_update_interval=14,
         exploration_fraction=0.7,
-        policy_kwargs={
-            "features_extractor_class": KeyFeatures,
-            "features_extractor_kwargs": features,
-            "net_arch": [],
-        },
+        exploration_final_eps=0.05,
+        policy_kwargs=POLICY,
         seed=3,
         device="cpu",
     )
+
+
+def qrdqn(envs):
+    return dqn(envs, QRDQN, QuantilePolicy)
 
 
 @dataclass
@@ -86,7 +90,7 @@ class Learned:
     @property
     def replay(self) -> dict[str, Any]:
         buffer: Any = getattr(self.model, "replay_buffer", None)
-        return {} if buffer is None else dict(vars(buffer))
+        return {} if buffer is None else buffer.state_dict()
 
 
 def learn(world, make, total=240, checkpoint=None, kill_at=None, score=None):
@@ -100,7 +104,7 @@ def learn(world, make, total=240, checkpoint=None, kill_at=None, score=None):
 
     with closing(world.envs(2)) as envs:
         model = make(envs)
-        average = MovingAverage(model.policy, 0.5)
+        average = MovingAverage(model.policy.player, 0.5)
         curve = LearningCurve(40)
         update = UpdateAverage(40, average)
         evaluate = Evaluate(80, average, score or first_weight, curve)
@@ -149,7 +153,7 @@ def assert_same(ours: Any, theirs: Any, where: str = "") -> None:
         assert ours == theirs or (ours != ours and theirs != theirs), where
 
 
-@pytest.mark.parametrize("make", [ppo, a2c, dqn])
+@pytest.mark.parametrize("make", [ppo, a2c, dqn, qrdqn])
 @pytest.mark.parametrize(
     "row",
     [
@@ -190,7 +194,10 @@ def test_a_training_by_any_algorithm_resumes_to_the_same_bytes(
 def test_a_resumed_dqn_has_its_memories_and_its_curiosity_back(cartpole, tmp_path):
     whole = learn(cartpole, dqn)
     assert whole.replay["full"]
-    assert whole.replay["observations"]["state"].shape == (60, 2, 4)
+    assert whole.replay["_seen"].shape == (60, 2, 1)
+    # An episode has a frame more than it has agent steps.
+    ended = whole.replay["_is_over"].sum()
+    assert len(whole.replay["frames"]) >= 120 + ended
     # More than 7 tenths of the training are over.
     assert whole.model.exploration_rate == pytest.approx(0.05)
     assert whole.model._n_calls == 120
@@ -205,11 +212,10 @@ def test_a_resumed_dqn_has_its_memories_and_its_curiosity_back(cartpole, tmp_pat
         # From 1 to 0.05 over 168 agent steps.
         assert model.exploration_rate == pytest.approx(1 - 0.95 * 80 / 168)
         assert model.replay_buffer.pos == 40
-        remembered = model.replay_buffer.next_observations["state"].any(axis=(1, 2))
-        assert remembered.tolist() == [True] * 40 + [False] * 20
+        assert model.replay_buffer.size() == 40
 
 
-@pytest.mark.parametrize("make", [ppo, a2c, dqn])
+@pytest.mark.parametrize("make", [ppo, a2c, dqn, qrdqn])
 def test_rows_and_evaluations_go_by_agent_steps_for_any_algorithm(cartpole, make):
     learned = learn(cartpole, make)
     rows = learned.curve.rows
@@ -222,12 +228,12 @@ def test_rows_and_evaluations_go_by_agent_steps_for_any_algorithm(cartpole, make
     frames = np.diff([row["emulator_frames"] for row in rows])
     assert (frames >= 40).all()
     assert sum(row["episodes"] for row in rows) > 5
-    said = "value_loss" if make is not dqn else "loss"
+    said = "value_loss" if make in (ppo, a2c) else "loss"
     assert [said in row for row in rows[2:]] == [True] * 5
     assert learned.agent_steps == [2] * 120
 
 
-@pytest.mark.parametrize("make", [a2c, dqn])
+@pytest.mark.parametrize("make", [a2c, dqn, qrdqn])
 def test_the_average_of_any_algorithm_s_policy_is_scored(cartpole, make):
     seen = []
 
@@ -237,13 +243,13 @@ def test_the_average_of_any_algorithm_s_policy_is_scored(cartpole, make):
 
     learned = learn(cartpole, make, score=score)
     assert all(policy is learned.average.policy for policy in seen)
-    policy, average = learned.model.policy, learned.average.policy
+    policy, average = learned.model.policy.player, learned.average.policy
     pairs = zip(policy.parameters(), average.parameters(), strict=True)
     assert any(not torch.equal(ours, theirs) for ours, theirs in pairs)
     # Without a success the first one is kept.
     assert learned.evaluate.best_row == 0
     with closing(cartpole.envs(2)) as envs:
-        start = weights_of(make(envs).policy)
+        start = weights_of(make(envs).policy.player)
     assert_same(learned.evaluate.best_weights, start)
 
 

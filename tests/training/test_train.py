@@ -1,6 +1,7 @@
 """Trainings as a whole: what they cost, keep, report, and when they end."""
 
 import tempfile
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -9,10 +10,14 @@ import pytest
 import torch
 from stable_baselines3.common.logger import KVWriter
 
+from warpzone.core.params import DemonstrationsParams
 from warpzone.core.seeds import Purpose, episode_seed
 from warpzone.episodes.play import play_episodes
+from warpzone.episodes.recording import Recording
 from warpzone.episodes.table import Score
+from warpzone.training.algorithms import ALGORITHMS
 from warpzone.training.checkpoint import Checkpoint
+from warpzone.training.memory import remember
 from warpzone.training.train import make_score
 
 RIGHT = 1
@@ -376,6 +381,55 @@ def test_a_training_that_was_killed_resumes_to_the_same_end(
     assert whole.second_tries["second_tries"].sum() > 0
     # Only what came after the last row is played again.
     assert sum(said) == 96 - row * 24
+
+
+@pytest.mark.parametrize("algorithm", ["a2c", "dqn", "qrdqn", "demo-dqn", "demo-qrdqn"])
+def test_every_algorithm_resumes_to_the_same_end(
+    tiny_mario, recipe_of, weights, are_equal, tmp_path, algorithm
+):
+    """It is killed in mid-episode, after the memory of 2 x 12 agent steps ran over."""
+    world = replace(tiny_mario.but(time_limit=9), restart_probability=0.7)
+    is_shown, name = algorithm.startswith("demo-"), algorithm.removeprefix("demo-")
+    changes: dict[str, Any] = {"final_learning_rate": 1e-5}
+    if name != "a2c":
+        changes |= {"buffer_size": 24}
+    more: dict[str, Any] = {}
+    if is_shown:
+        demos = {"share": 0.25, "margin": 0.8, "margin_weight": 1.0, "updates": 3}
+        changes |= {"start": "demos", "demonstrations": DemonstrationsParams(**demos)}
+        changes |= {"learning_starts": 0}
+        with closing(world.make(keys=("pixels",))) as env:
+            env.reset(seed=1)
+            while env.cause is None:
+                env.step(RIGHT)
+            shown = [Recording.of_episode(env, 1)]
+            cpu, dqn = torch.device("cpu"), recipe_of(name)
+            more["shown"] = remember(shown, world.kwargs, env, dqn, cpu, "demos")
+    rl = recipe_of(name, **changes)
+
+    def score(policy):
+        return Score(0.0, next(policy.parameters()).flatten()[0].item(), 1)
+
+    whole = world.train(rl, score=score, **more)
+    checkpoint, steps = Checkpoint(tmp_path / "kept"), 0
+
+    def kill(taken):
+        nonlocal steps
+        steps += taken
+        if steps == 64 + 10:
+            raise Killed
+
+    with pytest.raises(Killed):
+        world.train(rl, score=score, checkpoint=checkpoint, on_agent_steps=kill, **more)
+    start = world.policy(seed=77, kind=ALGORITHMS[name].policy.KIND)
+    checkpoint = Checkpoint(tmp_path / "kept")
+    resumed = world.train(rl, start=start, score=score, checkpoint=checkpoint, **more)
+    assert are_equal(weights(resumed.policy), weights(whole.policy))
+    assert resumed.curve.to_csv() == whole.curve.to_csv()
+    assert resumed.second_tries.to_csv() == whole.second_tries.to_csv()
+    for percent, kept in whole.milestones.items():
+        assert are_equal(resumed.milestones[percent], kept)
+    assert ("margin_loss" in whole.curve) == is_shown
 
 
 def test_a_training_that_was_killed_once_it_had_ended_ends_at_once(

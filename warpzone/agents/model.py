@@ -9,7 +9,7 @@ import hashlib
 import math
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from reprlib import repr as shorten
@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from warpzone import AVX2_PINS
+from warpzone.agents.networks import POLICIES, AsymmetricPolicy
 from warpzone.agents.policy import (
     Policy,
     PolicyAgent,
@@ -70,6 +71,8 @@ class _Spec(BaseModel):
     """What the actor sees."""
     temperature: NonNegative
     idle_temperature: NonNegative | None
+    kind: Literal[*POLICIES] = AsymmetricPolicy.KIND  # pyright: ignore[reportInvalidTypeForm]
+    """Of the policy. Folders of actors and critics do not say it."""
     architecture: dict[str, Any]
     origin: dict[str, Any]
     weights_sha256: str
@@ -87,17 +90,26 @@ class _Spec(BaseModel):
             low, high = (0, 255) if kind == "uint8" else (-np.inf, np.inf)
             spaces[key] = gym.spaces.Box(low, high, shape, np.dtype(kind).type)
         return build_policy(
-            self.env, gym.spaces.Dict(spaces), self.actions, self.observation
+            self.env,
+            gym.spaces.Dict(spaces),
+            self.actions,
+            self.observation,
+            self.kind,
         )
 
 
 def describe_origin(
-    stage: str, env: str, task: str, params: Section, seed: int
+    stage: str,
+    env: str,
+    task: str,
+    params: Section,
+    seed: int,
+    packages: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return how a policy was made: by what, with which values and which versions.
 
     It is the same on all machines that make the same bytes, so it may be part of an
-    output.
+    output. ``packages`` are those that decided the bytes beside the usual ones.
     """
     return {
         "stage": stage,
@@ -107,7 +119,7 @@ def describe_origin(
         "python": platform.python_version(),
         "machine": platform.machine(),
         "instruction_set": {name: os.environ.get(name, "") for name in AVX2_PINS},
-        "versions": {package: version(package) for package in _PACKAGES},
+        "versions": {package: version(package) for package in (*_PACKAGES, *packages)},
         "rom_sha256": env_class(env).rom_sha256(),
     }
 
@@ -131,13 +143,14 @@ def save_agent(
         observation=agent.key,
         temperature=agent.temperature,
         idle_temperature=agent.idle_temperature,
+        kind=agent.policy.KIND,
         architecture=_architecture(agent.policy),
         origin=origin,
         weights_sha256=hashlib.sha256(weights).hexdigest(),
     )
     # If only one of the two gets written, the checksum tells.
     write_bytes(folder / WEIGHTS, weights)
-    write_json(folder / SPEC, spec.model_dump(mode="json"))
+    write_json(folder / SPEC, spec.model_dump(mode="json", exclude_defaults=True))
 
 
 def load_agent(
@@ -192,14 +205,16 @@ def load_agent(
 
 
 def _architecture(policy: Policy) -> dict[str, Any]:
-    """Return the layers of the actor and of the critic, by their classes."""
-    networks = {
-        "actor": policy.pi_features_extractor.network,
-        "critic": policy.vf_features_extractor.network,
-    }
+    """Return the layers of each network, by their classes."""
+    networks = {"values": policy.features_extractor}
+    if isinstance(policy, AsymmetricPolicy):
+        networks = {
+            "actor": policy.pi_features_extractor,
+            "critic": policy.vf_features_extractor,
+        }
     return {
-        name: [type(layer).__name__ for layer in network.layers]  # pyright: ignore[reportAttributeAccessIssue, reportGeneralTypeIssues]
-        for name, network in networks.items()
+        name: [type(layer).__name__ for layer in features.network.layers]  # pyright: ignore[reportAttributeAccessIssue, reportGeneralTypeIssues]
+        for name, features in networks.items()
     }
 
 

@@ -8,14 +8,27 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from sb3_contrib.qrdqn import policies as qrdqn
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.dqn import policies as dqn
 from torch import nn
 
 from warpzone.envs.registry import env_class
 
 FEATURES = 256
+
+QUANTILES = 50
+"""Of each action's return. Dabney et al. take 200, which a processor is slow at."""
+
+ADAM = {"eps": 1e-5, "fused": True}
+"""How weights are optimised: with SB3's epsilon for actors and critics.
+
+Fused, Adam takes exact square roots: MKL's start from an approximation, and each maker
+of processors has its own. Fused, it also needs gradients that are laid out as the
+weights are, as autograd's are.
+"""
 
 
 def _multiply(
@@ -140,18 +153,26 @@ class AsymmetricPolicy(ActorCriticPolicy):
         kwargs: Further ones of SB3's policy.
     """
 
+    KIND = "actor-critic"
+
     def __init__(self, *args: Any, actor_key: str, world: str, **kwargs: Any) -> None:
         self._keys = iter((actor_key, "state"))
         self._world = world
-        # SB3's epsilon. Fused, Adam takes exact square roots: MKL's start from an
-        # approximation, and each maker of processors has its own. Fused, it also needs
-        # gradients that are laid out as the weights are, as autograd's are.
-        adam = {"optimizer_kwargs": {"eps": 1e-5, "fused": True}}
-        kwargs = adam | kwargs
+        kwargs = {"optimizer_kwargs": ADAM} | kwargs
         super().__init__(*args, net_arch=[], share_features_extractor=False, **kwargs)
         # It trains about twice as fast on a CPU. SB3 initialises weights in the usual
         # layout, so this comes after; the optimizer keeps its hold on them.
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    @property
+    def player(self) -> "AsymmetricPolicy":
+        """What is averaged, saved and played: all of it."""
+        return self
+
+    def logits(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the log-probability of every action, shape ``(N, actions)``."""
+        distribution = self.get_distribution(observations).distribution
+        return distribution.logits  # pyright: ignore[reportAttributeAccessIssue]
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
         """Return the actor's at the first call and the critic's at the second."""
@@ -171,3 +192,116 @@ class AsymmetricPolicy(ActorCriticPolicy):
 
     def predict_values(self, obs: Any) -> torch.Tensor:
         return self.value_net(self.vf_features_extractor(obs))
+
+
+class QNetwork(dqn.QNetwork):
+    """What each action is worth, from one key of the observations.
+
+    Mnih et al. 2013, https://arxiv.org/abs/1312.5602.
+    """
+
+    KIND = "q"
+
+    def __init__(
+        self, space: gym.spaces.Dict, actions: gym.spaces.Discrete, key: str, world: str
+    ) -> None:
+        features = KeyFeatures(space, key, world)
+        super().__init__(space, actions, features, FEATURES, net_arch=[])
+        self.q_net = nn.Sequential(Linear(FEATURES, int(actions.n)))
+        # As `AsymmetricPolicy` is laid out.
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def logits(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the Q value of every action, shape ``(N, actions)``."""
+        return self(observations)
+
+    def extract_features(self, obs: Any, features_extractor: Any = None) -> Any:
+        # As `AsymmetricPolicy` has it.
+        return self.features_extractor(obs)
+
+
+class QuantileNetwork(qrdqn.QuantileNetwork):
+    """Quantiles of what each action returns, from one key of the observations.
+
+    Dabney et al. 2018, https://arxiv.org/abs/1710.10044.
+    """
+
+    KIND = "quantiles"
+
+    def __init__(
+        self, space: gym.spaces.Dict, actions: gym.spaces.Discrete, key: str, world: str
+    ) -> None:
+        features = KeyFeatures(space, key, world)
+        super().__init__(space, actions, features, FEATURES, QUANTILES, net_arch=[])
+        head = Linear(FEATURES, int(actions.n) * QUANTILES)
+        self.quantile_net = nn.Sequential(head)
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def logits(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the mean of every action's quantiles, shape ``(N, actions)``."""
+        return self(observations).mean(dim=1)
+
+    def extract_features(self, obs: Any, features_extractor: Any = None) -> Any:
+        return self.features_extractor(obs)
+
+
+class QPolicy(dqn.DQNPolicy):
+    """What DQN trains: a `QNetwork`, and its target network.
+
+    Args:
+        args: As those of `AsymmetricPolicy`.
+        actor_key: What the network reads.
+        world: Whose observations they are.
+        kwargs: Further ones of SB3's policy.
+    """
+
+    KIND = QNetwork.KIND
+
+    def __init__(self, *args: Any, actor_key: str, world: str, **kwargs: Any) -> None:
+        self._reads = actor_key, world
+        super().__init__(*args, **{"optimizer_kwargs": ADAM} | kwargs)
+
+    @property
+    def player(self) -> QNetwork:
+        """What is averaged, saved and played."""
+        return self.q_net  # pyright: ignore[reportReturnType]
+
+    @property
+    def target(self) -> QNetwork:
+        return self.q_net_target  # pyright: ignore[reportReturnType]
+
+    def make_q_net(self) -> QNetwork:
+        space: Any = self.observation_space
+        return QNetwork(space, self.action_space, *self._reads)  # pyright: ignore[reportArgumentType]
+
+
+class QuantilePolicy(qrdqn.QRDQNPolicy):
+    """What QR-DQN trains: a `QuantileNetwork`, and its target network.
+
+    The arguments are those of `QPolicy`.
+    """
+
+    KIND = QuantileNetwork.KIND
+
+    def __init__(self, *args: Any, actor_key: str, world: str, **kwargs: Any) -> None:
+        self._reads = actor_key, world
+        super().__init__(*args, **{"optimizer_kwargs": ADAM} | kwargs)
+
+    @property
+    def player(self) -> QuantileNetwork:
+        """What is averaged, saved and played."""
+        return self.quantile_net  # pyright: ignore[reportReturnType]
+
+    @property
+    def target(self) -> QuantileNetwork:
+        return self.quantile_net_target  # pyright: ignore[reportReturnType]
+
+    def make_quantile_net(self) -> QuantileNetwork:
+        space: Any = self.observation_space
+        return QuantileNetwork(space, self.action_space, *self._reads)  # pyright: ignore[reportArgumentType]
+
+
+POLICIES = {
+    policy.KIND: policy for policy in (AsymmetricPolicy, QPolicy, QuantilePolicy)
+}
+"""What algorithms train, by the kind of its `player`."""

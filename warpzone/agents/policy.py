@@ -12,13 +12,19 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from warpzone import IS_LATE
-from warpzone.agents.networks import AsymmetricPolicy
+from warpzone.agents.networks import (
+    POLICIES,
+    AsymmetricPolicy,
+    QNetwork,
+    QuantileNetwork,
+)
 from warpzone.core.errors import InputError
 from warpzone.core.params import DeviceName
 from warpzone.episodes.agent import Observations
 
-Policy = AsymmetricPolicy
-"""An actor and a critic, as SB3's algorithms train them."""
+Policy = AsymmetricPolicy | QNetwork | QuantileNetwork
+"""What plays, of what SB3's algorithms train: an actor with its critic, or a network of
+Q values or of quantiles without its target network."""
 
 # glibc's names of settings, from malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
@@ -40,7 +46,8 @@ class PolicyAgent:
     key: str
     """What its actor sees."""
     temperature: float
-    """Divides the logits before an action is drawn; 0 takes the likeliest action."""
+    """Divides the logits before an action is drawn; 0 takes the likeliest action. Those
+    of a value-based policy are its Q values, in units of the reward."""
     idle_temperature: float | None = None
     """The same where the screen stands still; ``temperature`` if None, or where the
     agent sees no frames. Where an action changes nothing, whoever always takes the
@@ -163,15 +170,22 @@ def find_device(name: DeviceName) -> torch.device:
 
 
 def build_policy(
-    world: str, spaces: gym.spaces.Dict, actions: int, actor_key: str
+    world: str,
+    spaces: gym.spaces.Dict,
+    actions: int,
+    actor_key: str,
+    kind: str = AsymmetricPolicy.KIND,
 ) -> Policy:
-    """Return a new policy, whose weights are drawn from torch's generator."""
+    """Return a new policy, whose weights are drawn from torch's generator.
+
+    ``kind`` is one of `warpzone.agents.networks.POLICIES`.
+    """
     choices = gym.spaces.Discrete(actions)
-    policy = AsymmetricPolicy(
+    trained = POLICIES[kind](
         spaces, choices, lambda _: 0.0, actor_key=actor_key, world=world
     )
-    policy.set_training_mode(False)
-    return policy
+    trained.player.set_training_mode(False)
+    return trained.player
 
 
 def weights_of(policy: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -195,14 +209,15 @@ def copy_critic(policy: Policy, teacher: Policy) -> None:
 
 
 def log_probs_of(policy: Policy, key: str, seen: torch.Tensor) -> torch.Tensor:
-    """Return the log-probability of every action, shape ``(N, actions)``."""
-    # Tensors by key are what SB3's dictionary policies take.
-    distribution = policy.get_distribution({key: seen}).distribution  # pyright: ignore[reportArgumentType]
-    return distribution.logits  # pyright: ignore[reportAttributeAccessIssue]
+    """Return the log-probability of every action, shape ``(N, actions)``.
+
+    Of a value-based policy, return the Q values.
+    """
+    return policy.logits({key: seen})
 
 
 def action_logits(policy: Policy, key: str, seen: np.ndarray) -> np.ndarray:
-    """Return log-probabilities of every action, shape ``(N, actions)``, float32.
+    """Return what `log_probs_of` does, shape ``(N, actions)``, float32.
 
     Each row depends on its observation only, to the bit.
     """

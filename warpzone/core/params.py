@@ -139,6 +139,19 @@ class PretrainBCParams(CloningParams):
     final_updates: Count
 
 
+class DemonstrationsParams(Section):
+    """Q-learning from demonstrations, see `warpzone.training.value_based`."""
+
+    share: Annotated[float, Field(gt=0, lt=1)]
+    """Of each batch."""
+    margin: NonNegative
+    """In units of the reward."""
+    margin_weight: NonNegative
+    """Of the large-margin loss, beside that of the temporal difference."""
+    updates: Annotated[int, Field(ge=0, le=10**9)]
+    """Before the first agent step."""
+
+
 class RecipeParams(Section):
     """How an agent is made. Further keys are those of SB3's algorithm."""
 
@@ -147,7 +160,11 @@ class RecipeParams(Section):
     algorithm: Name
     start: Literal["scratch", "demos", "bc"]
     cloning: CloningParams | None = None
-    """Of the demonstrations, where ``start`` is demos."""
+    """Of the demonstrations by an actor, where ``start`` is demos."""
+    demonstrations: Annotated[
+        DemonstrationsParams | None, Field(exclude_if=lambda value: value is None)
+    ] = None
+    """The same for value-based algorithms."""
     observation: Observation
     temperature: NonNegative
     idle_temperature: NonNegative | None
@@ -156,7 +173,8 @@ class RecipeParams(Section):
     final_learning_rate: Probability
     final_ent_coef: Probability | None = None
     """Of algorithms that have an ``ent_coef``."""
-    critic_warmup: Annotated[int, Field(ge=0, le=10**9)]
+    critic_warmup: Annotated[int, Field(ge=0, le=10**9)] | None = None
+    """Of algorithms that have a critic."""
     ema_decay: Probability
     demo_start_probability: Probability
     restart_probability: Probability
@@ -226,16 +244,14 @@ class Params(Section):
         if self.collect_demos.max_tries < self.collect_demos.episodes:
             raise ValueError("collect_demos.max_tries is less than its episodes")
         for name, recipe in self.recipes.items():
-            if (recipe.start == "demos") != (recipe.cloning is not None):
+            ways = recipe.cloning, recipe.demonstrations
+            if sum(way is not None for way in ways) != (recipe.start == "demos"):
                 raise ValueError(
-                    f"recipes.{name}: cloning belongs to start: demos, and to no other"
+                    f"recipes.{name}: one of cloning and demonstrations belongs to "
+                    "start: demos, and none to any other"
                 )
         # The teacher is trained in any case.
-        recipes = [
-            name
-            for name, recipe in self.recipes.items()
-            if name != "teacher" and recipe.start != "demos"
-        ]
+        recipes = [name for name in self.recipes if name != "teacher"]
         for key, names, where, known in (
             ("run.tasks", self.run.tasks, f"envs.{self.env}.tasks", self.world.tasks),
             ("run.recipes", self.run.recipes, "recipes", recipes),

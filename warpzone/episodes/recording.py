@@ -6,7 +6,7 @@ Whoever reads a log replays it, and refuses it when the world ends up elsewhere.
 
 import json
 from codecs import BOM_UTF8
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from itertools import batched, groupby
 from pathlib import Path
@@ -26,6 +26,8 @@ _Name = Annotated[str, Field(max_length=64)]
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Code = Annotated[int, Field(ge=0, le=255)]
 _Runs = list[tuple[_Code, Annotated[int, Field(ge=1, le=100_000)]]]
+
+type OnStep = Callable[[tuple[Any, float, bool, bool, dict[str, Any]]], object]
 
 # Longer than any level's clock allows.
 _MAX_FRAMES = 30_000
@@ -219,11 +221,14 @@ def replay(recording: Recording, env: ReplayableEnv, source: str) -> Iterator[in
 
 
 def replay_steps(
-    recording: Recording, env: ReplayableEnv, source: str
+    recording: Recording,
+    env: ReplayableEnv,
+    source: str,
+    on_step: OnStep = lambda _: None,
 ) -> Iterator[Any]:
     """Play a recording, ``source`` in messages, by agent steps; check where it ends.
 
-    The env's noise plays no part.
+    The env's noise plays no part. ``on_step`` is called with what each step returned.
 
     Yields:
         The observation before each agent step.
@@ -236,7 +241,9 @@ def replay_steps(
     steps = batched(held[recording.no_ops :], recording.frame_skip, strict=False)
     for wanted, codes in zip(recording.decided, steps, strict=True):
         yield observation
-        observation, *_ = env.play_step(wanted, bytes(codes))
+        result = env.play_step(wanted, bytes(codes))
+        observation, *_ = result
+        on_step(result)
         _check(recording, env, len(env.frame_actions), len(held), source)
 
 
@@ -256,9 +263,15 @@ def read_recordings(path: Path) -> list[Recording]:
 
 
 def watch(
-    recording: Recording, kwargs: Mapping[str, Any], keys: tuple[str, ...], source: str
+    recording: Recording,
+    kwargs: Mapping[str, Any],
+    keys: tuple[str, ...],
+    source: str,
+    on_step: OnStep = lambda _: None,
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Replay a recording, called ``source`` in messages, and see what its player saw.
+
+    ``on_step`` is called with what each step returned.
 
     Returns:
         Observations by key, shape ``(T, ...)``, and actions, shape ``(T,)``, int64; row
@@ -280,7 +293,7 @@ def watch(
                 f"{source}: presses {env.code_name(min(unknown))}, which is none of "
                 f"the env's actions: {names}"
             )
-        seen = list(replay_steps(recording, env, source))
+        seen = list(replay_steps(recording, env, source, on_step))
         actions = [env.codes.index(code) for code in recording.decided]
     observations = {key: np.stack([one[key] for one in seen]) for key in keys}
     return observations, np.array(actions, np.int64)

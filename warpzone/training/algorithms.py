@@ -1,29 +1,52 @@
 """The algorithms that recipes name: a row each, all of Stable-Baselines3."""
 
 import inspect
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import stable_baselines3
 import torch
 from pydantic import Field
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import KVWriter, Logger
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
-from warpzone.agents.networks import AsymmetricPolicy
+from warpzone.agents.networks import ADAM, AsymmetricPolicy, QPolicy, QuantilePolicy
 from warpzone.core.errors import InputError
 from warpzone.core.params import RecipeParams, check_section
+from warpzone.envs.registry import agent_key, observed_keys
+from warpzone.training.memory import ReplayMemory, returns_of
+from warpzone.training.value_based import QRDQN, DoubleDQN, ValueBased
 
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
-    "ppo": stable_baselines3.PPO,
+
+class Algorithm(NamedTuple):
+    """An algorithm and the policy that it trains."""
+
+    model: type[BaseAlgorithm]
+    policy: type[AsymmetricPolicy | QPolicy | QuantilePolicy]
+    packages: tuple[str, ...] = ()
+    """Those that decide what it ends in, beside the usual ones."""
+
+    @property
+    def is_value_based(self) -> bool:
+        return issubclass(self.model, ValueBased)
+
+
+ALGORITHMS = {
+    "ppo": Algorithm(stable_baselines3.PPO, AsymmetricPolicy),
+    "a2c": Algorithm(stable_baselines3.A2C, AsymmetricPolicy),
+    "dqn": Algorithm(DoubleDQN, QPolicy),
+    "qrdqn": Algorithm(QRDQN, QuantilePolicy, ("sb3-contrib",)),
 }
-"""By the names that recipes give them. Each takes an actor-critic policy."""
+"""By the names that recipes give them."""
 
-# What is decided here, or has no place in params.yaml.
+# What is decided here, or has no place in params.yaml. All algorithms optimise with
+# `ADAM`: A2C's own RMSprop would take other square roots on other processors.
 _OURS = {
     *inspect.signature(BaseAlgorithm).parameters,
+    "optimize_memory_usage",
+    "rms_prop_eps",
+    "use_rms_prop",
     "rollout_buffer_class",
     "rollout_buffer_kwargs",
     "replay_buffer_class",
@@ -34,15 +57,23 @@ _OURS = {
 # Lowest and highest value that can work, by name; the others take 0 to a billion.
 _LIMITS = {
     "batch_size": (2, 65_536),
+    "buffer_size": (2, 10**8),
     "clip_range": (1e-6, 10.0),
     "ent_coef": (0.0, 1.0),
+    "exploration_final_eps": (0.0, 1.0),
+    "exploration_fraction": (1e-6, 1.0),
+    "exploration_initial_eps": (0.0, 1.0),
     "gae_lambda": (0.0, 1.0),
     "gamma": (0.0, 1.0),
+    "gradient_steps": (1, 1_000),
     "learning_rate": (1e-12, 1.0),
     "max_grad_norm": (1e-6, 1e6),
     "n_epochs": (1, 1_000),
     "n_steps": (1, 65_536),
     "target_kl": (1e-6, 1e6),
+    "target_update_interval": (1, 10**9),
+    "tau": (1e-6, 1.0),
+    "train_freq": (1, 65_536),
     "vf_coef": (0.0, 1e3),
 }
 
@@ -62,22 +93,52 @@ def check_recipe(name: str, recipe: RecipeParams) -> None:
             f"{', '.join(ALGORITHMS)}"
         )
     algorithm = ALGORITHMS[recipe.algorithm]
-    parameters = inspect.signature(algorithm).parameters
+    parameters = inspect.signature(algorithm.model).parameters
     known = {key: p.default for key, p in parameters.items() if key not in _OURS}
     fields = {key: _field(key, default) for key, default in known.items()}
     names = fields.keys() | RecipeParams.model_fields.keys()
     check_section(where, fields, given, names)
-    if ("ent_coef" in known) != (recipe.final_ent_coef is not None):
-        verb = "lacks" if "ent_coef" in known else "has, without an ent_coef,"
-        raise InputError(f"params.yaml: {where} {verb} final_ent_coef")
-    # What learns from a memory draws any number of steps from it.
-    if issubclass(algorithm, OnPolicyAlgorithm):
-        rollout, batch_size = recipe.n_envs * given["n_steps"], given.get("batch_size")
-        if rollout % (batch_size or 1):
-            raise InputError(
-                f"params.yaml: {where}: batch_size {batch_size} does not divide the "
-                f"rollout of n_envs x n_steps = {rollout}"
-            )
+    is_value_based = algorithm.is_value_based
+    for key, needed, has_it in (
+        ("final_ent_coef", "an ent_coef", "ent_coef" in known),
+        ("critic_warmup", "a critic", not is_value_based),
+    ):
+        if has_it != (getattr(recipe, key) is not None):
+            verb = "lacks" if has_it else f"has, without {needed},"
+            raise InputError(f"params.yaml: {where} {verb} {key}")
+    _check_start(name, recipe, algorithm)
+    steps = recipe.n_envs * given["n_steps"]
+    batch_size, size = given.get("batch_size"), given.get("buffer_size", steps)
+    wrong = ""
+    if not is_value_based and steps % (batch_size or 1):
+        wrong = f"batch_size {batch_size} does not divide the rollout of"
+    elif size < steps:
+        wrong = f"buffer_size {size} is less than"
+    if wrong:
+        raise InputError(f"params.yaml: {where}: {wrong} n_envs x n_steps = {steps}")
+    if (waits := given.get("learning_starts", 0)) >= recipe.total_timesteps:
+        raise InputError(
+            f"params.yaml: {where}: learning_starts {waits} leaves nothing of the "
+            f"total_timesteps {recipe.total_timesteps} to learn in"
+        )
+
+
+def _check_start(name: str, recipe: RecipeParams, algorithm: Algorithm) -> None:
+    """Check that an algorithm can begin where its recipe says."""
+    fitting, other = "cloning", "demonstrations"
+    if algorithm.is_value_based:
+        fitting, other = other, fitting
+    trains = f"{recipe.algorithm} trains a policy of the kind {algorithm.policy.KIND}"
+    wrong = ""
+    if algorithm.is_value_based and name == "teacher":
+        wrong = f"{trains}, clones take over an actor's critic: write ppo or a2c"
+    elif algorithm.is_value_based and recipe.start == "bc":
+        kind = AsymmetricPolicy.KIND
+        wrong = f"{trains}, bc is one of the kind {kind}: start from scratch or demos"
+    elif getattr(recipe, other) is not None:
+        wrong = f"{recipe.algorithm} learns from demos by {fitting}, not by {other}"
+    if wrong:
+        raise InputError(f"params.yaml: recipes.{name}: {wrong}")
 
 
 def _field(key: str, default: Any) -> Any:
@@ -90,6 +151,13 @@ def _field(key: str, default: Any) -> Any:
     if isinstance(default, int | float):
         return number, ...
     return number | None, default
+
+
+def keys_to_show(env: str, recipe: RecipeParams) -> tuple[str, ...]:
+    """Return what an env that an agent learns in has to show: the state to a critic."""
+    if ALGORITHMS[recipe.algorithm].is_value_based:
+        return (agent_key(env, recipe.observation),)
+    return observed_keys(env, recipe.observation)
 
 
 def make_model(
@@ -106,16 +174,25 @@ def make_model(
     The arguments are those of `warpzone.training.train.train`; the actor sees one key
     of the observations.
     """
-    kwargs = recipe.algorithm_kwargs
+    kwargs, algorithm = recipe.algorithm_kwargs, ALGORITHMS[recipe.algorithm]
     kwargs["learning_rate"] = LinearSchedule(
         kwargs["learning_rate"], recipe.final_learning_rate, end_fraction=1.0
     )
-    model = ALGORITHMS[recipe.algorithm](
-        AsymmetricPolicy,
+    if algorithm.is_value_based:
+        kwargs["replay_buffer_class"] = ReplayMemory
+        kwargs["replay_buffer_kwargs"] = returns_of(recipe)
+        # What SB3 would ignore, and warn of.
+        del kwargs["n_steps"]
+    policy_kwargs = {"world": world, "actor_key": actor_key}
+    # Without them SB3 gives some algorithms an optimiser of their own.
+    policy_kwargs |= {"optimizer_class": torch.optim.Adam, "optimizer_kwargs": ADAM}
+    make: Any = algorithm.model
+    model = make(
+        algorithm.policy,
         envs,
         seed=seed,
         device=device,
-        policy_kwargs={"world": world, "actor_key": actor_key},
+        policy_kwargs=policy_kwargs,
         **kwargs,
     )
     # SB3's own logger would leave an empty folder in the temporary one.

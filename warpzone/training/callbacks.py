@@ -162,7 +162,7 @@ class UpdateAverage(Periodic):
     average: MovingAverage
 
     def on_due(self) -> None:
-        self.average.update_parameters(self.model.policy)
+        self.average.update_parameters(self.model.policy.player)  # pyright: ignore[reportArgumentType]
 
 
 @dataclass(eq=False)
@@ -344,7 +344,7 @@ def _model_state(model: BaseAlgorithm) -> dict[str, Any]:
     return {
         "parameters": model.get_parameters(),
         "model": _plain(model),
-        "replay": {} if replay is None else _plain(replay),
+        "replay": {} if replay is None else replay.state_dict(),
         "torch_rng": torch.get_rng_state(),
         "gpu_rngs": torch.cuda.get_rng_state_all() if is_on_gpu else [],
         "numpy_rng": np.random.get_state(legacy=False),  # noqa: NPY002
@@ -359,7 +359,7 @@ def _load_model_state(model: BaseAlgorithm, state: dict[str, Any]) -> None:
             like_parameters(part)
     vars(model).update(state["model"])
     if state["replay"]:
-        vars(model.replay_buffer).update(state["replay"])  # pyright: ignore[reportAttributeAccessIssue]
+        model.replay_buffer.load_state_dict(state["replay"])  # pyright: ignore[reportAttributeAccessIssue]
     torch.set_rng_state(state["torch_rng"])
     torch.cuda.set_rng_state_all(state["gpu_rngs"])
     np.random.set_state(state["numpy_rng"])  # noqa: NPY002

@@ -12,7 +12,9 @@ from stable_baselines3.common.logger import KVWriter
 from stable_baselines3.common.vec_env import VecEnv
 
 from warpzone.agents.policy import MovingAverage, Policy, PolicyAgent, set_weights
+from warpzone.core.errors import InputError
 from warpzone.core.params import RecipeParams
+from warpzone.core.progress import progress_bar
 from warpzone.core.seeds import Purpose, episode_seed
 from warpzone.envs.replayable import ReplayableEnv
 from warpzone.episodes.play import play_episodes
@@ -31,6 +33,8 @@ from warpzone.training.callbacks import (
     UpdateAverage,
 )
 from warpzone.training.checkpoint import Checkpoint
+from warpzone.training.memory import ReplayMemory
+from warpzone.training.value_based import ValueBased
 
 # Episodes between two questions whether the goal is out of reach.
 _BATCH = 64
@@ -83,6 +87,7 @@ def train(
     checkpoint: Checkpoint | None = None,
     on_agent_steps: Callable[[int], object] = lambda _: None,
     writers: Sequence[KVWriter] = (),
+    shown: ReplayMemory | None = None,
 ) -> Training:
     """Train an agent; what is scored and returned is a moving average of its policy.
 
@@ -100,10 +105,27 @@ def train(
             held at first is resumed.
         on_agent_steps: Called with the number of agent steps just taken.
         writers: Take what SB3's logger says of each update.
+        shown: Demonstrations, for a value-based algorithm with a section of them.
+
+    Raises:
+        InputError: If the algorithm trains no policy of the start's kind.
     """
     model = make_model(recipe, envs, world, start.key, seed, device, list(writers))
-    model.policy.load_state_dict(start.policy.state_dict())
-    average = MovingAverage(model.policy, recipe.ema_decay)  # pyright: ignore[reportArgumentType]
+    policy: Any = model.policy
+    if (found := start.policy.KIND) != policy.KIND:
+        raise InputError(
+            f"params.yaml: the start is a policy of the kind {found}, but "
+            f"{recipe.algorithm} trains one of {policy.KIND}: start from another one"
+        )
+    policy.player.load_state_dict(start.policy.state_dict())
+    if isinstance(model, ValueBased):
+        policy.target.load_state_dict(start.policy.state_dict())
+        model.demonstrations, model.shown = recipe.demonstrations, shown
+        if recipe.demonstrations and (checkpoint is None or checkpoint.state is None):
+            updates = recipe.demonstrations.updates
+            with progress_bar(updates, "learning from demonstrations", "update") as bar:
+                model.pretrain(bar.update)
+    average = MovingAverage(policy.player, recipe.ema_decay)
     update_average = UpdateAverage(recipe.log_freq, average)
     curve = LearningCurve(recipe.log_freq)
     milestones = KeepMilestones(recipe.log_freq, average)

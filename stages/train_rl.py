@@ -1,4 +1,4 @@
-"""Train an agent by a recipe: the teacher, from the clone, or from random weights.
+"""Train an agent by a recipe: the teacher, or from a clone, an agent, random weights.
 
 Reads what the recipe starts from: models/ENV/TASK/starts/RECIPE/, or for the teacher
 data/demos/ENV/TASK.jsonl. AGENT being RECIPE-SEED, it writes models/ENV/TASK/AGENT/
@@ -31,8 +31,8 @@ from warpzone.agents.policy import (
     set_weights,
 )
 from warpzone.core.files import write_csv, write_json
-from warpzone.core.names import agent_name, cell, second_tries_of
-from warpzone.core.params import CloningParams, RecipeParams
+from warpzone.core.names import DEMOS, agent_name, cell, second_tries_of
+from warpzone.core.params import CloningParams, ModelStart, RecipeParams
 from warpzone.core.progress import progress_bar
 from warpzone.core.seeds import Purpose, episode_seed
 from warpzone.core.stage import read_arguments, run_stage
@@ -56,8 +56,9 @@ def main() -> None:
     recipe, agent = params.recipes[name], agent_name(name, seed)
     stage = "train_teacher" if name == "teacher" else "train_rl"
     source = cell("models", params.env, task, "starts", name)
-    if recipe.start == "demos":
-        source = cell("data/demos", params.env, f"{task}.jsonl")
+    demos = source / DEMOS
+    if name == "teacher":
+        source = demos = cell("data/demos", params.env, f"{task}.jsonl")
     origin = describe_origin(stage, params.env, task, recipe, seed)
     kwargs, levels = params.world.kwargs, params.levels(task)
     device = find_device(params.device)
@@ -74,12 +75,12 @@ def main() -> None:
         )
         one = stack.enter_context(closing(make_both(levels[0])))
         spaces: Any = one.observation_space
-        if recipe.start == "bc":
+        if recipe.start == "bc" or isinstance(recipe.start, ModelStart):
             policy = load_agent(source, one, key).policy
         else:
             policy = build_policy(params.env, spaces, len(one.codes), key)
         start = PolicyAgent(policy, key, recipe.temperature, recipe.idle_temperature)
-        recordings = read_recordings(source) if recipe.start == "demos" else []
+        recordings = read_recordings(demos) if recipe.needs_demonstrations else []
         resumed = 0
         if checkpoint.state is not None:
             resumed = checkpoint.state["agent_steps"]
@@ -87,7 +88,7 @@ def main() -> None:
         elif recipe.cloning is not None:
             with progress_bar(len(recordings), "replaying", "episode") as bar:
                 shown = watch_all(
-                    recordings, kwargs, key, len(one.codes), str(source), bar.update
+                    recordings, kwargs, key, len(one.codes), str(demos), bar.update
                 )
             start = clone(start, shown, recipe.cloning, seed)
         start.policy.to(device)

@@ -90,7 +90,7 @@ def test_the_params_of_this_repository_are_valid() -> None:
         (f"{RECIPE}/n_envs", 257, "input should be less than or equal to 256"),
         (f"{RECIPE}/goal_success_rate", 97, "input should be less than or equal to 1"),
         (f"{RECIPE}/observation", "ram", "input should be 'pixels' or 'state'"),
-        (f"{RECIPE}/start", "clone", "input should be 'scratch', 'demos' or 'bc'"),
+        (f"{RECIPE}/start", "clone", "write scratch, demos, bc, or {model: data/"),
         (f"{RECIPE}/temperature", -0.5, "input should be greater than or equal to 0"),
         ("evaluate/noises/default/episodes", 10_001, "input should be less than or eq"),
         ("evaluate/noises/default/episodes", 1e3, "write 1000"),

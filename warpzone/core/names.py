@@ -13,6 +13,9 @@ CODE = Path("data/code")
 RECORDINGS = Path("data/recordings")
 """Holds people's recordings."""
 
+DEMOS = "demos.jsonl"
+"""The demonstrations in the folder of what a recipe starts from."""
+
 UNTRAINED = ("random", "script")
 """Agents that have no model: random play, and a world's script."""
 

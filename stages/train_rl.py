@@ -81,15 +81,18 @@ def main() -> None:
             policy = build_policy(params.env, spaces, len(one.codes), key)
         start = PolicyAgent(policy, key, recipe.temperature, recipe.idle_temperature)
         recordings = read_recordings(demos) if recipe.needs_demonstrations else []
-        resumed = 0
-        if checkpoint.state is not None:
-            resumed = checkpoint.state["agent_steps"]
-            print(f"train_rl {agent}: resumes", file=sys.stderr)
-        elif recipe.cloning is not None:
+        shown: Sequence[Transitions] = ()
+        is_new = checkpoint.state is None
+        if recipe.gail is not None or (is_new and recipe.cloning is not None):
             with progress_bar(len(recordings), "replaying", "episode") as bar:
                 shown = watch_all(
                     recordings, kwargs, key, len(one.codes), str(demos), bar.update
                 )
+        resumed = 0
+        if not is_new:
+            resumed = checkpoint.state["agent_steps"]
+            print(f"train_rl {agent}: resumes", file=sys.stderr)
+        elif recipe.cloning is not None:
             start = clone(start, shown, recipe.cloning, seed)
         start.policy.to(device)
         makers = training_makers(recipe, make_both, levels, recordings, stack)
@@ -106,6 +109,7 @@ def main() -> None:
                 device,
                 checkpoint,
                 bar.update,
+                demonstrations=shown,
             )
         folder = cell("models", params.env, task, agent)
         save_agent(start.playing(training.policy), folder, one, origin)

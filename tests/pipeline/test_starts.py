@@ -108,6 +108,31 @@ def test_an_agent_is_trained_on(run_stage: Callable, cartpole: dict[str, Any]) -
     assert any("vf_" in name for name in weights)
 
 
+def test_demonstrations_are_copied_where_they_are_needed(
+    run_stage: Callable, cartpole: dict[str, Any]
+) -> None:
+    learning = {"batch_size": 16, "learning_rate": 1e-3, "updates": 4}
+    gail = {"weight": 1.0, "env_weight": 0.0, "weight_decay": 0.0} | learning
+    cartpole["recipes"]["bc-ppo"] |= {"start": "scratch", "gail": gail}
+    cartpole["collect_demos"] |= {"episodes": 2, "max_tries": 8}
+    cartpole["envs"]["cartpole"]["kwargs"]["time_limit"] = 30
+    Path("data/recordings").mkdir(parents=True)
+    cell = ("--task", "default", "--recipe", "bc-ppo")
+    run_stage("collect_demos.py", "--task", "default")
+    run_stage("choose_start.py", *cell)
+    folder = Path("models/cartpole/default/starts/bc-ppo")
+    demos = Path("data/demos/cartpole/default.jsonl").read_bytes()
+    assert (folder / "demos.jsonl").read_bytes() == demos
+    assert (folder / "start.txt").read_text() == "scratch\n"
+    run_stage("train_rl.py", *cell, "--seed", "1")
+    curve = Path("metrics/train_rl/cartpole/default/bc-ppo-1.csv").read_text()
+    assert "discriminator_accuracy" in curve.splitlines()[0]
+    del cartpole["recipes"]["bc-ppo"]["gail"]
+    (folder / "demos.jsonl").unlink()
+    run_stage("choose_start.py", *cell)
+    assert [path.name for path in folder.iterdir()] == ["start.txt"]
+
+
 def test_an_agent_that_is_not_there_is_told_with_how_to_get_one(
     cartpole: dict[str, Any],
 ) -> None:

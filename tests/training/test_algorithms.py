@@ -10,7 +10,7 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from warpzone.core.errors import InputError
-from warpzone.core.params import load_params
+from warpzone.core.params import GAILParams, load_params
 from warpzone.training.algorithms import ALGORITHMS, check_recipe, make_model
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -141,6 +141,29 @@ def test_only_what_learns_from_rollouts_needs_them_divided(recipe, monkeypatch):
     }
     # A rollout is 2 agent steps, a batch is drawn from the 120 that are remembered.
     check_recipe("dqn", recipe().__class__(**ours | dqn))
+
+
+def test_gail_needs_a_discount(recipe):
+    gail = {"batch_size": 2, "learning_rate": 1e-3, "updates": 1, "weight_decay": 0.0}
+    gail |= {"weight": 1.0, "env_weight": 0.0}
+    check_recipe("ppo", recipe(gail=GAILParams(**gail)))
+    assert refused(recipe, gail=gail, gamma=1.0) == (
+        ".gamma = 1: gail needs one below 1, as an ended episode is paid for ever"
+    )
+
+
+@pytest.mark.parametrize("key", ["gail", "rnd"])
+def test_learned_rewards_need_rollouts(recipe, monkeypatch, key):
+    monkeypatch.setitem(ALGORITHMS, "dqn", stable_baselines3.DQN)
+    monkeypatch.setattr("warpzone.training.algorithms.check_section", lambda *_: None)
+    changes: dict[str, Any] = {"final_ent_coef": None, "algorithm": "dqn"}
+    check_recipe("ppo", recipe(**changes))
+    section = {"batch_size": 2, "learning_rate": 1e-3, "updates": 1, "weight": 1.0}
+    if key == "gail":
+        section |= {"weight_decay": 0.0, "env_weight": 0.0}
+    assert refused(recipe, **{key: section}, **changes) == (
+        f": {key} pays rollouts, which dqn has none of: take it out, or use ppo"
+    )
 
 
 def test_an_unknown_algorithm_is_refused_with_the_known_ones(recipe):

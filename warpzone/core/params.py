@@ -149,6 +149,28 @@ class ModelStart(Section):
     """Its folder, in data/starts/."""
 
 
+class GAILParams(CloningParams):
+    """A reward for playing as was demonstrated.
+
+    See `warpzone.training.learned_rewards`. Those of cloning are the discriminator's;
+    ``updates`` are per rollout.
+    """
+
+    weight: Annotated[float, Field(gt=0, le=1e6)]
+    env_weight: NonNegative
+    """Of the env's own reward."""
+
+
+class RNDParams(Section):
+    """A reward for what is new, see `warpzone.training.learned_rewards`."""
+
+    weight: Annotated[float, Field(gt=0, le=1e6)]
+    batch_size: Annotated[int, Field(ge=1, le=65_536)]
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    updates: Count
+    """Per rollout."""
+
+
 def _known_start(value: Any) -> Any:
     if value not in STARTS:
         raise ValueError(
@@ -189,6 +211,9 @@ class RecipeParams(Section):
     final_learning_rate: Probability
     final_ent_coef: Probability | None = None
     """Of algorithms that have an ``ent_coef``."""
+    # What is not given is left out of the agents' origin, too.
+    gail: GAILParams | None = Field(None, exclude_if=lambda value: value is None)
+    rnd: RNDParams | None = Field(None, exclude_if=lambda value: value is None)
     critic_warmup: Annotated[int, Field(ge=0, le=10**9)]
     ema_decay: Probability
     demo_start_probability: Probability
@@ -207,7 +232,7 @@ class RecipeParams(Section):
 
     @property
     def needs_demonstrations(self) -> bool:
-        return self.start == "demos"
+        return self.start == "demos" or self.gail is not None
 
 
 class EvaluateParams(Section):

@@ -70,6 +70,17 @@ def check_recipe(name: str, recipe: RecipeParams) -> None:
     if ("ent_coef" in known) != (recipe.final_ent_coef is not None):
         verb = "lacks" if "ent_coef" in known else "has, without an ent_coef,"
         raise InputError(f"params.yaml: {where} {verb} final_ent_coef")
+    for key in ("gail", "rnd"):
+        if getattr(recipe, key) and not issubclass(algorithm, OnPolicyAlgorithm):
+            raise InputError(
+                f"params.yaml: {where}: {key} pays rollouts, which "
+                f"{recipe.algorithm} has none of: take it out, or use ppo"
+            )
+    if recipe.gail is not None and given["gamma"] == 1:
+        raise InputError(
+            f"params.yaml: {where}.gamma = 1: gail needs one below 1, as an ended "
+            "episode is paid for ever"
+        )
     # What learns from a memory draws any number of steps from it.
     if issubclass(algorithm, OnPolicyAlgorithm):
         rollout, batch_size = recipe.n_envs * given["n_steps"], given.get("batch_size")

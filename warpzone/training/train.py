@@ -18,7 +18,9 @@ from warpzone.envs.replayable import ReplayableEnv
 from warpzone.episodes.play import play_episodes
 from warpzone.episodes.table import Score
 from warpzone.training.algorithms import make_model
+from warpzone.training.bc import Transitions, join
 from warpzone.training.callbacks import (
+    Callback,
     CountSecondTries,
     CriticWarmup,
     EntropySchedule,
@@ -31,6 +33,7 @@ from warpzone.training.callbacks import (
     UpdateAverage,
 )
 from warpzone.training.checkpoint import Checkpoint
+from warpzone.training.learned_rewards import GAIL, RND
 
 # Episodes between two questions whether the goal is out of reach.
 _BATCH = 64
@@ -83,6 +86,7 @@ def train(
     checkpoint: Checkpoint | None = None,
     on_agent_steps: Callable[[int], object] = lambda _: None,
     writers: Sequence[KVWriter] = (),
+    demonstrations: Sequence[Transitions] = (),
 ) -> Training:
     """Train an agent; what is scored and returned is a moving average of its policy.
 
@@ -100,6 +104,7 @@ def train(
             held at first is resumed.
         on_agent_steps: Called with the number of agent steps just taken.
         writers: Take what SB3's logger says of each update.
+        demonstrations: Episodes as the actor sees them, for GAIL.
     """
     model = make_model(recipe, envs, world, start.key, seed, device, list(writers))
     model.policy.load_state_dict(start.policy.state_dict())
@@ -111,6 +116,14 @@ def train(
     second_tries, stop = CountSecondTries(), StopEarly(evaluate, recipe)
     callbacks = [Progress(on_agent_steps), update_average, milestones, curve]
     callbacks += [evaluate, second_tries, stop]
+    learned: dict[str, Callback] = {}
+    of: tuple[Any, str, str, int] = (model, world, start.key, seed)
+    if recipe.gail is not None:
+        shown = join(demonstrations)
+        learned["gail"] = GAIL(*of, recipe.gail, shown, len(demonstrations))
+    if recipe.rnd is not None:
+        learned["rnd"] = RND(*of, recipe.rnd)
+    callbacks += learned.values()
     if recipe.critic_warmup:
         callbacks.append(CriticWarmup(recipe.critic_warmup))
     if recipe.final_ent_coef is not None:
@@ -125,7 +138,7 @@ def train(
             "evaluate": evaluate,
             "second_tries": second_tries,
         }
-        keep = KeepCheckpoint(recipe.log_freq, checkpoint, parts)
+        keep = KeepCheckpoint(recipe.log_freq, checkpoint, parts | learned)
         callbacks.append(keep)
         if checkpoint.state is not None:
             keep.restore(model)

@@ -110,6 +110,7 @@ def main() -> None:
                 checkpoint,
                 bar.update,
                 demonstrations=shown,
+                warn=lambda said: print(f"train_rl {agent}: {said}", file=sys.stderr),
             )
         folder = cell("models", params.env, task, agent)
         save_agent(start.playing(training.policy), folder, one, origin)

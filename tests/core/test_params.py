@@ -91,6 +91,7 @@ def test_the_params_of_this_repository_are_valid() -> None:
         (f"{RECIPE}/goal_success_rate", 97, "input should be less than or equal to 1"),
         (f"{RECIPE}/observation", "ram", "input should be 'pixels' or 'state'"),
         (f"{RECIPE}/start", "clone", "write scratch, demos, bc, or {model: data/"),
+        (f"{RECIPE}/on_bad_health", "end", "input should be 'warn' or 'stop'"),
         (f"{RECIPE}/gail", 1.0, "write a section of keys and values"),
         (f"{RECIPE}/rnd", True, "write a section of keys and values"),
         (f"{RECIPE}/temperature", -0.5, "input should be greater than or equal to 0"),
@@ -553,5 +554,5 @@ def test_a_learned_reward_is_checked(document: dict[str, Any], name: str) -> Non
 
 def test_what_a_recipe_leaves_out_is_not_in_its_agents_origin() -> None:
     dumped = load_params(PARAMS).recipes["bc-ppo"].model_dump(mode="json")
-    assert not {"gail", "rnd"} & dumped.keys()
+    assert not {"gail", "rnd", "on_bad_health"} & dumped.keys()
     assert dumped["cloning"] is None

@@ -214,6 +214,10 @@ class RecipeParams(Section):
     # What is not given is left out of the agents' origin, too.
     gail: GAILParams | None = Field(None, exclude_if=lambda value: value is None)
     rnd: RNDParams | None = Field(None, exclude_if=lambda value: value is None)
+    on_bad_health: Literal["warn", "stop"] = Field(
+        "warn", exclude_if=lambda value: value == "warn"
+    )
+    """What `warpzone.training.health` does once it has found something."""
     critic_warmup: Annotated[int, Field(ge=0, le=10**9)]
     ema_decay: Probability
     demo_start_probability: Probability

@@ -33,6 +33,7 @@ from warpzone.training.callbacks import (
     UpdateAverage,
 )
 from warpzone.training.checkpoint import Checkpoint
+from warpzone.training.health import Health
 from warpzone.training.learned_rewards import GAIL, RND
 
 # Episodes between two questions whether the goal is out of reach.
@@ -50,11 +51,13 @@ class Training:
     best_row: int
     """Its row in the curve."""
     ended_by: str
-    """``budget``, ``goal`` or ``collapse``."""
+    """``budget``, ``goal``, ``collapse`` or ``health``."""
     milestones: dict[str, dict[str, torch.Tensor]]
     """See `warpzone.training.callbacks.KeepMilestones`."""
     second_tries: pd.DataFrame
     """See `warpzone.training.callbacks.CountSecondTries`."""
+    health: list[str]
+    """What `warpzone.training.health.Health` found, a line each."""
 
     def summary(self) -> dict[str, Any]:
         """Return what it took and how well the policy played, as metrics."""
@@ -66,6 +69,7 @@ class Training:
             "emulator_frames": int(final["emulator_frames"]),
             "best_agent_steps": int(best["agent_steps"]),
             "ended_by": self.ended_by,
+            "health": self.health,
             **{str(name): int(total) for name, total in evaluations.items()},
             **{
                 f"eval_{part}_{name}": round(row[f"eval_{part}"], digits)
@@ -87,6 +91,7 @@ def train(
     on_agent_steps: Callable[[int], object] = lambda _: None,
     writers: Sequence[KVWriter] = (),
     demonstrations: Sequence[Transitions] = (),
+    warn: Callable[[str], object] = lambda _: None,
 ) -> Training:
     """Train an agent; what is scored and returned is a moving average of its policy.
 
@@ -105,6 +110,7 @@ def train(
         on_agent_steps: Called with the number of agent steps just taken.
         writers: Take what SB3's logger says of each update.
         demonstrations: Episodes as the actor sees them, for GAIL.
+        warn: Called with each trouble that is found, in one line.
     """
     model = make_model(recipe, envs, world, start.key, seed, device, list(writers))
     model.policy.load_state_dict(start.policy.state_dict())
@@ -114,8 +120,9 @@ def train(
     milestones = KeepMilestones(recipe.log_freq, average)
     evaluate = Evaluate(recipe.eval_freq, average, score, curve)
     second_tries, stop = CountSecondTries(), StopEarly(evaluate, recipe)
+    health = Health(recipe.log_freq, evaluate, recipe, warn)
     callbacks = [Progress(on_agent_steps), update_average, milestones, curve]
-    callbacks += [evaluate, second_tries, stop]
+    callbacks += [evaluate, second_tries, stop, health]
     learned: dict[str, Callback] = {}
     of: tuple[Any, str, str, int] = (model, world, start.key, seed)
     if recipe.gail is not None:
@@ -137,6 +144,7 @@ def train(
             "curve": curve,
             "evaluate": evaluate,
             "second_tries": second_tries,
+            "health": health,
         }
         keep = KeepCheckpoint(recipe.log_freq, checkpoint, parts | learned)
         callbacks.append(keep)
@@ -153,9 +161,10 @@ def train(
         curve=pd.DataFrame(curve.rows),
         policy=average.policy,
         best_row=evaluate.best_row,
-        ended_by=stop.reason or "budget",
+        ended_by=stop.reason or health.reason or "budget",
         milestones=milestones.weights,
         second_tries=second_tries.table,
+        health=list(health.found.values()),
     )
 
 

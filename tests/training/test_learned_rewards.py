@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import stable_baselines3
 import torch
 
-from warpzone.core.params import GAILParams, RNDParams
+from warpzone.core.params import GAILParams, RecipeParams, RNDParams
 from warpzone.episodes.table import Score
-from warpzone.training.algorithms import make_model
+from warpzone.training.algorithms import ALGORITHMS, check_recipe, make_model
 from warpzone.training.bc import Transitions
 from warpzone.training.checkpoint import Checkpoint
 from warpzone.training.learned_rewards import GAIL, RND, LearnedReward
@@ -322,10 +323,9 @@ class Killed(Exception):
     """Stands for SIGKILL, as far as one process can."""
 
 
-@pytest.mark.parametrize("algorithm", ["ppo"])
 @pytest.mark.parametrize("row", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_training_with_learned_rewards_resumes_to_the_same_bytes(
-    world, recipe, weights, are_equal, tmp_path, row, algorithm
+    world, recipe, weights, are_equal, tmp_path, row
 ):
     world = replace(world.but(time_limit=18), restart_probability=0.5)
     shown = [played(world, right), played(world, lambda _: 0)]
@@ -360,6 +360,18 @@ def test_a_training_with_learned_rewards_resumes_to_the_same_bytes(
     assert are_equal(weights(resumed.policy), weights(whole.policy))
     for column in ("gail_reward", "discriminator_loss", "rnd_reward", "predictor_loss"):
         assert whole.curve[column].iloc[1:].notna().all()
+
+
+def test_they_pay_a2c_as_well(cartpole, recipe, monkeypatch):
+    monkeypatch.setitem(ALGORITHMS, "a2c", stable_baselines3.A2C)
+    values = recipe(algorithm="a2c", gail=gail(), rnd=rnd()).model_dump()
+    for key in ("batch_size", "n_epochs", "clip_range", "target_kl"):
+        del values[key]
+    rl = RecipeParams(**values, rms_prop_eps=1e-5)
+    check_recipe("a2c", rl)
+    curve = cartpole.train(rl, demonstrations=[played(cartpole, balance, 60)]).curve
+    for column in ("gail_reward", "rnd_reward", "policy_loss"):
+        assert curve[column].iloc[1:].notna().all()
 
 
 def test_without_them_a_training_has_no_such_columns(cartpole, recipe):

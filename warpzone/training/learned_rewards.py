@@ -5,6 +5,7 @@ learns from the rollout itself. They serve every algorithm of SB3 that has rollo
 """
 
 from dataclasses import dataclass, field
+from math import log
 from typing import Any
 
 import gymnasium as gym
@@ -224,9 +225,9 @@ class GAIL(LearnedReward):
         ours = lasting * self.ends / (self.steps + lasting * self.ends)
         theirs = lasting * self.demonstrated_ends
         theirs /= len(self.demonstrations) + theirs
-        step = float(np.log((1 - theirs) / (1 - ours)))
+        step = log((1 - theirs) / (1 - ours))
         # Where no episode has ended yet, no end is paid.
-        end = float(np.log(theirs / ours)) if ours > 0 else 0.0
+        end = log(theirs / ours) if ours > 0 else 0.0
         return step, gamma * lasting * end
 
 
@@ -293,13 +294,13 @@ class RND(LearnedReward):
         self._after: list[np.ndarray] = []
 
     def _on_step(self) -> bool:
-        after = self.locals["new_obs"][self.key].copy()
+        after = self.locals["new_obs"][self.key][:, self._newest].copy()
         for index, is_done in enumerate(self.locals["dones"]):
             if is_done:
                 # What follows in `new_obs` is another episode.
                 end = self.locals["infos"][index]["terminal_observation"]
-                after[index] = end[self.key]
-        self._after.append(after[:, self._newest])
+                after[index] = end[self.key][self._newest]
+        self._after.append(after)
         return True
 
     def _on_rollout_end(self) -> None:

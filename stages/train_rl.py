@@ -110,7 +110,7 @@ def main() -> None:
                 checkpoint,
                 bar.update,
                 demonstrations=shown,
-                warn=lambda said: print(f"train_rl {agent}: {said}", file=sys.stderr),
+                warn=lambda said: bar.write(f"train_rl {agent}: {said}", sys.stderr),
             )
         folder = cell("models", params.env, task, agent)
         save_agent(start.playing(training.policy), folder, one, origin)

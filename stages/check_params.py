@@ -21,15 +21,16 @@ import gymnasium as gym
 import psutil
 
 from warpzone import IS_PINNED
+from warpzone.agents.model import SPEC, load_agent
 from warpzone.agents.policy import find_device
 from warpzone.core.errors import InputError
 from warpzone.core.fingerprints import write_fingerprints
 from warpzone.core.leftovers import set_aside
 from warpzone.core.names import CODE, PARAMS
-from warpzone.core.params import Params, load_params
+from warpzone.core.params import ModelStart, Params, load_params
 from warpzone.core.stage import argument_parser, run_stage
-from warpzone.envs.registry import check_env, make_env, modules_of
-from warpzone.training.algorithms import check_recipe, keys_to_show
+from warpzone.envs.registry import agent_key, check_env, make_env, modules_of
+from warpzone.training.algorithms import check_kind, check_recipe, keys_to_show
 from warpzone.training.memory import bytes_of_transition
 
 STAGES = Path("stages")
@@ -55,6 +56,7 @@ def main() -> None:
         noises = (params.noise, *params.evaluate.noises.values())
         most = max(noises, key=lambda noise: noise.no_op_max)
         check_env(params.env, params.world, most)
+        check_starts(params)
     except InputError as error:
         raise InputError(f"{error}{remedy()}") from error
     check_memory(params)
@@ -64,6 +66,35 @@ def main() -> None:
         print(NO_AVX2, file=sys.stderr)
     set_aside(params)
     write_fingerprints(sorted(STAGES.glob("*.py")), CODE, modules_of(params.env))
+
+
+def check_starts(params: Params) -> None:
+    """Check that the agents which recipes start from are there and fit.
+
+    Raises:
+        InputError: In one line.
+    """
+    level = next(iter(params.world.tasks.values()))[0]
+    for name in params.run.recipes:
+        recipe = params.recipes[name]
+        if not isinstance(recipe.start, ModelStart):
+            continue
+        folder = Path(recipe.start.model)
+        where = f"{PARAMS}: recipes.{name}.start"
+        if not (folder / SPEC).is_file():
+            raise InputError(
+                f"{where}: {folder / SPEC} is not there: dvc get . "
+                f"models/ENV/TASK/AGENT --rev REVISION -o {folder}"
+            )
+        keys = keys_to_show(params.env, recipe)
+        with closing(
+            make_env(params.env, params.world.kwargs, level, params.noise, keys)
+        ) as env:
+            try:
+                key = agent_key(params.env, recipe.observation)
+                check_kind(recipe, load_agent(folder, env, key).policy)
+            except InputError as error:
+                raise InputError(f"{where}: {error}") from error
 
 
 def check_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Train an agent by a recipe: from demonstrations, the clone, or random weights.
+"""Train an agent by a recipe: from demonstrations, an agent, or random weights.
 
 Reads what the recipe starts from: models/ENV/TASK/starts/RECIPE/, or for the teacher
 data/demos/ENV/TASK.jsonl. AGENT being RECIPE-SEED, it writes models/ENV/TASK/AGENT/
@@ -32,7 +32,7 @@ from warpzone.agents.policy import (
 )
 from warpzone.core.files import write_csv, write_json
 from warpzone.core.names import DEMOS, agent_name, cell, second_tries_of
-from warpzone.core.params import CloningParams, RecipeParams
+from warpzone.core.params import CloningParams, ModelStart, RecipeParams
 from warpzone.core.progress import progress_bar
 from warpzone.core.seeds import Purpose, episode_seed
 from warpzone.core.stage import read_arguments, run_stage
@@ -59,10 +59,9 @@ def main() -> None:
     algorithm = ALGORITHMS[recipe.algorithm]
     stage = "train_teacher" if name == "teacher" else "train_rl"
     source = cell("models", params.env, task, "starts", name)
+    demos = source / DEMOS
     if name == "teacher":
-        source = cell("data/demos", params.env, f"{task}.jsonl")
-    elif recipe.start == "demos":
-        source /= DEMOS
+        source = demos = cell("data/demos", params.env, f"{task}.jsonl")
     kind, packages = algorithm.policy.KIND, algorithm.packages
     origin = describe_origin(stage, params.env, task, recipe, seed, packages)
     kwargs, levels = params.world.kwargs, params.levels(task)
@@ -80,28 +79,31 @@ def main() -> None:
         )
         one = stack.enter_context(closing(make_both(levels[0])))
         spaces: Any = one.observation_space
-        if recipe.start == "bc":
+        if recipe.start == "bc" or isinstance(recipe.start, ModelStart):
             policy = load_agent(source, one, key).policy
         else:
             policy = build_policy(params.env, spaces, len(one.codes), key, kind)
         start = PolicyAgent(policy, key, recipe.temperature, recipe.idle_temperature)
-        recordings = read_recordings(source) if recipe.start == "demos" else []
+        recordings = read_recordings(demos) if recipe.needs_demonstrations else []
+        shown: Sequence[Transitions] = ()
+        is_new = checkpoint.state is None
+        if recipe.gail is not None or (is_new and recipe.cloning is not None):
+            with progress_bar(len(recordings), "replaying", "episode") as bar:
+                shown = watch_all(
+                    recordings, kwargs, key, len(one.codes), str(demos), bar.update
+                )
         resumed = 0
-        if checkpoint.state is not None:
+        if not is_new:
             resumed = checkpoint.state["agent_steps"]
             print(f"train_rl {agent}: resumes", file=sys.stderr)
         elif recipe.cloning is not None:
-            with progress_bar(len(recordings), "replaying", "episode") as bar:
-                watched = watch_all(
-                    recordings, kwargs, key, len(one.codes), str(source), bar.update
-                )
-            start = clone(start, watched, recipe.cloning, seed)
+            start = clone(start, shown, recipe.cloning, seed)
         start.policy.to(device)
-        shown = None
+        remembered = None
         if recipe.demonstrations is not None:
             with progress_bar(len(recordings), "replaying", "episode") as bar:
-                shown = remember(
-                    recordings, kwargs, one, recipe, device, str(source), bar.update
+                remembered = remember(
+                    recordings, kwargs, one, recipe, device, str(demos), bar.update
                 )
         makers = training_makers(recipe, make_both, levels, recordings, stack)
         envs = stack.enter_context(closing(ThreadedVecEnv(makers)))
@@ -118,6 +120,8 @@ def main() -> None:
                 checkpoint,
                 bar.update,
                 shown=shown,
+                remembered=remembered,
+                warn=lambda said: bar.write(f"train_rl {agent}: {said}", sys.stderr),
             )
         folder = cell("models", params.env, task, agent)
         save_agent(start.playing(training.policy), folder, one, origin)

@@ -90,7 +90,10 @@ def test_the_params_of_this_repository_are_valid() -> None:
         (f"{RECIPE}/n_envs", 257, "input should be less than or equal to 256"),
         (f"{RECIPE}/goal_success_rate", 97, "input should be less than or equal to 1"),
         (f"{RECIPE}/observation", "ram", "input should be 'pixels' or 'state'"),
-        (f"{RECIPE}/start", "clone", "input should be 'scratch', 'demos' or 'bc'"),
+        (f"{RECIPE}/start", "clone", "write scratch, demos, bc, or {model: data/"),
+        (f"{RECIPE}/on_bad_health", "end", "input should be 'warn' or 'stop'"),
+        (f"{RECIPE}/gail", 1.0, "write a section of keys and values"),
+        (f"{RECIPE}/rnd", True, "write a section of keys and values"),
         (f"{RECIPE}/temperature", -0.5, "input should be greater than or equal to 0"),
         ("evaluate/noises/default/episodes", 10_001, "input should be less than or eq"),
         ("evaluate/noises/default/episodes", 1e3, "write 1000"),
@@ -535,3 +538,25 @@ def test_any_value_in_any_place_is_valid_or_told_in_one_line(
         put(wrong, "/".join((*place, "no such key")), 1)
         with pytest.raises(InputError, match="no such key"):
             check(wrong)
+
+
+@pytest.mark.parametrize("name", ["gail", "rnd"])
+def test_a_learned_reward_is_checked(document: dict[str, Any], name: str) -> None:
+    section = document["recipes"][name if name == "gail" else "rnd-ppo"][name]
+    document["recipes"]["ppo"][name] = dict(section)
+    check(document)
+    for value, reason in ((0.0, "greater than 0"), (-1.0, "greater than 0")):
+        changed = copy.deepcopy(document)
+        said = refusal(put(changed, f"recipes/ppo/{name}/weight", value))
+        assert said == f"recipes.ppo.{name}.weight = {value}: input should be {reason}"
+    lacking = copy.deepcopy(document)
+    lacking["recipes"]["ppo"][name]["updats"] = section["updates"]
+    del lacking["recipes"]["ppo"][name]["updates"]
+    said = refusal(lacking)
+    assert said == f"recipes.ppo.{name} lacks ['updates'] and has unknown ['updats']"
+
+
+def test_what_a_recipe_leaves_out_is_not_in_its_agents_origin() -> None:
+    dumped = load_params(PARAMS).recipes["bc-ppo"].model_dump(mode="json")
+    assert not {"gail", "rnd", "on_bad_health"} & dumped.keys()
+    assert dumped["cloning"] is None

@@ -78,7 +78,9 @@ def test_a_decision_is_a_frame_so_its_noise_is_the_same() -> None:
             env.step(step % 2)
         held.append(bytes(env.frame_actions))
     assert held[0] == held[1]
-    with pytest.raises(ValueError, match="sticky_unit must be frame or decision, got 3"):
+    with pytest.raises(
+        ValueError, match="sticky_unit must be frame or decision, got 3"
+    ):
         make(sticky_unit=3)
 
 

@@ -10,7 +10,7 @@ import stable_baselines3
 import torch
 
 from warpzone.core.errors import InputError
-from warpzone.core.params import load_params
+from warpzone.core.params import GAILParams, load_params
 from warpzone.training.algorithms import (
     ALGORITHMS,
     check_recipe,
@@ -218,6 +218,26 @@ def test_all_are_optimised_alike(cartpole, recipe_of, algorithm):
     assert (group["eps"], group["fused"]) == (1e-5, True)
     # The target network is no part of it.
     assert len(group["params"]) == len(list(model.policy.player.parameters()))  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+
+
+def test_gail_needs_a_discount(recipe):
+    gail = {"batch_size": 2, "learning_rate": 1e-3, "updates": 1, "weight_decay": 0.0}
+    gail |= {"weight": 1.0, "env_weight": 0.0}
+    check_recipe("ppo", recipe(gail=GAILParams(**gail)))
+    assert refused(recipe, gail=gail, gamma=1.0) == (
+        ".gamma = 1: gail needs one below 1, as an ended episode is paid for ever"
+    )
+
+
+@pytest.mark.parametrize("key", ["gail", "rnd"])
+def test_learned_rewards_need_rollouts(recipe_of, key):
+    section: dict[str, Any] = {"batch_size": 2, "learning_rate": 1e-3, "updates": 1}
+    section |= {"weight": 1.0}
+    if key == "gail":
+        section |= {"weight_decay": 0.0, "env_weight": 0.0}
+    assert why(recipe_of("dqn", **{key: section})) == (
+        f": {key} pays rollouts, which dqn has none of: take it out, or use ppo"
+    )
 
 
 def test_an_unknown_algorithm_is_refused_with_the_known_ones(recipe):

@@ -216,6 +216,7 @@ def test_the_best_policy_succeeds_most_and_then_gets_furthest(
         "emulator_frames": trained.curve["emulator_frames"].iloc[-1],
         "best_agent_steps": 64,
         "ended_by": "budget",
+        "health": [],
         "eval_episodes": 40,
         "eval_agent_steps": 16,
         "eval_emulator_frames": 28,

@@ -14,7 +14,7 @@ RECORDINGS = Path("data/recordings")
 """Holds people's recordings."""
 
 DEMOS = "demos.jsonl"
-"""Demonstrations, in the folder of what a recipe starts from."""
+"""The demonstrations in the folder of what a recipe starts from."""
 
 UNTRAINED = ("random", "script")
 """Agents that have no model: random play, and a world's script."""

@@ -19,7 +19,9 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     create_model,
     model_validator,
@@ -33,6 +35,7 @@ from warpzone.core.yaml import read_yaml
 # end a key of params.yaml there.
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 CHOICE = r"^(median|best|worst|\d{1,5})$"
+_START_MODEL = r"^data/starts/[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 Name = Annotated[str, Field(pattern=_NAME)]
 Levels = Annotated[tuple[Name, ...], Field(min_length=1, max_length=32, strict=False)]
@@ -152,13 +155,65 @@ class DemonstrationsParams(Section):
     """Before the first agent step."""
 
 
+class ModelStart(Section):
+    """A finished agent that training begins with."""
+
+    model: Annotated[str, Field(pattern=_START_MODEL)]
+    """Its folder, in data/starts/."""
+
+
+class GAILParams(CloningParams):
+    """A reward for playing as was demonstrated.
+
+    See `warpzone.training.learned_rewards`. Those of cloning are the discriminator's;
+    ``updates`` are per rollout.
+    """
+
+    weight: Annotated[float, Field(gt=0, le=1e6)]
+    env_weight: NonNegative
+    """Of the env's own reward."""
+
+
+class RNDParams(Section):
+    """A reward for what is new, see `warpzone.training.learned_rewards`."""
+
+    weight: Annotated[float, Field(gt=0, le=1e6)]
+    batch_size: Annotated[int, Field(ge=1, le=65_536)]
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    updates: Count
+    """Per rollout."""
+
+
+def _known_start(value: Any) -> Any:
+    if value not in STARTS:
+        raise ValueError(
+            f"write {', '.join(STARTS)}, or {{model: data/starts/NAME}} for a finished "
+            "agent"
+        )
+    return value
+
+
+STARTS = ("scratch", "demos", "bc")
+"""What a recipe may start from, beside a `ModelStart`."""
+
+_NamedStart = Annotated[
+    Literal["scratch", "demos", "bc"], BeforeValidator(_known_start), Tag("[name]")
+]
+Start = Annotated[
+    _NamedStart | Annotated[ModelStart, Tag("[model]")],
+    Discriminator(
+        lambda value: "[model]" if isinstance(value, dict | ModelStart) else "[name]"
+    ),
+]
+
+
 class RecipeParams(Section):
     """How an agent is made. Further keys are those of SB3's algorithm."""
 
     model_config = ConfigDict(extra="allow")
 
     algorithm: Name
-    start: Literal["scratch", "demos", "bc"]
+    start: Start
     cloning: CloningParams | None = None
     """Of the demonstrations by an actor, where ``start`` is demos."""
     demonstrations: Annotated[
@@ -175,6 +230,13 @@ class RecipeParams(Section):
     """Of algorithms that have an ``ent_coef``."""
     critic_warmup: Annotated[int, Field(ge=0, le=10**9)] | None = None
     """Of algorithms that have a critic."""
+    # What is not given is left out of the agents' origin, too.
+    gail: GAILParams | None = Field(None, exclude_if=lambda value: value is None)
+    rnd: RNDParams | None = Field(None, exclude_if=lambda value: value is None)
+    on_bad_health: Literal["warn", "stop"] = Field(
+        "warn", exclude_if=lambda value: value == "warn"
+    )
+    """What `warpzone.training.health` does once it has found something."""
     ema_decay: Probability
     demo_start_probability: Probability
     restart_probability: Probability
@@ -189,6 +251,10 @@ class RecipeParams(Section):
     def algorithm_kwargs(self) -> dict[str, Any]:
         """Keyword arguments of the algorithm, by SB3's names."""
         return dict(self.model_extra or {})
+
+    @property
+    def needs_demonstrations(self) -> bool:
+        return self.start == "demos" or self.gail is not None
 
 
 class EvaluateParams(Section):
@@ -346,7 +412,8 @@ def describe(
     lacks, unknown = defaultdict(set), defaultdict(set)
     for item in error.errors():
         loc = (within, *item["loc"]) if within else item["loc"]
-        path = [str(part) for part in loc if part != "[key]"]
+        # What pydantic calls the key of a dictionary, or one kind of several.
+        path = [str(part) for part in loc if not str(part).startswith("[")]
         section, where = ".".join(path[:-1]), ".".join(path)
         value, kind = item["input"], item["type"]
         if kind == "missing":
@@ -405,6 +472,7 @@ _REASONS = {
     "too_short": "write one value or more",
     CHOICE: "write median, best, worst or a number",
     _NAME: "write letters, digits, - and _",
+    _START_MODEL: "write data/starts/NAME, see data/starts/README.md",
 }
 """In the words of YAML, by pydantic's names of errors, and by patterns."""
 

@@ -12,6 +12,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from warpzone.agents.networks import ADAM, AsymmetricPolicy, QPolicy, QuantilePolicy
+from warpzone.agents.policy import Policy
 from warpzone.core.errors import InputError
 from warpzone.core.params import RecipeParams, check_section
 from warpzone.envs.registry import agent_key, observed_keys
@@ -107,6 +108,17 @@ def check_recipe(name: str, recipe: RecipeParams) -> None:
             verb = "lacks" if has_it else f"has, without {needed},"
             raise InputError(f"params.yaml: {where} {verb} {key}")
     _check_start(name, recipe, algorithm)
+    for key in ("gail", "rnd"):
+        if getattr(recipe, key) and is_value_based:
+            raise InputError(
+                f"params.yaml: {where}: {key} pays rollouts, which "
+                f"{recipe.algorithm} has none of: take it out, or use ppo"
+            )
+    if recipe.gail is not None and given["gamma"] == 1:
+        raise InputError(
+            f"params.yaml: {where}.gamma = 1: gail needs one below 1, as an ended "
+            "episode is paid for ever"
+        )
     steps = recipe.n_envs * given["n_steps"]
     batch_size, size = given.get("batch_size"), given.get("buffer_size", steps)
     wrong = ""
@@ -120,6 +132,19 @@ def check_recipe(name: str, recipe: RecipeParams) -> None:
         raise InputError(
             f"params.yaml: {where}: learning_starts {waits} leaves nothing of the "
             f"total_timesteps {recipe.total_timesteps} to learn in"
+        )
+
+
+def check_kind(recipe: RecipeParams, policy: Policy) -> None:
+    """Check that a recipe's algorithm trains policies of this kind.
+
+    Raises:
+        InputError: If it does not.
+    """
+    if (trained := ALGORITHMS[recipe.algorithm].policy.KIND) != policy.KIND:
+        raise InputError(
+            f"the start is a policy of the kind {policy.KIND}, {recipe.algorithm} "
+            f"trains one of the kind {trained}: start from another one"
         )
 
 

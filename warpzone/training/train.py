@@ -12,15 +12,16 @@ from stable_baselines3.common.logger import KVWriter
 from stable_baselines3.common.vec_env import VecEnv
 
 from warpzone.agents.policy import MovingAverage, Policy, PolicyAgent, set_weights
-from warpzone.core.errors import InputError
 from warpzone.core.params import RecipeParams
 from warpzone.core.progress import progress_bar
 from warpzone.core.seeds import Purpose, episode_seed
 from warpzone.envs.replayable import ReplayableEnv
 from warpzone.episodes.play import play_episodes
 from warpzone.episodes.table import Score
-from warpzone.training.algorithms import make_model
+from warpzone.training.algorithms import check_kind, make_model
+from warpzone.training.bc import Transitions, join
 from warpzone.training.callbacks import (
+    Callback,
     CountSecondTries,
     CriticWarmup,
     EntropySchedule,
@@ -33,6 +34,8 @@ from warpzone.training.callbacks import (
     UpdateAverage,
 )
 from warpzone.training.checkpoint import Checkpoint
+from warpzone.training.health import Health
+from warpzone.training.learned_rewards import GAIL, RND
 from warpzone.training.memory import ReplayMemory
 from warpzone.training.value_based import ValueBased
 
@@ -51,11 +54,13 @@ class Training:
     best_row: int
     """Its row in the curve."""
     ended_by: str
-    """``budget``, ``goal`` or ``collapse``."""
+    """``budget``, ``goal``, ``collapse`` or ``health``."""
     milestones: dict[str, dict[str, torch.Tensor]]
     """See `warpzone.training.callbacks.KeepMilestones`."""
     second_tries: pd.DataFrame
     """See `warpzone.training.callbacks.CountSecondTries`."""
+    health: list[str]
+    """What `warpzone.training.health.Health` found, a line each."""
 
     def summary(self) -> dict[str, Any]:
         """Return what it took and how well the policy played, as metrics."""
@@ -67,6 +72,7 @@ class Training:
             "emulator_frames": int(final["emulator_frames"]),
             "best_agent_steps": int(best["agent_steps"]),
             "ended_by": self.ended_by,
+            "health": self.health,
             **{str(name): int(total) for name, total in evaluations.items()},
             **{
                 f"eval_{part}_{name}": round(row[f"eval_{part}"], digits)
@@ -87,7 +93,9 @@ def train(
     checkpoint: Checkpoint | None = None,
     on_agent_steps: Callable[[int], object] = lambda _: None,
     writers: Sequence[KVWriter] = (),
-    shown: ReplayMemory | None = None,
+    shown: Sequence[Transitions] = (),
+    remembered: ReplayMemory | None = None,
+    warn: Callable[[str], object] = lambda _: None,
 ) -> Training:
     """Train an agent; what is scored and returned is a moving average of its policy.
 
@@ -105,22 +113,20 @@ def train(
             held at first is resumed.
         on_agent_steps: Called with the number of agent steps just taken.
         writers: Take what SB3's logger says of each update.
-        shown: Demonstrations, for a value-based algorithm with a section of them.
+        shown: Demonstrated episodes as the actor sees them, for GAIL.
+        remembered: The same, for a value-based algorithm with a section of them.
+        warn: Called with each trouble that is found, in one line.
 
     Raises:
         InputError: If the algorithm trains no policy of the start's kind.
     """
     model = make_model(recipe, envs, world, start.key, seed, device, list(writers))
     policy: Any = model.policy
-    if (found := start.policy.KIND) != policy.KIND:
-        raise InputError(
-            f"params.yaml: the start is a policy of the kind {found}, but "
-            f"{recipe.algorithm} trains one of {policy.KIND}: start from another one"
-        )
+    check_kind(recipe, start.policy)
     policy.player.load_state_dict(start.policy.state_dict())
     if isinstance(model, ValueBased):
         policy.target.load_state_dict(start.policy.state_dict())
-        model.demonstrations, model.shown = recipe.demonstrations, shown
+        model.demonstrations, model.shown = recipe.demonstrations, remembered
         if recipe.demonstrations and (checkpoint is None or checkpoint.state is None):
             updates = recipe.demonstrations.updates
             with progress_bar(updates, "learning from demonstrations", "update") as bar:
@@ -131,8 +137,16 @@ def train(
     milestones = KeepMilestones(recipe.log_freq, average)
     evaluate = Evaluate(recipe.eval_freq, average, score, curve)
     second_tries, stop = CountSecondTries(), StopEarly(evaluate, recipe)
+    health = Health(recipe.log_freq, evaluate, recipe, warn)
     callbacks = [Progress(on_agent_steps), update_average, milestones, curve]
-    callbacks += [evaluate, second_tries, stop]
+    callbacks += [evaluate, second_tries, stop, health]
+    learned: dict[str, Callback] = {}
+    of: tuple[Any, str, str, int] = (model, world, start.key, seed)
+    if recipe.gail is not None:
+        learned["gail"] = GAIL(*of, recipe.gail, join(shown), len(shown))
+    if recipe.rnd is not None:
+        learned["rnd"] = RND(*of, recipe.rnd)
+    callbacks += learned.values()
     if recipe.critic_warmup:
         callbacks.append(CriticWarmup(recipe.critic_warmup))
     if recipe.final_ent_coef is not None:
@@ -146,8 +160,9 @@ def train(
             "curve": curve,
             "evaluate": evaluate,
             "second_tries": second_tries,
+            "health": health,
         }
-        keep = KeepCheckpoint(recipe.log_freq, checkpoint, parts)
+        keep = KeepCheckpoint(recipe.log_freq, checkpoint, parts | learned)
         callbacks.append(keep)
         if checkpoint.state is not None:
             keep.restore(model)
@@ -162,9 +177,10 @@ def train(
         curve=pd.DataFrame(curve.rows),
         policy=average.policy,
         best_row=evaluate.best_row,
-        ended_by=stop.reason or "budget",
+        ended_by=stop.reason or health.reason or "budget",
         milestones=milestones.weights,
         second_tries=second_tries.table,
+        health=list(health.found.values()),
     )
 
 

@@ -12,7 +12,7 @@ interrupted, the next run resumes after the last row of the curve.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from itertools import cycle, islice
@@ -31,19 +31,20 @@ from warpzone.agents.policy import (
     set_weights,
 )
 from warpzone.core.files import write_csv, write_json
-from warpzone.core.names import agent_name, cell, second_tries_of
+from warpzone.core.names import DEMOS, agent_name, cell, second_tries_of
 from warpzone.core.params import CloningParams, RecipeParams
 from warpzone.core.progress import progress_bar
 from warpzone.core.seeds import Purpose, episode_seed
 from warpzone.core.stage import read_arguments, run_stage
 from warpzone.envs.curriculum import TrainingEnv
 from warpzone.envs.registry import agent_key, make_env, observed_keys
-from warpzone.envs.replayable import ReplayableEnv
+from warpzone.envs.replayable import ReplayableEnv, Snapshot
 from warpzone.envs.vec_env import ThreadedVecEnv
 from warpzone.episodes.demonstrations import start_states
 from warpzone.episodes.recording import Recording, read_recordings
 from warpzone.training.bc import Cloner, Transitions, watch_all
 from warpzone.training.checkpoint import checkpointed
+from warpzone.training.curricula import Curriculum, make_curriculum
 from warpzone.training.train import make_score, train
 
 EVALUATION = ["eval_success_rate", "eval_progress", "eval_episodes"]
@@ -56,8 +57,9 @@ def main() -> None:
     recipe, agent = params.recipes[name], agent_name(name, seed)
     stage = "train_teacher" if name == "teacher" else "train_rl"
     source = cell("models", params.env, task, "starts", name)
+    demos = source / DEMOS
     if recipe.start == "demos":
-        source = cell("data/demos", params.env, f"{task}.jsonl")
+        source = demos = cell("data/demos", params.env, f"{task}.jsonl")
     origin = describe_origin(stage, params.env, task, recipe, seed)
     kwargs, levels = params.world.kwargs, params.levels(task)
     device = find_device(params.device)
@@ -79,7 +81,7 @@ def main() -> None:
         else:
             policy = build_policy(params.env, spaces, len(one.codes), key)
         start = PolicyAgent(policy, key, recipe.temperature, recipe.idle_temperature)
-        recordings = read_recordings(source) if recipe.start == "demos" else []
+        recordings = read_recordings(demos) if recipe.needs_demonstrations else []
         resumed = 0
         if checkpoint.state is not None:
             resumed = checkpoint.state["agent_steps"]
@@ -87,11 +89,13 @@ def main() -> None:
         elif recipe.cloning is not None:
             with progress_bar(len(recordings), "replaying", "episode") as bar:
                 shown = watch_all(
-                    recordings, kwargs, key, len(one.codes), str(source), bar.update
+                    recordings, kwargs, key, len(one.codes), str(demos), bar.update
                 )
             start = clone(start, shown, recipe.cloning, seed)
         start.policy.to(device)
-        makers = training_makers(recipe, make_both, levels, recordings, stack)
+        starts = find_starts(recipe, make_both, levels, recordings, stack)
+        curriculum = make_curriculum(name, recipe, task, levels, starts)
+        makers = training_makers(recipe, make_both, levels, starts, curriculum)
         envs = stack.enter_context(closing(ThreadedVecEnv(makers)))
         title, total = f"training {agent}", recipe.total_timesteps
         with progress_bar(total, title, "agent step", resumed) as bar:
@@ -105,6 +109,7 @@ def main() -> None:
                 device,
                 checkpoint,
                 bar.update,
+                curriculum=curriculum,
             )
         folder = cell("models", params.env, task, agent)
         save_agent(start.playing(training.policy), folder, one, origin)
@@ -134,23 +139,33 @@ def clone(
     return agent.playing(cloner.average.policy)
 
 
-def training_makers(
+def find_starts(
     recipe: RecipeParams,
     make: Callable[[str], ReplayableEnv],
     levels: Sequence[str],
     recordings: Sequence[Recording],
     stack: ExitStack,
-) -> list[Callable[[], gym.Env]]:
-    """Return what makes the environments to train in, levels in turns.
+) -> dict[str, list[Snapshot]]:
+    """Return the states along demonstrations that episodes may begin at, by level.
 
-    Their start states are good for as long as the stack is open.
+    They are good for as long as the stack is open.
     """
-    shares = recipe.demo_start_probability, recipe.restart_probability
     places = {
         level: stack.enter_context(closing(make(level)))
-        for level in (levels if recipe.demo_start_probability else ())
+        for level in (levels if recipe.begins_along_demonstrations else ())
     }
-    starts = start_states(recordings, levels, places)
+    return start_states(recordings, levels, places)
+
+
+def training_makers(
+    recipe: RecipeParams,
+    make: Callable[[str], ReplayableEnv],
+    levels: Sequence[str],
+    starts: Mapping[str, Sequence[Snapshot]],
+    curriculum: Curriculum,
+) -> list[Callable[[], gym.Env]]:
+    """Return what makes the environments to train in, levels in turns."""
+    shares = recipe.demo_start_probability, recipe.restart_probability, curriculum.plan
     return [
         partial(TrainingEnv, partial(make, level), starts[level], *shares)
         for level in islice(cycle(levels), recipe.n_envs)

@@ -13,6 +13,9 @@ CODE = Path("data/code")
 RECORDINGS = Path("data/recordings")
 """Holds people's recordings."""
 
+DEMOS = "demos.jsonl"
+"""The demonstrations, where a recipe's start needs them."""
+
 UNTRAINED = ("random", "script")
 """Agents that have no model: random play, and a world's script."""
 

@@ -8,7 +8,7 @@ algorithm knows is checked by them: the keyword arguments of an env by
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
@@ -139,6 +139,62 @@ class PretrainBCParams(CloningParams):
     final_updates: Count
 
 
+class LevelStartParams(Section):
+    """Episodes begin at the start of a level; the levels take turns."""
+
+    name: Literal["level-start"]
+
+
+class DemoStatesParams(Section):
+    """Episodes begin anywhere along the demonstrations, with a probability."""
+
+    name: Literal["demo-states"]
+    probability: Probability
+
+
+class _PromotionParams(Section):
+    """A stage ends when the success rate over the last episodes is high enough."""
+
+    success_rate: Annotated[float, Field(gt=0, le=1)]
+    window: Annotated[int, Field(ge=1, le=10_000)]
+
+
+class BackwardParams(_PromotionParams):
+    """Episodes begin near the end of the demonstrations, then further and further back.
+
+    Salimans and Chen 2018, https://arxiv.org/abs/1812.03381.
+    """
+
+    name: Literal["backward"]
+    stages: Annotated[int, Field(ge=1, le=1000)]
+    """Stretches that the demonstrations are cut into."""
+
+
+class SequenceParams(_PromotionParams):
+    """The levels of the task come one after another."""
+
+    name: Literal["sequence"]
+    earlier_share: Annotated[float, Field(ge=0, lt=1)]
+    """Probability that an episode is played on one of the earlier levels."""
+
+
+class MixtureParams(Section):
+    """Levels are drawn with weights."""
+
+    name: Literal["mixture"]
+    weights: dict[Name, Annotated[float, Field(gt=0, le=1e6)]]
+
+
+CurriculumParams = (
+    LevelStartParams
+    | DemoStatesParams
+    | BackwardParams
+    | SequenceParams
+    | MixtureParams
+)
+"""Where episodes of the training begin, see `warpzone.training.curricula`."""
+
+
 class RecipeParams(Section):
     """How an agent is made. Further keys are those of SB3's algorithm."""
 
@@ -160,6 +216,7 @@ class RecipeParams(Section):
     ema_decay: Probability
     demo_start_probability: Probability
     restart_probability: Probability
+    curriculum: Annotated[CurriculumParams, Field(discriminator="name")] | None = None
     log_freq: Count
     eval_freq: Count
     n_eval_episodes: Episodes
@@ -171,6 +228,38 @@ class RecipeParams(Section):
     def algorithm_kwargs(self) -> dict[str, Any]:
         """Keyword arguments of the algorithm, by SB3's names."""
         return dict(self.model_extra or {})
+
+    @property
+    def needs_demonstrations(self) -> bool:
+        """Whether the training reads the demonstrations."""
+        return self.start == "demos" or self.begins_along_demonstrations
+
+    @property
+    def begins_along_demonstrations(self) -> bool:
+        """Whether episodes may begin somewhere along the demonstrations."""
+        is_curriculum = isinstance(self.curriculum, DemoStatesParams | BackwardParams)
+        return is_curriculum or self.demo_start_probability > 0
+
+    def check_levels(self, where: str, task: str, levels: Sequence[str]) -> None:
+        """Check that the curriculum fits the levels of a task.
+
+        Raises:
+            ValueError: If not; ``where`` is what the recipe is called there.
+        """
+        if isinstance(self.curriculum, MixtureParams):
+            given = self.curriculum.weights.keys()
+            halves = {
+                "lacks": [
+                    level for level in dict.fromkeys(levels) if level not in given
+                ],
+                "has unknown": sorted(given - set(levels)),
+            }
+            said = [f"{verb} {names}" for verb, names in halves.items() if names]
+            if said:
+                raise ValueError(
+                    f"{where}.curriculum.weights {' and '.join(said)}: task {task} has "
+                    f"the levels {', '.join(dict.fromkeys(levels))}"
+                )
 
 
 class EvaluateParams(Section):
@@ -230,6 +319,12 @@ class Params(Section):
                 raise ValueError(
                     f"recipes.{name}: cloning belongs to start: demos, and to no other"
                 )
+            if recipe.curriculum is not None and recipe.demo_start_probability > 0:
+                raise ValueError(
+                    f"recipes.{name}: demo_start_probability = "
+                    f"{recipe.demo_start_probability} is a curriculum, and there is "
+                    f"{recipe.curriculum.name}, too: set it to 0.0"
+                )
         # The teacher is trained in any case.
         recipes = [
             name
@@ -248,6 +343,8 @@ class Params(Section):
                         f"{key}: {where} has no {name!r}, it has {', '.join(known)}: "
                         f"add -S '{key}=[{near[0]}]'"
                     )
+        for name, task in product(("teacher", *self.run.recipes), self.run.tasks):
+            self.recipes[name].check_levels(f"recipes.{name}", task, self.levels(task))
         episodes = self.evaluate.noises[NOISE].episodes
         video = self.record_video
         for key, choices in (

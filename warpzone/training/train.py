@@ -23,6 +23,7 @@ from warpzone.training.callbacks import (
     CriticWarmup,
     EntropySchedule,
     Evaluate,
+    FollowCurriculum,
     KeepCheckpoint,
     KeepMilestones,
     LearningCurve,
@@ -31,6 +32,7 @@ from warpzone.training.callbacks import (
     UpdateAverage,
 )
 from warpzone.training.checkpoint import Checkpoint
+from warpzone.training.curricula import Curriculum
 
 # Episodes between two questions whether the goal is out of reach.
 _BATCH = 64
@@ -83,6 +85,7 @@ def train(
     checkpoint: Checkpoint | None = None,
     on_agent_steps: Callable[[int], object] = lambda _: None,
     writers: Sequence[KVWriter] = (),
+    curriculum: Curriculum | None = None,
 ) -> Training:
     """Train an agent; what is scored and returned is a moving average of its policy.
 
@@ -100,6 +103,7 @@ def train(
             held at first is resumed.
         on_agent_steps: Called with the number of agent steps just taken.
         writers: Take what SB3's logger says of each update.
+        curriculum: What the environments' episodes are drawn from; if None, they know.
     """
     model = make_model(recipe, envs, world, start.key, seed, device, list(writers))
     model.policy.load_state_dict(start.policy.state_dict())
@@ -111,13 +115,17 @@ def train(
     second_tries, stop = CountSecondTries(), StopEarly(evaluate, recipe)
     callbacks = [Progress(on_agent_steps), update_average, milestones, curve]
     callbacks += [evaluate, second_tries, stop]
+    parts: dict[str, Any] = {}
+    if curriculum is not None and curriculum.progressions:
+        parts["curriculum"] = FollowCurriculum(recipe.log_freq, curriculum, curve)
+        callbacks.append(parts["curriculum"])
     if recipe.critic_warmup:
         callbacks.append(CriticWarmup(recipe.critic_warmup))
     if recipe.final_ent_coef is not None:
         entropy = recipe.algorithm_kwargs["ent_coef"]
         callbacks.append(EntropySchedule(entropy, recipe.final_ent_coef))
     if checkpoint is not None:
-        parts = {
+        parts |= {
             "average": average,
             "update_average": update_average,
             "milestones": milestones,

@@ -191,7 +191,7 @@ def test_a_cell_has_no_params_but_its_own(wide: dict[str, Any], tmp_path: Path) 
     common = {"env", "envs.mario.kwargs", "envs.mario.tasks.8-4", "noise"}
     training = common | {"device", "torch_threads"}
     assert params["train_rl@8-4-ppo-20"] == training | {"recipes.ppo"}
-    assert params["choose_start@8-4-ppo"] == {"env", "recipes.ppo.start"}
+    assert params["choose_start@8-4-ppo"] == {"env", "recipes.ppo"}
     assert params["pretrain_bc@8-4"] == training | {"seed", "pretrain_bc"}
     assert params["evaluate@8-4-ppo-20"] == {
         "env",

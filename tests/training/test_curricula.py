@@ -25,6 +25,7 @@ from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.replayable import ReplayableEnv, Snapshot
 from warpzone.envs.vec_env import ThreadedVecEnv
 from warpzone.episodes.recording import read_recordings
+from warpzone.episodes.table import Score
 from warpzone.training.checkpoint import Checkpoint
 from warpzone.training.curricula import (
     Curriculum,
@@ -244,7 +245,7 @@ def run(
             world.name,
             rl,
             5,
-            lambda _: SimpleNamespace(),  # pyright: ignore[reportArgumentType]
+            lambda _: Score(0.0, 0.0, 1),
             torch.device("cpu"),
             curriculum=curriculum,
             **more,
@@ -255,3 +256,155 @@ def run(
 def short(world: Any) -> Callable[..., ReplayableEnv]:
     noise = world.noise.model_dump()
     return partial(ShortMario, **world.kwargs, **noise, obs_type=("state",))
+
+
+def test_a_sequence_is_followed_level_by_level(
+    tiny: Any, recipe: Callable[..., Any]
+) -> None:
+    rl = recipe(total_timesteps=256, n_envs=4, log_freq=64, eval_freq=10**9)
+    levels = ["1-1", "2-1", "1-3"]
+    one = LevelSequence(SEQUENCE, levels)
+    training, seen = run(tiny, rl, one, short(tiny), levels)
+    # 4 environments, 8 agent steps an episode: one promotion after each 4 successes.
+    assert len(seen) == 256 // 8
+    assert [ended.level for _, ended in seen[:4]] == ["1-1"] * 4
+    assert all(ended.level in plan.levels for plan, ended in seen[8:])
+    assert {ended.level for _, ended in seen} == set(levels)
+    stages = training.curve["curriculum_stage"].tolist()
+    assert stages == sorted(stages)
+    assert (stages[0], stages[-1]) == (0, 2)
+    assert training.curve["curriculum_success_rate"].iloc[-1] == 1.0
+
+
+def test_a_mixture_is_drawn_by_its_weights(
+    tiny: Any, recipe: Callable[..., Any]
+) -> None:
+    rl = recipe(total_timesteps=384, n_envs=8, log_freq=384, eval_freq=10**9)
+    one = Curriculum(Plan(levels={"1-1": 1.0, "2-1": 3.0}))
+    one.progressions = {"": Progression(1.0, 1, 0)}
+    _, seen = run(tiny, rl, one, short(tiny), ["1-1", "2-1"])
+    played = [ended.level for _, ended in seen]
+    assert len(played) == 48
+    # Four standard deviations.
+    assert played.count("2-1") == pytest.approx(36, abs=12)
+
+
+@pytest.fixture
+def shown(tiny: Any) -> Iterator[list[Snapshot]]:
+    """States along a clear of 1-1, good while its env is open."""
+    [clear] = [one for one in read_recordings(CLEARS) if one.level == "1-1"]
+    kwargs = tiny.kwargs | {"time_limit": 2000}
+    with closing(replace(tiny, kwargs=kwargs).make()) as env:
+        env.begin(clear.no_ops)
+        starts = []
+        codes = batched(clear.held[clear.no_ops :], clear.frame_skip, strict=False)
+        for wanted, held in zip(clear.decided, codes, strict=True):
+            if len(env.decisions) % MARK_EVERY == 0:
+                starts.append(env.snapshot())
+            *_, info = env.play_step(wanted, bytes(held))
+        assert info["is_success"]
+        yield starts
+
+
+def backward(
+    world: Any,
+    rl: Any,
+    starts: Sequence[Snapshot],
+    stages: int = 40,
+    **more: Any,
+) -> tuple[Any, list[tuple[Any, Ended]]]:
+    """Train backward along a demonstration of 1-1 with an agent that only runs."""
+    params = BACKWARD.model_copy(update={"stages": stages})
+    one = make_curriculum(
+        "x",
+        rl.model_copy(update={"curriculum": params}),
+        "1-1",
+        ["1-1"],
+        {"1-1": starts},
+    )
+    world = world.but(time_limit=2000, stuck_limit=5)
+    return run(world, rl, one, world.make, ["1-1"], starts, **more)
+
+
+def test_backward_moves_back_along_a_demonstration(
+    tiny: Any, recipe: Callable[..., Any], shown: list[Snapshot]
+) -> None:
+    rl = recipe(total_timesteps=192, n_envs=4, log_freq=32, eval_freq=10**9)
+    training, seen = backward(tiny, rl, shown)
+    stages = training.curve["curriculum_stage"].tolist()
+    assert stages == sorted(stages)
+    assert stages[0] == 0
+    assert stages[-1] >= 1
+    # The last start, then the last but one, ...
+    begun = [ended.start for _, ended in seen if not ended.is_second_try]
+    assert begun[:4] == [len(shown) - 1] * 4
+    last = len(shown) - 1
+    assert set(begun) == {last - stage for stage in range(stages[-1] + 1)}
+
+
+@pytest.mark.parametrize("name", ["sequence", "backward"])
+def test_threads_change_no_byte_of_a_curriculum(
+    tiny: Any, recipe: Callable[..., Any], shown: list[Snapshot], name: str
+) -> None:
+    rl = recipe(total_timesteps=96, n_envs=4, restart_probability=0.5, eval_freq=10**9)
+    ours, theirs = (
+        follow(name, replace(tiny, threads=threads), rl, shown) for threads in (1, 2)
+    )
+    assert ours[1] == theirs[1]
+    assert ours[0].curve.to_csv() == theirs[0].curve.to_csv()
+    assert ours[0].curve["curriculum_stage"].iloc[-1] > 0
+
+
+class Killed(Exception):
+    """Stands for SIGKILL, as far as one process can."""
+
+
+@pytest.mark.parametrize("name", ["sequence", "backward"])
+def test_a_curriculum_resumes_to_the_same_bytes(
+    tiny: Any,
+    recipe: Callable[..., Any],
+    shown: list[Snapshot],
+    name: str,
+    weights: Callable[..., Any],
+    are_equal: Callable[..., bool],
+    tmp_path: Path,
+) -> None:
+    rl = recipe(
+        total_timesteps=120,
+        n_envs=4,
+        n_steps=6,
+        batch_size=24,
+        log_freq=24,
+        eval_freq=10**9,
+        restart_probability=0.5,
+    )
+    whole, seen = follow(name, tiny, rl, shown)
+    steps = 0
+
+    def kill(more: int) -> None:
+        nonlocal steps
+        steps += more
+        if steps == 64:
+            raise Killed
+
+    kept = tmp_path / "kept"
+    killed = partial(follow, checkpoint=Checkpoint(kept), on_agent_steps=kill)
+    with pytest.raises(Killed):
+        killed(name, tiny, rl, shown)
+    resumed, after = follow(name, tiny, rl, shown, checkpoint=Checkpoint(kept))
+    # It had been promoted by then, and goes on.
+    stages = whole.curve["curriculum_stage"]
+    assert stages.iloc[2] > 0
+    assert resumed.curve.to_csv() == whole.curve.to_csv()
+    assert are_equal(weights(resumed.policy), weights(whole.policy))
+    assert seen[-len(after) :] == after
+
+
+def follow(
+    name: str, world: Any, rl: Any, shown: list[Snapshot], **more: Any
+) -> tuple[Any, list[tuple[Any, Ended]]]:
+    if name == "backward":
+        return backward(world, rl, shown, **more)
+    levels = ["1-1", "2-1", "1-3"]
+    params = SEQUENCE.model_copy(update={"window": 2})
+    return run(world, rl, LevelSequence(params, levels), short(world), levels, **more)

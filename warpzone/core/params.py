@@ -427,10 +427,18 @@ def describe(
     lacks, unknown = defaultdict(set), defaultdict(set)
     for item in error.errors():
         loc = (within, *item["loc"]) if within else item["loc"]
+        value, kind = item["input"], item["type"]
+        match loc:
+            # Pydantic says as which of them it has read a section.
+            case ("recipes", recipe, "curriculum", _, *rest):
+                loc = ("recipes", recipe, "curriculum", *rest)
+        if kind.startswith("union_tag_"):
+            loc, value = (*loc, "name"), item["ctx"].get("tag")
         path = [str(part) for part in loc if part != "[key]"]
         section, where = ".".join(path[:-1]), ".".join(path)
-        value, kind = item["input"], item["type"]
-        if kind == "missing":
+        if kind == "union_tag_not_found":
+            lacks[section].add("name")
+        elif kind == "missing":
             lacks[section].add(path[-1])
             if section.startswith("recipes."):
                 unknown[section].update(_mistyped(path[-1], value))
@@ -480,6 +488,7 @@ _REASONS = {
     "int_from_float": "write a whole number",
     "int_type": "write a whole number",
     "mapping_type": "write a section of keys and values",
+    "model_attributes_type": "write a section of keys and values",
     "model_type": "write a section of keys and values",
     "string_type": "write a name, between quotes if it looks like a number",
     "too_long": "write fewer values",
@@ -499,6 +508,8 @@ def _reason(item: Any) -> str:
         return f"write a list, as [{value if is_one else '1, 2'}]"
     if kind.startswith("int_") and isinstance(value, float) and value.is_integer():
         return f"write {int(value)}" if abs(value) < 1e15 else "write a smaller number"
+    if kind == "union_tag_invalid":
+        return f"it is one of {item['ctx']['expected_tags'].replace("'", '')}"
     pattern = item.get("ctx", {}).get("pattern")
     reason = _REASONS.get(pattern or kind) or item["msg"]
     return f"{reason[0].lower()}{reason[1:]}"

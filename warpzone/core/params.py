@@ -433,14 +433,14 @@ def describe(
             case ("recipes", recipe, "curriculum", _, *rest):
                 loc = ("recipes", recipe, "curriculum", *rest)
         if kind.startswith("union_tag_"):
-            loc, value = (*loc, "name"), item["ctx"].get("tag")
+            loc, value = (*loc, "name"), item.get("ctx", {}).get("tag")
         path = [str(part) for part in loc if part != "[key]"]
         section, where = ".".join(path[:-1]), ".".join(path)
         if kind == "union_tag_not_found":
             lacks[section].add("name")
         elif kind == "missing":
             lacks[section].add(path[-1])
-            if section.startswith("recipes."):
+            if section.startswith("recipes.") and value is not None:
                 unknown[section].update(_mistyped(path[-1], value))
         elif kind == "extra_forbidden":
             unknown[section].add(path[-1])

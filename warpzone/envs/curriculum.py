@@ -187,7 +187,7 @@ class TrainingEnv(gym.Wrapper):
         share = plan.demo_start_probability if starts else 0.0
         may_draw = share == 1 if is_first else share > 0
         if may_draw and rng.random() < share:
-            return level, int(starts[rng.integers(len(starts))])
+            return level, starts[int(rng.integers(len(starts)))]
         return level, None
 
     def _begin(self, level: str, start: int | None) -> tuple[Any, dict[str, Any]]:

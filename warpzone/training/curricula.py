@@ -158,6 +158,23 @@ class LevelSequence(Curriculum):
             self.progressions[""].add(ended.is_success)
 
 
+class NoDemonstrationError(InputError):
+    """A curriculum needs a demonstration of a level, and there is none."""
+
+    def __init__(self, name: str, recipe: RecipeParams, level: str) -> None:
+        assert recipe.curriculum is not None
+        super().__init__(
+            f"params.yaml: recipes.{name}.curriculum.name = "
+            f"{recipe.curriculum.name!r} needs a demonstration of {level} by this "
+            "emulator, and there is none: demonstrate it, or choose another curriculum"
+        )
+
+
+def needs_every_level(recipe: RecipeParams) -> bool:
+    """Whether the curriculum needs a demonstration of every level."""
+    return isinstance(recipe.curriculum, DemoStatesParams | BackwardParams)
+
+
 def make_curriculum(
     name: str,
     recipe: RecipeParams,
@@ -178,19 +195,14 @@ def make_curriculum(
         InputError: If it does not fit the levels, or if no demonstration of a level can
             be used and it needs one.
     """
-    where, params = f"recipes.{name}", recipe.curriculum
+    params = recipe.curriculum
     try:
-        recipe.check_levels(where, task, levels)
+        recipe.check_levels(f"recipes.{name}", task, levels)
     except ValueError as error:
         raise InputError(f"params.yaml: {error}") from error
-    if isinstance(params, DemoStatesParams | BackwardParams):
-        for level in levels:
-            if not starts[level]:
-                raise InputError(
-                    f"params.yaml: {where}.curriculum.name = {params.name!r} needs a "
-                    f"demonstration of {level} by this emulator, and there is none: "
-                    "demonstrate it, or choose another curriculum"
-                )
+    for level in levels if needs_every_level(recipe) else ():
+        if not starts[level]:
+            raise NoDemonstrationError(name, recipe, level)
     match params:
         case BackwardParams():
             return Backward(params, starts)

@@ -309,22 +309,20 @@ def training_figure(
         axes.set(title=title, ylabel="mean an episode")
         stages = curve.filter(regex="^curriculum_stage")
         if len(stages.columns):
-            _draw_stages(axes, curve["agent_steps"], stages, theme)
+            _draw_stages(axes, stages.set_index(curve["agent_steps"]), theme)
     rows[-1, 0].set_xlabel("agent steps of training")
     rows[-1, 0].xaxis.set_major_formatter(EngFormatter(sep=""))
     return png(figure, rows[0, 0])
 
 
-def _draw_stages(
-    axes: Axes, steps: pd.Series, stages: pd.DataFrame, theme: str
-) -> None:
+def _draw_stages(axes: Axes, stages: pd.DataFrame, theme: str) -> None:
     """Draw the stages of a curriculum behind what is there, with an axis of their own.
 
-    Of levels with stages of their own, it is their mean.
+    Their index is agent steps. Of levels with stages of their own, it is their mean.
     """
     behind = axes.twinx()
     shade = {"step": "post", "color": colours_of(theme)["grid"], "linewidth": 0}
-    behind.fill_between(steps, stages.mean(axis=1), **shade)
+    behind.fill_between(stages.index, stages.mean(axis=1), **shade)
     behind.set_ylim(0, max(1, 1.25 * stages.to_numpy().max()))
     behind.set_ylabel("stage of the curriculum")
     behind.yaxis.set_major_locator(MaxNLocator(4, integer=True))

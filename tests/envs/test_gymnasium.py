@@ -207,8 +207,13 @@ def test_the_tables_of_mario_have_the_numbers_of_the_code() -> None:
     for term, weight in TERMS.items():
         [row] = (line for line in rewards if line.startswith(f"| `{term}`"))
         assert float(row.strip("| ").rsplit("|", 1)[1]) == weight
+    guide = (PARAMS.parent / "docs" / "training.md").read_text().splitlines()
+    for term, weight in TERMS.items():
+        [row] = (line for line in guide if line.startswith(f"| `{term}`"))
+        assert float(row.strip("| ").rsplit("|", 1)[1]) == weight
     for name, size in SIZES.items():
         assert f"`{name}` ({size})" in text
+        assert f"`{name}` ({size})" in "".join(guide)
     assert (
         "| `stuck` | `stuck_limit` agent steps without new ground | terminated |"
         in (text)

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import batched, cycle, islice
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ import torch
 from warpzone.core.errors import InputError
 from warpzone.core.params import (
     BackwardParams,
+    CurriculumParams,
     DemoStatesParams,
     MixtureParams,
     SequenceParams,
@@ -149,6 +150,15 @@ def test_a_sequence_goes_on_and_keeps_a_share_of_earlier_levels() -> None:
         {"1-1": 0.125, "1-2": 0.125, "1-3": 0.75},
     ]
     assert one.row() == {"curriculum_stage": 2, "curriculum_success_rate": 0.5}
+
+
+def test_the_guide_has_every_curriculum_with_its_keys() -> None:
+    guide = Path(__file__).parents[2] / "docs" / "training.md"
+    rows = [line for line in guide.read_text().splitlines() if line.startswith("| `")]
+    for section in get_args(CurriculumParams):
+        [name] = get_args(section.model_fields["name"].annotation)
+        [row] = (line for line in rows if line.startswith(f"| `{name}`"))
+        assert all(f"`{key}`" in row for key in section.model_fields if key != "name")
 
 
 def test_curricula_without_stages_are_plans(recipe: Callable[..., Any]) -> None:

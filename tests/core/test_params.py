@@ -207,6 +207,11 @@ CURRICULUM = f"{RECIPE}/curriculum".replace("/", ".")
             ".earlier_share = 1.0: input should be less than 1",
         ),
         (
+            SEQUENCE,
+            " is a sequence of levels, and task 1-1 has only 1-1: give it a task of "
+            "several levels",
+        ),
+        (
             {"name": "mixture", "weights": {"1-1": 0}},
             ".weights.1-1 = 0: input should be greater than 0",
         ),
@@ -271,6 +276,8 @@ def test_there_is_one_curriculum_only(document: dict[str, Any]) -> None:
 def test_what_begins_along_demonstrations_needs_them(
     document: dict[str, Any], changes: dict[str, Any], needs: bool
 ) -> None:
+    document["envs"]["mario"]["tasks"]["two"] = ["1-1", "1-2"]
+    document["run"]["tasks"] = ["two"]
     document["recipes"]["bc-ppo"] |= changes
     recipes = check(document, with_env=False).recipes
     assert recipes["bc-ppo"].needs_demonstrations == needs

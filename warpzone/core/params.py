@@ -246,6 +246,11 @@ class RecipeParams(Section):
         Raises:
             ValueError: If not; ``where`` is what the recipe is called there.
         """
+        if isinstance(self.curriculum, SequenceParams) and len(set(levels)) == 1:
+            raise ValueError(
+                f"{where}.curriculum is a sequence of levels, and task {task} has only "
+                f"{levels[0]}: give it a task of several levels"
+            )
         if isinstance(self.curriculum, MixtureParams):
             given = self.curriculum.weights.keys()
             halves = {

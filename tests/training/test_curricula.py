@@ -394,17 +394,23 @@ def test_a_curriculum_resumes_to_the_same_bytes(
     def kill(more: int) -> None:
         nonlocal steps
         steps += more
-        if steps == 64:
+        if steps == 28:
             raise Killed
 
-    kept = tmp_path / "kept"
-    killed = partial(follow, checkpoint=Checkpoint(kept), on_agent_steps=kill)
-    with pytest.raises(Killed):
-        killed(name, tiny, rl, shown)
-    resumed, after = follow(name, tiny, rl, shown, checkpoint=Checkpoint(kept))
-    # It had been promoted by then, and goes on.
-    stages = whole.curve["curriculum_stage"]
-    assert stages.iloc[2] > 0
+    def train_on() -> tuple[Any, list[tuple[Any, Ended]]]:
+        kept = Checkpoint(tmp_path / "kept")
+        return follow(name, tiny, rl, shown, checkpoint=kept, on_agent_steps=kill)
+
+    # 4 agent steps after the next checkpoint, again and again.
+    for _ in range(3):
+        steps = 0
+        with pytest.raises(Killed):
+            train_on()
+    # Past the place where it is killed.
+    steps = 30
+    resumed, after = train_on()
+    # It had been promoted by then.
+    assert whole.curve["curriculum_stage"].iloc[-2] > 0
     assert resumed.curve.to_csv() == whole.curve.to_csv()
     assert are_equal(weights(resumed.policy), weights(whole.policy))
     assert seen[-len(after) :] == after

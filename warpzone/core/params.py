@@ -252,14 +252,11 @@ class RecipeParams(Section):
                 f"{levels[0]}: give it a task of several levels"
             )
         if isinstance(self.curriculum, MixtureParams):
-            given = self.curriculum.weights.keys()
-            halves = {
-                "lacks": [
-                    level for level in dict.fromkeys(levels) if level not in given
-                ],
-                "has unknown": sorted(given - set(levels)),
-            }
-            said = [f"{verb} {names}" for verb, names in halves.items() if names]
+            given, wanted = set(self.curriculum.weights), set(levels)
+            halves = {"lacks": wanted - given, "has unknown": given - wanted}
+            said = [
+                f"{verb} {sorted(names)}" for verb, names in halves.items() if names
+            ]
             if said:
                 raise ValueError(
                     f"{where}.curriculum.weights {' and '.join(said)}: task {task} has "

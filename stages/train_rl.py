@@ -58,7 +58,7 @@ def main() -> None:
     stage = "train_teacher" if name == "teacher" else "train_rl"
     source = cell("models", params.env, task, "starts", name)
     demos = source / DEMOS
-    if recipe.start == "demos":
+    if name == "teacher":
         source = demos = cell("data/demos", params.env, f"{task}.jsonl")
     origin = describe_origin(stage, params.env, task, recipe, seed)
     kwargs, levels = params.world.kwargs, params.levels(task)

@@ -216,7 +216,10 @@ class RecipeParams(Section):
     ema_decay: Probability
     demo_start_probability: Probability
     restart_probability: Probability
-    curriculum: Annotated[CurriculumParams, Field(discriminator="name")] | None = None
+    # What is not given is left out of the agents' origin, too.
+    curriculum: Annotated[CurriculumParams, Field(discriminator="name")] | None = Field(
+        None, exclude_if=lambda value: value is None
+    )
     log_freq: Count
     eval_freq: Count
     n_eval_episodes: Episodes

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import closing, suppress
+from itertools import product
 from math import prod
 from pathlib import Path
 
@@ -26,11 +27,13 @@ from warpzone.agents.policy import find_device
 from warpzone.core.errors import InputError
 from warpzone.core.fingerprints import write_fingerprints
 from warpzone.core.leftovers import set_aside
-from warpzone.core.names import CODE, PARAMS
+from warpzone.core.names import CODE, PARAMS, RECORDINGS
 from warpzone.core.params import ModelStart, Params, load_params
 from warpzone.core.stage import argument_parser, run_stage
 from warpzone.envs.registry import agent_key, check_env, make_env, modules_of
+from warpzone.episodes.recording import is_same_player, read_recordings
 from warpzone.training.algorithms import check_kind, check_recipe, keys_to_show
+from warpzone.training.curricula import NoDemonstrationError, needs_every_level
 from warpzone.training.memory import bytes_of_transition
 
 STAGES = Path("stages")
@@ -57,6 +60,7 @@ def main() -> None:
         most = max(noises, key=lambda noise: noise.no_op_max)
         check_env(params.env, params.world, most)
         check_starts(params)
+        check_demonstrations(params)
     except InputError as error:
         raise InputError(f"{error}{remedy()}") from error
     check_memory(params)
@@ -153,6 +157,36 @@ def observed_spaces(params: Params, keys: tuple[str, ...]) -> list[gym.spaces.Bo
         make_env(params.env, params.world.kwargs, level, params.noise, keys)
     ) as env:
         return list(env.observation_space.values())  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def check_demonstrations(params: Params) -> None:
+    """Check that people have recorded what curricula need, where nobody else does.
+
+    Raises:
+        InputError: In one line.
+    """
+    names = [
+        name
+        for name in ("teacher", *params.run.recipes)
+        if needs_every_level(params.recipes[name])
+    ]
+    if params.collect_demos.episodes > 0 or not names:
+        return
+    first = params.levels(params.run.tasks[0])[0]
+    with closing(
+        make_env(params.env, params.world.kwargs, first, params.noise, "state")
+    ) as env:
+        version = env.version
+    recorded = {
+        (one.env, one.level)
+        for path in sorted(RECORDINGS.glob("*.jsonl"))
+        for one in read_recordings(path)
+        if is_same_player(one.version, version)
+    }
+    for name, task in product(names, params.run.tasks):
+        for level in params.levels(task):
+            if (params.env, level) not in recorded:
+                raise NoDemonstrationError(name, params.recipes[name], level)
 
 
 def remedy() -> str:

@@ -1,7 +1,7 @@
 """Compare all agents: numbers, pictures and a report.
 
 Reads data/episodes/ENV/TASK/AGENT/NOISE.csv of every task, agent and noise that
-params.yaml names, default.jsonl beside it, plots/train_rl/ENV/TASK/AGENT.csv, where
+params.yaml names, default.jsonl beside it, metrics/train_rl/ENV/TASK/AGENT.csv, where
 second tries began in plots/train_rl/ENV/TASK/second-tries/AGENT.csv,
 plots/pretrain_bc/ENV/TASK/confusion.csv and data/videos/ENV/TASK/AGENT/. Writes
 metrics/compare/ENV.json (what DVC shows), plots/compare/ENV/{agents,differences,noise,
@@ -69,6 +69,8 @@ WORDS = {
     "agents": "Success rate and mean progress of each agent",
     "survival": "Share of the episodes that got at least so far",
     "learning": "Progress and success rate in evaluation while training",
+    "training": "What each term of the reward paid in training, and the stages of "
+    "curricula",
     "confusion": "What the clone did on held-out episodes, against what it should",
     "conditions": "Success rate of each agent in each condition",
     "noise": "Success rate under more and less noise",
@@ -180,7 +182,7 @@ def read(
         },
         "curves": {
             (task, prefix + agent): read_curve(
-                at("plots/train_rl", task, f"{agent}.csv")
+                at("metrics/train_rl", task, f"{agent}.csv")
             )
             for task, agent in keys
             if agent not in BASELINES
@@ -221,8 +223,11 @@ def check(tables: Mapping[str, Mapping[Key, pd.DataFrame]]) -> None:
 def read_curve(path: Path) -> pd.DataFrame:
     columns = ["agent_steps", "eval_progress", "eval_success_rate"]
     try:
-        return pd.read_csv(path, usecols=columns, dtype=float)
-    except (OSError, ValueError) as error:
+        # Those of the reward and of the curriculum are there if it has any.
+        curve = pd.read_csv(path, dtype=dict.fromkeys(columns, float))
+        more = curve.filter(regex="^(reward|curriculum)_").astype(float)
+        return curve[columns].join(more)
+    except (OSError, KeyError, ValueError) as error:
         raise InputError(
             f"{path}: is not a learning curve: {one_line(error)}"
         ) from error
@@ -324,7 +329,7 @@ def sections(
             "What helps",
             [*comparison.differences_parts(), comparison.power_words()],
         ),
-        Section("How they learned", shown("learning", "confusion")),
+        Section("How they learned", shown("learning", "training", "confusion")),
         Section(
             "Under other conditions",
             [
@@ -510,7 +515,8 @@ def fetch(rev: str, root: Path, params: Params) -> None:
             paths += [folder / f"{noise}.csv" for noise in params.evaluate.noises]
             paths.append(folder / f"{NOISE}.jsonl")
             if agent not in BASELINES:
-                paths.append(cell("plots/train_rl", params.env, task, f"{agent}.csv"))
+                curve = cell("metrics/train_rl", params.env, task, f"{agent}.csv")
+                paths.append(curve)
                 tries.append(second_tries_of(params.env, task, agent))
     checkout(rev, paths, root, optional=tries)
     for path in tries:

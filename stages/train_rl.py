@@ -12,7 +12,7 @@ interrupted, the next run resumes after the last row of the curve.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from itertools import cycle, islice
@@ -38,13 +38,14 @@ from warpzone.core.seeds import Purpose, episode_seed
 from warpzone.core.stage import read_arguments, run_stage
 from warpzone.envs.curriculum import TrainingEnv
 from warpzone.envs.registry import agent_key, make_env
-from warpzone.envs.replayable import ReplayableEnv
+from warpzone.envs.replayable import ReplayableEnv, Snapshot
 from warpzone.envs.vec_env import ThreadedVecEnv
 from warpzone.episodes.demonstrations import start_states
 from warpzone.episodes.recording import Recording, read_recordings
 from warpzone.training.algorithms import ALGORITHMS, keys_to_show
 from warpzone.training.bc import Cloner, Transitions, watch_all
 from warpzone.training.checkpoint import checkpointed
+from warpzone.training.curricula import Curriculum, make_curriculum
 from warpzone.training.memory import remember
 from warpzone.training.train import make_score, train
 
@@ -105,7 +106,9 @@ def main() -> None:
                 remembered = remember(
                     recordings, kwargs, one, recipe, device, str(demos), bar.update
                 )
-        makers = training_makers(recipe, make_both, levels, recordings, stack)
+        starts = find_starts(recipe, make_both, levels, recordings, stack)
+        curriculum = make_curriculum(name, recipe, task, levels, starts)
+        makers = training_makers(recipe, make_both, levels, starts, curriculum)
         envs = stack.enter_context(closing(ThreadedVecEnv(makers)))
         title, total = f"training {agent}", recipe.total_timesteps
         with progress_bar(total, title, "agent step", resumed) as bar:
@@ -122,6 +125,7 @@ def main() -> None:
                 shown=shown,
                 remembered=remembered,
                 warn=lambda said: bar.write(f"train_rl {agent}: {said}", sys.stderr),
+                curriculum=curriculum,
             )
         folder = cell("models", params.env, task, agent)
         save_agent(start.playing(training.policy), folder, one, origin)
@@ -151,23 +155,33 @@ def clone(
     return agent.playing(cloner.average.policy)
 
 
-def training_makers(
+def find_starts(
     recipe: RecipeParams,
     make: Callable[[str], ReplayableEnv],
     levels: Sequence[str],
     recordings: Sequence[Recording],
     stack: ExitStack,
-) -> list[Callable[[], gym.Env]]:
-    """Return what makes the environments to train in, levels in turns.
+) -> dict[str, list[Snapshot]]:
+    """Return the states along demonstrations that episodes may begin at, by level.
 
-    Their start states are good for as long as the stack is open.
+    They are good for as long as the stack is open.
     """
-    shares = recipe.demo_start_probability, recipe.restart_probability
     places = {
         level: stack.enter_context(closing(make(level)))
-        for level in (levels if recipe.demo_start_probability else ())
+        for level in (levels if recipe.begins_along_demonstrations else ())
     }
-    starts = start_states(recordings, levels, places)
+    return start_states(recordings, levels, places)
+
+
+def training_makers(
+    recipe: RecipeParams,
+    make: Callable[[str], ReplayableEnv],
+    levels: Sequence[str],
+    starts: Mapping[str, Sequence[Snapshot]],
+    curriculum: Curriculum,
+) -> list[Callable[[], gym.Env]]:
+    """Return what makes the environments to train in, levels in turns."""
+    shares = recipe.demo_start_probability, recipe.restart_probability, curriculum.plan
     return [
         partial(TrainingEnv, partial(make, level), starts[level], *shares)
         for level in islice(cycle(levels), recipe.n_envs)

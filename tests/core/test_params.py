@@ -94,6 +94,7 @@ def test_the_params_of_this_repository_are_valid() -> None:
         (f"{RECIPE}/on_bad_health", "end", "input should be 'warn' or 'stop'"),
         (f"{RECIPE}/gail", 1.0, "write a section of keys and values"),
         (f"{RECIPE}/rnd", True, "write a section of keys and values"),
+        (f"{RECIPE}/curriculum", "backward", "write a section of keys and values"),
         (f"{RECIPE}/temperature", -0.5, "input should be greater than or equal to 0"),
         ("evaluate/noises/default/episodes", 10_001, "input should be less than or eq"),
         ("evaluate/noises/default/episodes", 1e3, "write 1000"),
@@ -175,6 +176,115 @@ def test_what_only_the_world_knows_is_told_by_it(
 ) -> None:
     message = refusal(put(document, f"{KWARGS}/{name}", value))
     assert message.startswith(f"envs.mario: {reason}")
+
+
+PROMOTION = {"success_rate": 0.7, "window": 50}
+BACKWARD = {"name": "backward", "stages": 10} | PROMOTION
+SEQUENCE = {"name": "sequence", "earlier_share": 0.2} | PROMOTION
+CURRICULUM = f"{RECIPE}/curriculum".replace("/", ".")
+
+
+@pytest.mark.parametrize(
+    ("curriculum", "message"),
+    [
+        (
+            {"name": "backwards"},
+            ".name = 'backwards': it is one of level-start, demo-states, backward, "
+            "sequence, mixture",
+        ),
+        ({"window": 50}, " lacks ['name']"),
+        (
+            BACKWARD | {"window": 0},
+            ".window = 0: input should be greater than or equal to 1",
+        ),
+        (
+            SEQUENCE | {"success_rate": 70},
+            ".success_rate = 70: input should be less than or equal to 1",
+        ),
+        (
+            SEQUENCE | {"success_rate": 0.0},
+            ".success_rate = 0.0: input should be greater than 0",
+        ),
+        (
+            SEQUENCE | {"earlier_share": 1.0},
+            ".earlier_share = 1.0: input should be less than 1",
+        ),
+        (
+            SEQUENCE,
+            " is a sequence of levels, and task 1-1 has only 1-1: give it a task of "
+            "several levels",
+        ),
+        (
+            {"name": "mixture", "weights": {"1-1": 0}},
+            ".weights.1-1 = 0: input should be greater than 0",
+        ),
+        (
+            {"name": "backward", "success_rate": 0.7, "windw": 50, "stages": 10},
+            " lacks ['window'] and has unknown ['windw']",
+        ),
+        (
+            {"name": "mixture", "weights": {"1-2": 1, "1-4": 2}},
+            ".weights lacks ['1-1'] and has unknown ['1-2', '1-4']: task 1-1 has the "
+            "levels 1-1",
+        ),
+    ],
+)
+def test_a_curriculum_that_cannot_be_is_told(
+    document: dict[str, Any], curriculum: Any, message: str
+) -> None:
+    assert refusal(put(document, f"{RECIPE}/curriculum", curriculum)) == (
+        f"{CURRICULUM}{message}"
+    )
+
+
+def test_weights_are_checked_against_each_task_of_the_run(
+    document: dict[str, Any],
+) -> None:
+    document["envs"]["mario"]["tasks"]["two"] = ["1-1", "1-2", "1-1"]
+    mixture = {"name": "mixture", "weights": {"1-1": 2, "1-2": 1.5}}
+    put(document, f"{RECIPE}/curriculum", mixture)
+    document["run"]["tasks"] = ["two"]
+    check(document)
+    document["run"]["tasks"] = ["two", "1-1"]
+    assert refusal(document) == (
+        f"{CURRICULUM}.weights has unknown ['1-2']: task 1-1 has the levels 1-1"
+    )
+    # A recipe that is not run is of no task.
+    document["run"]["recipes"] = ["ppo"]
+    document["record_video"]["agents"] = ["ppo-1"]
+    check(document)
+
+
+def test_there_is_one_curriculum_only(document: dict[str, Any]) -> None:
+    document["recipes"]["bc-ppo"]["curriculum"] = SEQUENCE
+    document["recipes"]["bc-ppo"]["demo_start_probability"] = 0.5
+    assert refusal(document) == (
+        "recipes.bc-ppo: demo_start_probability = 0.5 is a curriculum, and there is "
+        "sequence, too: set it to 0.0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "needs"),
+    [
+        ({}, False),
+        ({"demo_start_probability": 0.5}, True),
+        ({"curriculum": {"name": "demo-states", "probability": 0.5}}, True),
+        ({"curriculum": BACKWARD}, True),
+        ({"curriculum": SEQUENCE}, False),
+        ({"curriculum": {"name": "level-start"}}, False),
+        ({"curriculum": None}, False),
+    ],
+)
+def test_what_begins_along_demonstrations_needs_them(
+    document: dict[str, Any], changes: dict[str, Any], needs: bool
+) -> None:
+    document["envs"]["mario"]["tasks"]["two"] = ["1-1", "1-2"]
+    document["run"]["tasks"] = ["two"]
+    document["recipes"]["bc-ppo"] |= changes
+    recipes = check(document, with_env=False).recipes
+    assert recipes["bc-ppo"].needs_demonstrations == needs
+    assert recipes["teacher"].needs_demonstrations
 
 
 @pytest.mark.parametrize(

@@ -188,8 +188,10 @@ def test_per_decision_the_first_draw_counts_for_all_frames() -> None:
 def test_every_term_of_the_reward_is_counted() -> None:
     before, after = np.zeros(1, LEDGER), np.ones(1, LEDGER)
     before["time"], after["time"] = 2, 1
+    # Idle.
+    before["x"] = before["y"] = 1
     amounts = np.full(len(TERMS), np.nan)
-    count(before, after, 30, amounts)
+    count(before, after, 30, 1, amounts)
     assert amounts.tolist() == [1.0] * len(TERMS)
 
 

@@ -1,6 +1,7 @@
 """Episodes that begin where there is something to learn."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from warpzone.envs.cartpole import CartPoleEnv
-from warpzone.envs.curriculum import MARK_EVERY, TrainingEnv
+from warpzone.envs.curriculum import MARK_EVERY, Ended, Plan, TrainingEnv
 from warpzone.envs.mario.actions import ACTION_SETS
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.replayable import ReplayableEnv, Snapshot
@@ -27,9 +28,11 @@ def practice(
     starts: Sequence[Snapshot] = (),
     demo_start_probability: float = 0.0,
     restart_probability: float = 1.0,
+    plan: Plan | None = None,
 ) -> tuple[TrainingEnv, Any]:
     """Return an env to train in, and the world inside."""
-    env = TrainingEnv(make_env, starts, demo_start_probability, restart_probability)
+    shares = demo_start_probability, restart_probability
+    env = TrainingEnv(make_env, starts, *shares, plan)
     return env, env.unwrapped
 
 
@@ -229,7 +232,7 @@ def test_without_starts_there_is_nothing_to_begin_at() -> None:
 
 def test_a_seed_begins_at_the_start() -> None:
     starts, _ = some_starts(MarioEnv())
-    env, world = practice(starts=starts, demo_start_probability=1)
+    env, world = practice(starts=starts, demo_start_probability=0.999)
     env.reset(seed=0)
     run_to_death(env)
     _, info = env.reset(seed=1)
@@ -271,3 +274,102 @@ def test_without_a_probability_nothing_is_different() -> None:
         env.reset(seed=9)
         seen.append(play(env, actions))
     assert seen[0] == seen[1]
+
+
+def test_where_all_begin_along_demonstrations_the_first_one_does_too() -> None:
+    starts, _ = some_starts(MarioEnv())
+    env, _ = practice(starts=starts[1:], demo_start_probability=1)
+    begun = {env.reset(seed=seed)[1]["steps"] for seed in range(8)}
+    assert begun == {8, 16}
+    # A seed is as good as ever.
+    first, second = (env.reset(seed=3)[0].tobytes() for _ in range(2))
+    assert first == second
+
+
+def test_a_plan_says_at_which_starts_episodes_begin_from_the_next_reset_on() -> None:
+    starts, _ = some_starts(MarioEnv())
+    plan = Plan(1.0, {"1-1": [2]})
+    env, _ = practice(starts=starts, restart_probability=0, plan=plan)
+    assert {env.reset()[1]["steps"] for _ in range(5)} == {16}
+    env.plan = Plan(1.0, {"1-1": [0, 1]})
+    assert {env.reset()[1]["steps"] for _ in range(20)} == {0, 8}
+    # None of this level: its start. None is said: all.
+    env.plan = Plan(1.0, {"1-1": []})
+    assert {env.reset()[1]["steps"] for _ in range(5)} == {0}
+    env.plan = Plan(1.0)
+    assert {env.reset()[1]["steps"] for _ in range(40)} == {0, 8, 16}
+
+
+def test_levels_are_drawn_with_their_weights() -> None:
+    plan = Plan(levels={"1-1": 1.0, "2-1": 6.0, "1-3": 0.0, "1-2": 3.0})
+    env, world = practice(lambda: MarioEnv(obs_type="state", no_op_max=0), plan=plan)
+    played = []
+    for episode in range(400):
+        _, info = env.reset(seed=1 if episode == 0 else None)
+        assert f"{info['world']}-{info['stage']}" == world.level
+        played.append(world.level)
+    counts = {level: played.count(level) for level in sorted(set(played))}
+    # Four standard deviations of a binomial distribution.
+    assert counts == {
+        "1-1": pytest.approx(40, abs=24),
+        "1-2": pytest.approx(120, abs=37),
+        "2-1": pytest.approx(240, abs=40),
+    }
+
+
+@pytest.mark.parametrize("emulator", ["fceumm", "nes-py"])
+def test_a_level_that_was_gone_to_is_as_good_as_one_that_was_made(
+    emulator: str,
+) -> None:
+    keys = ("pixels", "state")
+    gone = MarioEnv("1-1", emulator=emulator, obs_type=keys)
+    gone.reset(seed=1)
+    for action in ACTIONS[:20]:
+        gone.step(action)
+    emulated = gone.emulated_frames
+    gone.set_level("2-1")
+    assert gone.emulated_frames == emulated
+    with pytest.raises(RuntimeError, match="has ended"):
+        gone.step(RUN)
+    made = MarioEnv("2-1", emulator=emulator, obs_type=keys)
+    seen = [env.reset(seed=4) for env in (gone, made)]
+    for action in ACTIONS[:30]:
+        seen += [env.step(action) for env in (gone, made)]
+    for ours, theirs in zip(seen[::2], seen[1::2], strict=True):
+        for key in keys:
+            np.testing.assert_array_equal(ours[0][key], theirs[0][key])
+        assert ours[1:] == theirs[1:]
+    assert gone.state_sha256() == made.state_sha256()
+
+
+@pytest.mark.parametrize("make_env", [MarioEnv, CartPoleEnv])
+def test_a_level_that_there_is_not_is_refused(
+    make_env: Callable[[], ReplayableEnv],
+) -> None:
+    env = make_env()
+    with pytest.raises(ValueError, match=r"^no level '9-1': \w+ has (1-1 to|default)"):
+        env.set_level("9-1")
+    env.reset(seed=1)
+    env.step(1)
+
+
+def test_an_episode_that_has_ended_says_where_it_began() -> None:
+    starts, _ = some_starts(CartPoleEnv())
+    env, world = practice(CartPoleEnv, starts=starts, restart_probability=0.5)
+    env.reset(seed=0)
+    assert env.ended is None
+    ended = []
+    for episode in range(40):
+        number = episode % 4
+        env.plan = Plan(1.0, {"default": [number]}) if number < 3 else Plan()
+        while world.cause is None:
+            env.step(1)
+        _, info = env.reset()
+        assert env.ended is not None
+        ended.append((env.ended, "restarted_at" in info))
+    for (_, was_restarted), (one, _) in pairwise(ended):
+        assert one.is_second_try == was_restarted
+        assert (one.level, one.is_success) == ("default", False)
+    firsts = {one.start for one, _ in ended if not one.is_second_try}
+    assert firsts == {None, 0, 1, 2}
+    assert Ended("default", None, False, False) in [one for one, _ in ended]

@@ -19,7 +19,7 @@ from warpzone.envs.mario.actions import ACTION_SETS
 from warpzone.envs.mario.cartridge import make_console
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.mario.level import LEVELS, LevelPlay
-from warpzone.envs.mario.state import read_state, read_x
+from warpzone.envs.mario.state import Address, read_state, read_x
 from warpzone.envs.nes.buttons import NO_BUTTONS, RIGHT, A
 from warpzone.episodes.recording import read_recordings
 
@@ -42,6 +42,7 @@ KEYS = [
     "flag_get",
     "x_pos_max",
     "place",
+    "reward_terms",
     "reward",
     "steps",
     "progress",
@@ -462,6 +463,50 @@ def test_a_reward_is_what_the_weights_say(mario: Callable[..., MarioEnv]) -> Non
         assert info["reward"] == pytest.approx(sum_before + reward)
     assert info["reward"] == pytest.approx(0.02 * (info["x_pos"] - 40))
     assert info["reward"] > 0.3
+
+
+def test_what_each_term_paid_adds_up_to_the_reward(
+    mario: Callable[..., MarioEnv],
+) -> None:
+    weights = {"clock_tick": -0.01, "idle": -0.5, "new_maximum": 0.1, "clear": 0.0}
+    weights |= {"milestone": 0.7, "milestone_every": 50}
+    env = mario(reward=weights | {"death": -1.0})
+    _, info = env.reset()
+    paid = ["progress", "new_maximum", "milestone", "clock_tick", "idle", "death"]
+    assert info["reward_terms"] == dict.fromkeys(paid, 0.0)
+    steps = idle = new = 0
+    while info["cause"] is None:
+        # He stands before he walks into the first Goomba.
+        before, x = env.progress, info["x_pos"]
+        *_, info = env.step(NOOP if steps < 5 else WALK)
+        steps += 1
+        new += env.progress > before
+        idle += info["x_pos"] == x and steps <= 5
+    assert info["cause"] == "enemy"
+    terms = info["reward_terms"]
+    assert list(terms) == paid
+    assert sum(terms.values()) == pytest.approx(info["reward"])
+    assert terms["progress"] == pytest.approx(0.02 * (info["x_pos_max"] - 40))
+    assert terms["milestone"] == pytest.approx(0.7 * ((info["x_pos_max"] - 40) // 50))
+    assert terms["milestone"] > 0
+    assert terms["new_maximum"] == pytest.approx(0.1 * new)
+    assert terms["clock_tick"] < 0
+    assert idle == 5
+    assert terms["idle"] <= -0.5 * 5
+    assert terms["death"] == -1.0
+    _, info = env.reset()
+    assert info["reward_terms"] == dict.fromkeys(paid, 0.0)
+
+
+def test_a_power_up_is_paid(mario: Callable[..., MarioEnv]) -> None:
+    env = mario(reward={"power_up": 0.5})
+    env.reset()
+    env.step(WALK)
+    for power, paid in ((1, 0.5), (2, 1.0), (0, 1.0)):
+        # As the game does when he touches a mushroom, a flower, an enemy.
+        env.play.ram[Address.POWER_UP] = power
+        *_, info = env.step(NOOP)
+        assert info["reward_terms"]["power_up"] == paid
 
 
 def test_a_jump_of_x_through_a_pipe_is_not_paid(

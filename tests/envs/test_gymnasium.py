@@ -24,7 +24,7 @@ from stable_baselines3.common.monitor import Monitor
 
 from warpzone.core.params import Params, load_params
 from warpzone.envs.mario.actions import ACTION_SETS
-from warpzone.envs.mario.rewards import PROGRESS_CAP, TERMS, check_weights
+from warpzone.envs.mario.rewards import SIZES, TERMS, check_weights
 from warpzone.envs.registry import WORLDS, env_class
 from warpzone.envs.replayable import ReplayableEnv
 
@@ -207,7 +207,13 @@ def test_the_tables_of_mario_have_the_numbers_of_the_code() -> None:
     for term, weight in TERMS.items():
         [row] = (line for line in rewards if line.startswith(f"| `{term}`"))
         assert float(row.strip("| ").rsplit("|", 1)[1]) == weight
-    assert f"`{PROGRESS_CAP}` ({check_weights(None)[PROGRESS_CAP]})" in text
+    guide = (PARAMS.parent / "docs" / "training.md").read_text().splitlines()
+    for term, weight in TERMS.items():
+        [row] = (line for line in guide if line.startswith(f"| `{term}`"))
+        assert float(row.strip("| ").rsplit("|", 1)[1]) == weight
+    for name, size in SIZES.items():
+        assert f"`{name}` ({size})" in text
+        assert f"`{name}` ({size})" in "".join(guide)
     assert (
         "| `stuck` | `stuck_limit` agent steps without new ground | terminated |"
         in (text)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from warpzone.envs.cartpole import CartPoleEnv
-from warpzone.envs.curriculum import MARK_EVERY, TrainingEnv
+from warpzone.envs.curriculum import MARK_EVERY, Plan, TrainingEnv
 from warpzone.envs.mario.env import MarioEnv
 from warpzone.envs.replayable import ReplayableEnv, Snapshot
 
@@ -139,6 +139,24 @@ def test_cartpole_replays_after_any_number_of_steps() -> None:
     assert any(len(log["actions"]) in dict(log["restores"]) for log in logs)
 
 
+@pytest.mark.parametrize("emulator", ["fceumm", "nes-py"])
+def test_mario_replays_on_the_level_that_was_drawn(emulator: str) -> None:
+    make_env = partial(MarioEnv, emulator=emulator, obs_type="state", time_limit=9)
+    plan = Plan(levels={"1-1": 1.0, "1-2": 1.0, "2-1": 1.0})
+    env, other = (TrainingEnv(make_env, (), 0.0, 0.5, plan) for _ in range(2))
+    first, _ = env.reset(seed=3)
+    levels = set()
+    for steps in (5, 14, 30):
+        seen = play(env, [RUN] * steps)
+        log = json.loads(json.dumps(env.log()))
+        levels.add(log["level"])
+        *_, observation = other.replay(log)
+        assert copied(observation) == last_seen(env, seen, copied(first))
+        assert other.log() == log
+        assert play(other, [RUN] * 12) == play(env, [RUN] * 12)
+    assert len(levels) > 1
+
+
 def test_a_replay_yields_what_was_seen_before_each_step() -> None:
     env, other = plain(), plain()
     observation, _ = env.reset(seed=2)
@@ -154,6 +172,7 @@ def test_a_log_holds_the_actions_and_the_generator_of_the_episodes_start() -> No
     env.reset(seed=2)
     log = {
         "generator": np.random.default_rng(2).bit_generator.state,
+        "level": "default",
         "start": None,
         "actions": [],
         "restores": [],

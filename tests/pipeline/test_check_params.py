@@ -1,15 +1,19 @@
 """What would end a late stage is told by the first one."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stages import check_params
-from stages.check_params import check_folder, check_memory
+from stages.check_params import check_demonstrations, check_folder, check_memory
 from warpzone.core.errors import InputError
-from warpzone.core.params import load_params
+from warpzone.core.params import load_params, parse_params
+
+CLEARS = Path(__file__).parents[1] / "data" / "clears.jsonl"
 
 
 @pytest.fixture
@@ -85,3 +89,35 @@ def test_a_container_without_a_limit_has_the_machines_memory(
     (container := tmp_path / "memory.max").write_text(text)
     monkeypatch.setattr(check_params, "CONTAINER", container)
     check_memory(params)
+
+
+def test_a_curriculum_that_nobody_demonstrates_is_told(
+    document: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = parse_params(document, "params.yaml")
+    check_demonstrations(params)
+    recipe, kwargs = document["recipes"]["bc-ppo"], document["envs"]["mario"]["kwargs"]
+    recipe["curriculum"] = {"name": "demo-states", "probability": 0.5}
+    check_demonstrations(parse_params(document, "params.yaml"))
+    # Nobody but people, who have recorded 1-1 and not 2-1, on nes-py.
+    document["collect_demos"]["episodes"] = 0
+    Path("data/recordings").mkdir(parents=True)
+    shutil.copy(CLEARS, "data/recordings")
+    for emulator, task, is_fine in (
+        ("nes-py", "1-1", True),
+        ("nes-py", "2-1", False),
+        ("fceumm", "1-1", False),
+    ):
+        kwargs["emulator"], document["run"]["tasks"] = emulator, [task]
+        params = parse_params(document, "params.yaml")
+        if is_fine:
+            check_demonstrations(params)
+            continue
+        with pytest.raises(InputError) as caught:
+            check_demonstrations(params)
+        assert str(caught.value) == (
+            "params.yaml: recipes.bc-ppo.curriculum.name = 'demo-states' needs a "
+            f"demonstration of {task} by this emulator, and there is none: demonstrate "
+            "it, or choose another curriculum"
+        )

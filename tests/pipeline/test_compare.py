@@ -91,7 +91,8 @@ def record(env: str, level: str) -> Recording:
 def write_curve(agent: str, task: str = "1-1", env: str = "mario") -> Path:
     rows = {"agent_steps": [0, 10, 20], "eval_progress": [100.0, None, 300.0]}
     rows["eval_success_rate"] = [0.5, None, 0.75]
-    path = Path("plots/train_rl", env, task, f"{agent}.csv")
+    rows |= {"reward_progress": [None, 1.5, 2.0], "approx_kl": [None, 0.01, 0.02]}
+    path = Path("metrics/train_rl", env, task, f"{agent}.csv")
     write_csv(path, pd.DataFrame(rows))
     write_second_tries(agent, [(task, 32, 5), (task, 48, 1), ("8-4", 32, 70)], env)
     return path
@@ -385,7 +386,7 @@ def test_revisions_meet_by_recipe(
 
 @pytest.mark.usefixtures("four_agents")
 def test_a_damaged_curve_is_named() -> None:
-    path = Path("plots/train_rl/mario/1-1/bc-ppo-1.csv")
+    path = Path("metrics/train_rl/mario/1-1/bc-ppo-1.csv")
     path.write_text("agent_steps\n1\n")
     with pytest.raises(InputError, match=r"bc-ppo-1\.csv: is not a learning curve"):
         compare.main()

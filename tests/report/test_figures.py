@@ -16,9 +16,11 @@ from warpzone.report.figures import (
     conditions_figure,
     confusion_figure,
     deaths_figure,
+    has_terms,
     learning_figure,
     noise_figure,
     survival_figure,
+    training_figure,
 )
 
 LIGHT_GREY, DARK_GREY, ORANGE, BLUE, GREEN = (
@@ -251,6 +253,42 @@ def test_a_learning_curve_begins_at_what_the_policy_starts_from() -> None:
 def test_an_agent_that_never_got_anywhere_can_be_drawn() -> None:
     curves = {CLONE: curve([0, 0], [0, 0])}
     assert shows(learning_figure(curves, [RANDOM, CLONE], LABEL), ORANGE)
+
+
+def paid(**columns: Sequence[float]) -> pd.DataFrame:
+    return pd.DataFrame({"agent_steps": [0.0, 4096.0, 8192.0], **columns})
+
+
+SHADE = (228, 228, 228)
+
+
+def test_what_each_term_paid_has_a_line() -> None:
+    curves = {
+        RANDOM: paid(reward_progress=[np.nan, 10, 12]),
+        CLONE: paid(reward_progress=[np.nan, 5, 6], reward_death=[np.nan, -1, -2]),
+    }
+    png = training_figure(curves)
+    # Progress and death; no line of a third term.
+    assert shows(png, ORANGE)
+    assert shows(png, BLUE)
+    assert not shows(png, GREEN)
+    assert training_figure(curves) == png
+    assert training_figure(curves, theme="dark") != png
+
+
+def test_stages_of_a_curriculum_are_a_shade_behind_the_lines() -> None:
+    without = {RANDOM: paid(reward_progress=[np.nan, 10, 12])}
+    stages = {RANDOM: without[RANDOM].assign(curriculum_stage=[0, 1, 3])}
+    grey = [pixels(training_figure(one), SHADE).sum() for one in (without, stages)]
+    # The grid is grey, too.
+    assert grey[1] > 3 * grey[0]
+    assert shows(training_figure(stages), ORANGE)
+
+
+def test_a_world_without_terms_and_stages_has_nothing_to_draw() -> None:
+    assert not has_terms(paid())
+    assert has_terms(paid(reward_progress=[1, 2, 3]))
+    assert has_terms(paid(**{"curriculum_stage_1-1": [0, 0, 1]}))
 
 
 def test_equal_agents_do_not_hide_each_other_under_noise() -> None:

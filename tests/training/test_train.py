@@ -61,6 +61,24 @@ def test_the_curve_counts_the_episodes_of_every_environment(
     assert np.allclose(curve["episode_return"].iloc[1:], paid.iloc[1:])
 
 
+def test_the_curve_says_what_each_term_of_the_reward_paid(tiny_mario, recipe):
+    weights = {"death": 0.0, "clear": 0.0, "idle": -0.5, "clock_tick": -0.01}
+    curve = tiny_mario.but(reward=weights).train(recipe()).curve
+    terms = [name for name in curve if name.startswith("reward_")]
+    # Those with a weight.
+    assert terms == ["reward_progress", "reward_clock_tick", "reward_idle"]
+    assert curve[terms].iloc[0].isna().all()
+    paid = curve[terms].iloc[1:].sum(axis=1)
+    assert np.allclose(paid, curve["episode_return"].iloc[1:])
+    assert (curve["reward_idle"].iloc[1:] % 0.125 == 0).all()
+    assert (curve["reward_progress"].iloc[1:] > 0).all()
+
+
+def test_a_world_without_terms_has_no_columns_of_them(cartpole, recipe):
+    curve = cartpole.train(recipe()).curve
+    assert not [name for name in curve if name.startswith("reward_")]
+
+
 def test_the_curve_counts_successes(cartpole, recipe, no_noise):
     # Whoever pushes an upright pole fewer than 9 times cannot make it fall.
     short = replace(cartpole, noise=no_noise).but(time_limit=8)

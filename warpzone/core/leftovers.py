@@ -11,7 +11,13 @@ from warpzone.core.names import cell, second_tries_of
 from warpzone.core.params import Params
 
 LEFTOVERS = Path(".leftovers")
-ROOTS = ("data/episodes", "data/videos", "plots/pretrain_bc", "plots/train_rl")
+ROOTS = (
+    "data/episodes",
+    "data/videos",
+    "metrics/train_rl",
+    "plots/pretrain_bc",
+    "plots/train_rl",
+)
 """What `compare` depends on."""
 
 
@@ -32,6 +38,8 @@ def set_aside(params: Params) -> list[Path]:
         for agent in params.agents:
             wanted.add(cell("plots/train_rl", env, task, f"{agent}.csv"))
             wanted.add(second_tries_of(env, task, agent))
+            for suffix in ("csv", "json"):
+                wanted.add(cell("metrics/train_rl", env, task, f"{agent}.{suffix}"))
             wanted.add(cell("data/episodes", env, task, agent))
     moved = []
     for root in ROOTS:

@@ -8,7 +8,7 @@ algorithm knows is checked by them: the keyword arguments of an env by
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
@@ -207,6 +207,62 @@ Start = Annotated[
 ]
 
 
+class LevelStartParams(Section):
+    """Episodes begin at the start of a level; the levels take turns."""
+
+    name: Literal["level-start"]
+
+
+class DemoStatesParams(Section):
+    """Episodes begin anywhere along the demonstrations, with a probability."""
+
+    name: Literal["demo-states"]
+    probability: Probability
+
+
+class _PromotionParams(Section):
+    """A stage ends when the success rate over the last episodes is high enough."""
+
+    success_rate: Annotated[float, Field(gt=0, le=1)]
+    window: Annotated[int, Field(ge=1, le=10_000)]
+
+
+class BackwardParams(_PromotionParams):
+    """Episodes begin near the end of the demonstrations, then further and further back.
+
+    Salimans and Chen 2018, https://arxiv.org/abs/1812.03381.
+    """
+
+    name: Literal["backward"]
+    stages: Annotated[int, Field(ge=1, le=1000)]
+    """Stretches that the demonstrations are cut into."""
+
+
+class SequenceParams(_PromotionParams):
+    """The levels of the task come one after another."""
+
+    name: Literal["sequence"]
+    earlier_share: Annotated[float, Field(ge=0, lt=1)]
+    """Probability that an episode is played on one of the earlier levels."""
+
+
+class MixtureParams(Section):
+    """Levels are drawn with weights."""
+
+    name: Literal["mixture"]
+    weights: dict[Name, Annotated[float, Field(gt=0, le=1e6)]]
+
+
+CurriculumParams = (
+    LevelStartParams
+    | DemoStatesParams
+    | BackwardParams
+    | SequenceParams
+    | MixtureParams
+)
+"""Where episodes of the training begin, see `warpzone.training.curricula`."""
+
+
 class RecipeParams(Section):
     """How an agent is made. Further keys are those of SB3's algorithm."""
 
@@ -240,6 +296,10 @@ class RecipeParams(Section):
     ema_decay: Probability
     demo_start_probability: Probability
     restart_probability: Probability
+    # What is not given is left out of the agents' origin, too.
+    curriculum: Annotated[CurriculumParams, Field(discriminator="name")] | None = Field(
+        None, exclude_if=lambda value: value is None
+    )
     log_freq: Count
     eval_freq: Count
     n_eval_episodes: Episodes
@@ -254,7 +314,38 @@ class RecipeParams(Section):
 
     @property
     def needs_demonstrations(self) -> bool:
-        return self.start == "demos" or self.gail is not None
+        """Whether the training reads the demonstrations."""
+        is_shown = self.start == "demos" or self.gail is not None
+        return is_shown or self.begins_along_demonstrations
+
+    @property
+    def begins_along_demonstrations(self) -> bool:
+        """Whether episodes may begin somewhere along the demonstrations."""
+        is_curriculum = isinstance(self.curriculum, DemoStatesParams | BackwardParams)
+        return is_curriculum or self.demo_start_probability > 0
+
+    def check_levels(self, where: str, task: str, levels: Sequence[str]) -> None:
+        """Check that the curriculum fits the levels of a task.
+
+        Raises:
+            ValueError: If not; ``where`` is what the recipe is called there.
+        """
+        if isinstance(self.curriculum, SequenceParams) and len(set(levels)) == 1:
+            raise ValueError(
+                f"{where}.curriculum is a sequence of levels, and task {task} has only "
+                f"{levels[0]}: give it a task of several levels"
+            )
+        if isinstance(self.curriculum, MixtureParams):
+            given, wanted = set(self.curriculum.weights), set(levels)
+            halves = {"lacks": wanted - given, "has unknown": given - wanted}
+            said = [
+                f"{verb} {sorted(names)}" for verb, names in halves.items() if names
+            ]
+            if said:
+                raise ValueError(
+                    f"{where}.curriculum.weights {' and '.join(said)}: task {task} has "
+                    f"the levels {', '.join(dict.fromkeys(levels))}"
+                )
 
 
 class EvaluateParams(Section):
@@ -316,6 +407,12 @@ class Params(Section):
                     f"recipes.{name}: one of cloning and demonstrations belongs to "
                     "start: demos, and none to any other"
                 )
+            if recipe.curriculum is not None and recipe.demo_start_probability > 0:
+                raise ValueError(
+                    f"recipes.{name}: demo_start_probability = "
+                    f"{recipe.demo_start_probability} is a curriculum, and there is "
+                    f"{recipe.curriculum.name}, too: set it to 0.0"
+                )
         # The teacher is trained in any case.
         recipes = [name for name in self.recipes if name != "teacher"]
         for key, names, where, known in (
@@ -330,6 +427,8 @@ class Params(Section):
                         f"{key}: {where} has no {name!r}, it has {', '.join(known)}: "
                         f"add -S '{key}=[{near[0]}]'"
                     )
+        for name, task in product(("teacher", *self.run.recipes), self.run.tasks):
+            self.recipes[name].check_levels(f"recipes.{name}", task, self.levels(task))
         episodes = self.evaluate.noises[NOISE].episodes
         video = self.record_video
         for key, choices in (
@@ -412,13 +511,21 @@ def describe(
     lacks, unknown = defaultdict(set), defaultdict(set)
     for item in error.errors():
         loc = (within, *item["loc"]) if within else item["loc"]
+        value, kind = item["input"], item["type"]
+        match loc:
+            # Pydantic says as which of them it has read a section.
+            case ("recipes", recipe, "curriculum", _, *rest):
+                loc = ("recipes", recipe, "curriculum", *rest)
+        if kind.startswith("union_tag_"):
+            loc, value = (*loc, "name"), item.get("ctx", {}).get("tag")
         # What pydantic calls the key of a dictionary, or one kind of several.
         path = [str(part) for part in loc if not str(part).startswith("[")]
         section, where = ".".join(path[:-1]), ".".join(path)
-        value, kind = item["input"], item["type"]
-        if kind == "missing":
+        if kind == "union_tag_not_found":
+            lacks[section].add("name")
+        elif kind == "missing":
             lacks[section].add(path[-1])
-            if section.startswith("recipes."):
+            if section.startswith("recipes.") and value is not None:
                 unknown[section].update(_mistyped(path[-1], value))
         elif kind == "extra_forbidden":
             unknown[section].add(path[-1])
@@ -466,6 +573,7 @@ _REASONS = {
     "int_from_float": "write a whole number",
     "int_type": "write a whole number",
     "mapping_type": "write a section of keys and values",
+    "model_attributes_type": "write a section of keys and values",
     "model_type": "write a section of keys and values",
     "string_type": "write a name, between quotes if it looks like a number",
     "too_long": "write fewer values",
@@ -486,6 +594,8 @@ def _reason(item: Any) -> str:
         return f"write a list, as [{value if is_one else '1, 2'}]"
     if kind.startswith("int_") and isinstance(value, float) and value.is_integer():
         return f"write {int(value)}" if abs(value) < 1e15 else "write a smaller number"
+    if kind == "union_tag_invalid":
+        return f"it is one of {item['ctx']['expected_tags'].replace("'", '')}"
     pattern = item.get("ctx", {}).get("pattern")
     reason = _REASONS.get(pattern or kind) or item["msg"]
     return f"{reason[0].lower()}{reason[1:]}"

@@ -1,8 +1,11 @@
 """A wrapper by which episodes begin where there is something to learn."""
 
+from bisect import bisect
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 
@@ -15,6 +18,31 @@ STRETCH = 16
 """Of progress, within which second tries count as one place: for Mario a block."""
 
 _MARKS = 7
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Plan(NamedTuple):
+    """What the beginnings of the next episodes are drawn from."""
+
+    demo_start_probability: float = 0.0
+    """That an episode begins along a demonstration, in [0, 1]."""
+    starts: Mapping[str, Sequence[int]] = _NOTHING
+    """By level the numbers of the starts that it may begin at; all if not given. Where
+    there is none, it begins at the level's start."""
+    levels: Mapping[str, float] = _NOTHING
+    """The levels with their weights; if there are none, each env stays on its own."""
+
+
+class Ended(NamedTuple):
+    """An episode that has ended."""
+
+    level: str
+    start: int | None
+    """The number of its start; None: the level's."""
+    is_second_try: bool
+    """Whether it was restarted on the way."""
+    is_success: bool
 
 
 class TrainingEnv(gym.Wrapper):
@@ -30,7 +58,7 @@ class TrainingEnv(gym.Wrapper):
     that fails may be followed by another one.
 
     All that is drawn is drawn from the env's own generator. With a seed, an episode
-    begins at the level's start.
+    begins at the level's start, unless all begin along demonstrations.
 
     Snapshots are good in one process only, and some consoles' are not exact. What leads
     to the present state in any process is `log`.
@@ -41,6 +69,11 @@ class TrainingEnv(gym.Wrapper):
             number, so every process has to make the same ones.
         demo_start_probability: That an episode begins at one of them, in [0, 1].
         restart_probability: That an episode which failed is restarted, in [0, 1].
+        plan: If given, it takes the place of ``demo_start_probability``.
+
+    Attributes:
+        plan: Counts from the next `reset` on.
+        ended: The episode that ended last.
     """
 
     def __init__(
@@ -49,11 +82,13 @@ class TrainingEnv(gym.Wrapper):
         starts: Sequence[Snapshot],
         demo_start_probability: float,
         restart_probability: float,
+        plan: Plan | None = None,
     ) -> None:
         self.world = make_env()
         super().__init__(self.world)
+        self.plan = plan or Plan(demo_start_probability)
+        self.ended: Ended | None = None
         self._starts = starts
-        self._demo_start_probability = demo_start_probability if starts else 0.0
         self._restart_probability = restart_probability
         self._marks: deque[tuple[Snapshot, int]] = deque(maxlen=_MARKS)
         self._has_failed = False
@@ -79,13 +114,10 @@ class TrainingEnv(gym.Wrapper):
             observation, info = self._resume(snapshot, step)
             return observation, info | {"restarted_at": float(info["progress"])}
         self._marks.clear()
-        share = self._demo_start_probability
-        if seed is None and share > 0 and rng.random() < share:
-            return self._begin(int(rng.integers(len(self._starts))))
         if seed is not None:
             # Seeds the generator and does nothing else.
             gym.Env.reset(self.world, seed=seed)
-        return self._begin(None)
+        return self._begin(*self._draw(is_first=seed is not None))
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         # Back where the agent was stuck already it would be stuck again.
@@ -96,20 +128,26 @@ class TrainingEnv(gym.Wrapper):
         self._actions.append(action)
         result = self.world.step(action)
         _, _, terminated, truncated, info = result
-        self._has_failed = (terminated or truncated) and not info["is_success"]
+        is_over, is_success = terminated or truncated, info["is_success"]
+        self._has_failed = is_over and not is_success
+        if is_over:
+            is_second_try = len(self._restores) > 0
+            level, start = self.world.level, self._start
+            self.ended = Ended(level, start, is_second_try, is_success)
         return result
 
     def log(self) -> dict[str, Any]:
         """Return what leads to the present state of an episode again, as JSON has it.
 
         ``generator`` is the state of the env's generator when the episode began,
-        ``start`` the number of its start (None: the level's), ``actions`` what each
-        agent step since then asked for, ``restores`` pairs of the number of actions at
-        which the episode was restarted and the generator's state then, and ``marks``
-        how many states are kept to restart from.
+        ``level`` its level, ``start`` the number of its start (None: the level's),
+        ``actions`` what each agent step since then asked for, ``restores`` pairs of the
+        number of actions at which the episode was restarted and the generator's state
+        then, and ``marks`` how many states are kept to restart from.
         """
         return {
             "generator": self._generator,
+            "level": self.world.level,
             "start": self._start,
             "actions": list(self._actions),
             "restores": [list(pair) for pair in self._restores.items()],
@@ -126,7 +164,7 @@ class TrainingEnv(gym.Wrapper):
         generator.state = log["generator"]
         self._marks.clear()
         self._has_failed = False
-        observation, _ = self._begin(log["start"])
+        observation, _ = self._begin(log["level"], log["start"])
         restores = dict(log["restores"])
         for step in range(len(log["actions"]) + 1):
             if step in restores:
@@ -139,7 +177,22 @@ class TrainingEnv(gym.Wrapper):
         while len(self._marks) > log["marks"]:
             self._marks.popleft()
 
-    def _begin(self, start: int | None) -> tuple[Any, dict[str, Any]]:
+    def _draw(self, is_first: bool) -> tuple[str, int | None]:
+        """Draw the level and the number of the start of an episode."""
+        rng, plan, level = self.world.np_random, self.plan, self.world.level
+        if len(plan.levels) > 0:
+            *most, total = accumulate(plan.levels.values())
+            level = list(plan.levels)[bisect(most, rng.random() * total)]
+        starts = plan.starts.get(level, range(len(self._starts)))
+        share = plan.demo_start_probability if starts else 0.0
+        may_draw = share == 1 if is_first else share > 0
+        if may_draw and rng.random() < share:
+            return level, starts[int(rng.integers(len(starts)))]
+        return level, None
+
+    def _begin(self, level: str, start: int | None) -> tuple[Any, dict[str, Any]]:
+        if level != self.world.level:
+            self.world.set_level(level)
         self._generator = self.world.np_random.bit_generator.state
         self._start = start
         self._actions = bytearray()

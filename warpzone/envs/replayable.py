@@ -202,6 +202,9 @@ class ReplayableEnv(gym.Env):
     # Go to the level's first frame, the same one every time.
     def _restart(self) -> None: ...
 
+    def _enter(self) -> None:
+        """Go to `level`, which was another one, where a world has several."""
+
     def _idle_codes(self, frames: int) -> bytes:
         """Return what is held in so many idle frames."""
         return bytes(frames)
@@ -280,6 +283,19 @@ class ReplayableEnv(gym.Env):
                 f"no action {action}: there are {len(self.codes)} actions, from 0"
             )
         return self.play_step(self.codes[index])
+
+    def set_level(self, level: str) -> None:
+        """Go to another level, whose episodes `reset` begins.
+
+        Raises:
+            ValueError: If there is no such level.
+        """
+        if level not in self.LEVELS:
+            there_are = " to ".join(dict.fromkeys((self.LEVELS[0], self.LEVELS[-1])))
+            raise ValueError(f"no level {level!r}: {self.WORLD} has {there_are}")
+        self.level = level
+        self.cause = "closed"
+        self._enter()
 
     def play_step(
         self, wanted: int, held: bytes | None = None

@@ -221,6 +221,11 @@ class Comparison:
             pngs["learning"] = figures.learning_figure(
                 self.curves, tables, label, frame_skip=skip, theme=theme
             )
+        curves = {
+            key: one for key, one in self.curves.items() if figures.has_terms(one)
+        }
+        if curves:
+            pngs["training"] = figures.training_figure(curves, theme=theme)
         if self.confusions:
             pngs["confusion"] = figures.confusion_figure(self.confusions, theme=theme)
         if self.explored is not None:

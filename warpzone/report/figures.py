@@ -33,6 +33,7 @@ from warpzone.report.look import (
     dodge,
     png,
     recipe_of,
+    style_of_term,
     styled,
 )
 
@@ -276,6 +277,63 @@ def learning_figure(
         right.yaxis.set_major_formatter(PercentFormatter(1))
     bands = "Bands: lowest to highest seed; thin lines: single seeds"
     return png(figure, rows[0, 0], bands if seeds > 1 else None)
+
+
+@styled
+def training_figure(
+    curves: Mapping[Key, pd.DataFrame], *, theme: str = "light"
+) -> bytes:
+    """Draw what each term of the reward paid in an episode, while agents learned.
+
+    Where an agent followed a curriculum, steps behind the lines show its stages.
+
+    Args:
+        curves: Of each agent, rows with ``agent_steps`` and one or more columns
+            ``reward_TERM`` or ``curriculum_stage``, which a level may follow.
+        theme: ``light`` or ``dark``.
+    """
+    styles = Styles(curves)
+    terms = dict.fromkeys(
+        name.removeprefix("reward_")
+        for curve in curves.values()
+        for name in curve.filter(regex="^reward_")
+    )
+    figure = Figure(figsize=(WIDTH, 1.0 + 2.2 * len(curves)))
+    rows = figure.subplots(len(curves), squeeze=False, sharex=True)
+    for [axes], (key, curve) in zip(rows, curves.items(), strict=True):
+        for place, term in enumerate(terms):
+            paid = curve.get(f"reward_{term}", pd.Series(np.nan, curve.index))
+            label = term.replace("_", " ")
+            axes.plot(curve["agent_steps"], paid, label=label, **style_of_term(place))
+        title = f"{styles.named(*key)}: what each term of the reward paid"
+        axes.set(title=title, ylabel="mean an episode")
+        stages = curve.filter(regex="^curriculum_stage")
+        if len(stages.columns):
+            _draw_stages(axes, stages.set_index(curve["agent_steps"]), theme)
+    rows[-1, 0].set_xlabel("agent steps of training")
+    rows[-1, 0].xaxis.set_major_formatter(EngFormatter(sep=""))
+    return png(figure, rows[0, 0])
+
+
+def _draw_stages(axes: Axes, stages: pd.DataFrame, theme: str) -> None:
+    """Draw the stages of a curriculum behind what is there, with an axis of their own.
+
+    Their index is agent steps. Of levels with stages of their own, it is their mean.
+    """
+    behind = axes.twinx()
+    shade = {"step": "post", "color": colours_of(theme)["grid"], "linewidth": 0}
+    behind.fill_between(stages.index, stages.mean(axis=1), **shade)
+    behind.set_ylim(0, max(1, 1.25 * stages.to_numpy().max()))
+    behind.set_ylabel("stage of the curriculum")
+    behind.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    behind.grid(visible=False)
+    axes.set_zorder(behind.get_zorder() + 1)
+    axes.patch.set_visible(False)
+
+
+def has_terms(curve: pd.DataFrame) -> bool:
+    """Whether `training_figure` has anything to draw of an agent."""
+    return len(curve.filter(regex="^(reward_|curriculum_stage)").columns) > 0
 
 
 def _draw_recipe(

@@ -104,6 +104,12 @@ def colour_of_cause(place: int) -> str:
     return _CAUSES[place % len(_CAUSES)]
 
 
+def style_of_term(place: int) -> dict[str, Any]:
+    """Return the style of a term of the reward, by its place among them."""
+    again, colour = divmod(place, len(_PALETTE))
+    return {"color": _PALETTE[colour], "linestyle": _LINE_STYLES[again]}
+
+
 class Styles:
     """How agents are drawn: those that nobody trained grey, the others by their order.
 

@@ -22,6 +22,7 @@ from warpzone.core.params import RecipeParams
 from warpzone.envs.curriculum import STRETCH
 from warpzone.episodes.table import Score
 from warpzone.training.checkpoint import Checkpoint, like_parameters
+from warpzone.training.curricula import Curriculum
 
 
 @dataclass(eq=False)
@@ -195,9 +196,10 @@ class LearningCurve(Periodic):
     rows: list[dict[str, Any]] = field(default_factory=list, init=False)
     """Counters are totals so far: ``agent_steps``, ``emulator_frames``. ``episodes``
     ended since the last row, restarts and those that began further on, too;
-    ``episode_return``, ``progress`` and ``success_rate`` are their means. Then what SB3
-    says of the last update, and the parts of the `Score` where the policy was
-    evaluated, each after ``eval_``."""
+    ``episode_return``, ``progress`` and ``success_rate`` are their means, and
+    ``reward_TERM`` of what each term of the reward paid in them: these sum up to the
+    return. Then what SB3 says of the last update, and the parts of the `Score` where
+    the policy was evaluated, each after ``eval_``."""
     _ended: list[dict[str, Any]] = field(default_factory=list, init=False)
     _frames_before: int = field(default=0, init=False)
 
@@ -214,6 +216,7 @@ class LearningCurve(Periodic):
     def on_due(self) -> None:
         columns = ["reward", "progress", "is_success"]
         ended = pd.DataFrame(self._ended, columns=columns)
+        terms = pd.DataFrame([info.get("reward_terms", {}) for info in self._ended])
         self._ended = []
         said = self.logger.name_to_value
         self.rows.append(
@@ -225,6 +228,7 @@ class LearningCurve(Periodic):
                 "progress": ended["progress"].mean(),
                 "success_rate": ended["is_success"].mean(),
             }
+            | {f"reward_{name}": mean for name, mean in terms.mean().items()}
             | {
                 name.removeprefix("train/"): float(value)
                 for name, value in said.items()
@@ -237,6 +241,43 @@ class LearningCurve(Periodic):
     def _frames(self) -> int:
         """Return how many were emulated since the environments were made."""
         return sum(self.training_env.get_attr("emulated_frames"))
+
+
+@dataclass(eq=False)
+class FollowCurriculum(Periodic):
+    """Tells the environments what their next episodes are drawn from.
+
+    A curriculum learns of episodes that have ended, in the order of the environments.
+    What it decides counts from the next agent step on. Each row of the curve has how
+    far it is.
+    """
+
+    curriculum: Curriculum
+    curve: LearningCurve
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"curriculum": self.curriculum.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict({"last": state["last"]})
+        self.curriculum.load_state_dict(state["curriculum"])
+
+    def _on_training_start(self) -> None:
+        self._tell()
+
+    def _on_step(self) -> bool:
+        over = np.flatnonzero(self.locals["dones"]).tolist()
+        if over:
+            for ended in self.training_env.get_attr("ended", over):
+                self.curriculum.add(ended)
+            self._tell()
+        return True
+
+    def on_due(self) -> None:
+        self.curve.rows[-1] |= self.curriculum.row()
+
+    def _tell(self) -> None:
+        self.training_env.set_attr("plan", self.curriculum.plan)
 
 
 @dataclass(eq=False)

@@ -21,11 +21,11 @@ from warpzone.episodes.table import Score
 from warpzone.training.algorithms import check_kind, make_model
 from warpzone.training.bc import Transitions, join
 from warpzone.training.callbacks import (
-    Callback,
     CountSecondTries,
     CriticWarmup,
     EntropySchedule,
     Evaluate,
+    FollowCurriculum,
     KeepCheckpoint,
     KeepMilestones,
     LearningCurve,
@@ -34,6 +34,7 @@ from warpzone.training.callbacks import (
     UpdateAverage,
 )
 from warpzone.training.checkpoint import Checkpoint
+from warpzone.training.curricula import Curriculum
 from warpzone.training.health import Health
 from warpzone.training.learned_rewards import GAIL, RND
 from warpzone.training.memory import ReplayMemory
@@ -96,6 +97,7 @@ def train(
     shown: Sequence[Transitions] = (),
     remembered: ReplayMemory | None = None,
     warn: Callable[[str], object] = lambda _: None,
+    curriculum: Curriculum | None = None,
 ) -> Training:
     """Train an agent; what is scored and returned is a moving average of its policy.
 
@@ -116,6 +118,7 @@ def train(
         shown: Demonstrated episodes as the actor sees them, for GAIL.
         remembered: The same, for a value-based algorithm with a section of them.
         warn: Called with each trouble that is found, in one line.
+        curriculum: What the environments' episodes are drawn from; if None, they know.
 
     Raises:
         InputError: If the algorithm trains no policy of the start's kind.
@@ -140,20 +143,22 @@ def train(
     health = Health(recipe.log_freq, evaluate, recipe, warn)
     callbacks = [Progress(on_agent_steps), update_average, milestones, curve]
     callbacks += [evaluate, second_tries, stop, health]
-    learned: dict[str, Callback] = {}
+    parts: dict[str, Any] = {}
     of: tuple[Any, str, str, int] = (model, world, start.key, seed)
     if recipe.gail is not None:
-        learned["gail"] = GAIL(*of, recipe.gail, join(shown), len(shown))
+        parts["gail"] = GAIL(*of, recipe.gail, join(shown), len(shown))
     if recipe.rnd is not None:
-        learned["rnd"] = RND(*of, recipe.rnd)
-    callbacks += learned.values()
+        parts["rnd"] = RND(*of, recipe.rnd)
+    if curriculum is not None and curriculum.progressions:
+        parts["curriculum"] = FollowCurriculum(recipe.log_freq, curriculum, curve)
+    callbacks += parts.values()
     if recipe.critic_warmup:
         callbacks.append(CriticWarmup(recipe.critic_warmup))
     if recipe.final_ent_coef is not None:
         entropy = recipe.algorithm_kwargs["ent_coef"]
         callbacks.append(EntropySchedule(entropy, recipe.final_ent_coef))
     if checkpoint is not None:
-        parts = {
+        parts |= {
             "average": average,
             "update_average": update_average,
             "milestones": milestones,
@@ -162,7 +167,7 @@ def train(
             "second_tries": second_tries,
             "health": health,
         }
-        keep = KeepCheckpoint(recipe.log_freq, checkpoint, parts | learned)
+        keep = KeepCheckpoint(recipe.log_freq, checkpoint, parts)
         callbacks.append(keep)
         if checkpoint.state is not None:
             keep.restore(model)

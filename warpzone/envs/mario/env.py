@@ -12,7 +12,7 @@ from warpzone.envs.mario.actions import ACTION_SETS
 from warpzone.envs.mario.cartridge import make_console, rom_sha256
 from warpzone.envs.mario.level import LEVELS, LevelPlay
 from warpzone.envs.mario.observation import FrameStack
-from warpzone.envs.mario.rewards import LEDGER, check_weights, weights_of
+from warpzone.envs.mario.rewards import LEDGER, TERMS, check_weights, weights_of
 from warpzone.envs.mario.state import STATUSES, Address, read_area, read_x
 from warpzone.envs.mario.step import CAUSES, FACTS, SETUP, agent_step, look
 from warpzone.envs.mario.surroundings import read_surroundings
@@ -56,9 +56,13 @@ class MarioEnv(ReplayableEnv):
     | term | paid for | default weight |
     |---|---|---|
     | `progress` | a pixel of new ground, at most `progress_cap` (30) in an agent step | 0.02 |
+    | `new_maximum` | an agent step that gets to new ground | 0 |
+    | `milestone` | each `milestone_every` (500) pixels of new ground | 0 |
     | `score` | a point | 0 |
     | `coin` | a coin | 0 |
+    | `power_up` | growing from small to big, from big to fire | 0 |
     | `clock_tick` | a tick of the game's clock | 0 |
+    | `idle` | an agent step that ends where it began | 0 |
     | `death` | dying | -5 |
     | `clear` | the flag, or the axe of a castle | 2 |
 
@@ -77,6 +81,7 @@ class MarioEnv(ReplayableEnv):
     loop of 4-4, 7-4 or 8-4 is not to be stuck.
 
     `info` holds, as of the last frame: `reward` (summed since the episode's start),
+    `reward_terms` (the parts of that sum, by the terms whose weight is not 0),
     `x_pos`, `x_pos_max` and `progress` (the furthest x in the level's first area),
     `y_pos`, `score`, `coins`, `time`, `life`, `status`, `dead`, `flag_get`, `world`,
     `stage`, `steps` (agent steps), `cause`, `is_success`, and `place`, where Mario failed.
@@ -208,6 +213,12 @@ class MarioEnv(ReplayableEnv):
         self._stack = np.zeros((depth, height, width), np.uint8)
         self._numbers = np.empty(FACTS, np.int64)
         self._ledgers = np.zeros(2, LEDGER)
+        self._totals = np.zeros(len(TERMS))
+        self._paid = {
+            name: place
+            for place, name in enumerate(TERMS)
+            if self.reward_weights[name] != 0
+        }
         # Compiled code knows their addresses, so they have to live on.
         self._arrays = {
             "level": self.play.level,
@@ -215,6 +226,7 @@ class MarioEnv(ReplayableEnv):
             "ledgers": self._ledgers,
             "facts": self._numbers,
             "weights": weights_of(self.reward_weights),
+            "totals": self._totals,
             "greys": self.play.console.greys,
             "picture": self._frames.picture,
             "rows": self._frames.rows,
@@ -272,6 +284,9 @@ class MarioEnv(ReplayableEnv):
         self.cause = "closed"
         self.play.console.close()
 
+    def _enter(self) -> None:
+        self.play.enter(self.level)
+
     def _restart(self) -> None:
         self.play.restart()
         self._look()
@@ -301,6 +316,7 @@ class MarioEnv(ReplayableEnv):
     def _reward(self) -> float:
         # An episode begins.
         self._step(self.held, NO_BUTTONS, _NO_CODES, is_first=True)
+        self._totals[:] = 0
         return 0.0
 
     def _observe(self) -> dict[str, np.ndarray]:
@@ -357,6 +373,7 @@ class MarioEnv(ReplayableEnv):
         x, y, time, score, coins, life, power, world, stage, dead, clear, x_max, *_ = (
             self._facts
         )
+        totals = self._totals.tolist()
         return {
             "x_pos": x,
             "y_pos": y,
@@ -371,12 +388,14 @@ class MarioEnv(ReplayableEnv):
             "flag_get": clear == 1,
             "x_pos_max": x_max,
             "place": x if self.cause in self.FAILURES else None,
+            "reward_terms": {name: totals[place] for name, place in self._paid.items()},
         }
 
     def _save(self) -> Any:
-        return self.play.snapshot(), self._ledgers.copy(), self._stack.copy()
+        arrays = self._ledgers, self._totals, self._stack
+        return self.play.snapshot(), *(array.copy() for array in arrays)
 
     def _load(self, saved: Any) -> None:
-        play, self._ledgers[:], self._stack[:] = saved
+        play, self._ledgers[:], self._totals[:], self._stack[:] = saved
         self.play.restore(play)
         self._look()

@@ -153,19 +153,31 @@ class LevelPlay:
     """
 
     def __init__(self, console: Console, name: str) -> None:
-        if name not in LEVELS:
-            raise ValueError(f"no level {name!r}: the game has 1-1 to 8-4")
-        self.name = name
         # World and stage as RAM counts them.
-        self.level = np.array([int(part) - 1 for part in name.split("-")], np.uint8)
+        self.level = np.zeros(2, np.uint8)
         self.console = console
         self.ram = console.ram
         self.frames = np.zeros(1, np.int64)
+        self.enter(name)
+
+    def enter(self, name: str) -> None:
+        """Go to the first frame of a level.
+
+        Raises:
+            ValueError: If the game has no such level.
+        """
+        if name not in LEVELS:
+            raise ValueError(f"no level {name!r}: the game has 1-1 to 8-4")
+        self.name = name
+        self.level[:] = [int(part) - 1 for part in name.split("-")]
+        kept, counted = self.console.kept, int(self.frames[0])
         # Two threads that do it at once keep the same.
-        if name not in console.kept:
+        if name not in kept:
+            self.frames[0] = 0
             self._enter_level()
-            console.kept[name] = console.snapshot(), int(self.frames[0])
-        self._level_start, self.frames[0] = console.kept[name]
+            kept[name] = self.console.snapshot(), int(self.frames[0])
+        self._level_start, way = kept[name]
+        self.frames[0] = counted or way
         self.restart()
 
     def restart(self) -> None:
@@ -192,8 +204,9 @@ class LevelPlay:
     def emulator_frames(self) -> int:
         """Frames since the console was switched on, cutscenes and all.
 
-        The way to the level's first frame counts, also where another console has
-        played it: else the number would depend on what was made before.
+        The way to the first level's first frame counts, also where another console has
+        played it: else the number would depend on what was made before. For the same
+        reason that to further levels does not.
         """
         return int(self.frames[0])
 

@@ -5,7 +5,7 @@ import numpy as np
 from warpzone.envs.compiled import array_at, call_for_float, compiled, copy
 from warpzone.envs.mario.level import has_left, play_frames
 from warpzone.envs.mario.observation import PICTURE, draw
-from warpzone.envs.mario.rewards import LEDGER, WEIGHTS, reward
+from warpzone.envs.mario.rewards import LEDGER, TERMS, WEIGHTS, reward
 from warpzone.envs.mario.state import (
     GameState,
     is_cleared,
@@ -21,6 +21,7 @@ CAUSES = (None, "left_level", "clear", "pit", "clock", "enemy")
 """What may have ended an episode."""
 
 _STATE = len(GameState._fields)
+_TERMS = len(TERMS)
 FACTS = _STATE + 3
 """Numbers that `look` reports."""
 
@@ -28,12 +29,13 @@ SETUP = np.dtype(
     [
         # Addresses: world and stage as RAM counts them; the count of emulated frames;
         # two `LEDGER`, before the last agent step and after it; the numbers that `look`
-        # reports; the rewards' weights.
+        # reports; the rewards' weights, and what each term was worth so far.
         ("level", np.uintp),
         ("frames", np.uintp),
         ("ledgers", np.uintp),
         ("facts", np.uintp),
         ("weights", np.uintp),
+        ("totals", np.uintp),
         # Addresses: the luma of each byte of the screen; of a `FrameStack`; the last
         # frames, oldest first, which a new one joins.
         ("greys", np.uintp),
@@ -144,7 +146,8 @@ def agent_step(
     ledgers[0] = ledgers[1]
     now = ledgers[1]
     now.progress = odometer[0].progress
-    now.time, now.score, now.coins = facts[2], facts[3], facts[4]
+    now.x, now.y = facts[0], facts[1]
+    now.time, now.score, now.coins, now.power = facts[2], facts[3], facts[4], facts[6]
     now.dead, now.cleared = facts[9], facts[10]
     if len(cells):
         copy(ram, cells)
@@ -165,4 +168,5 @@ def agent_step(
                 _move(stack[-1:], stack[frame:])
         _move(stack, pixels)
     weights = array_at(env.weights, WEIGHTS, np.float64)
-    return played, reward(ledgers[:1], ledgers[1:], weights)
+    totals = array_at(env.totals, _TERMS, np.float64)
+    return played, reward(ledgers[:1], ledgers[1:], weights, totals)

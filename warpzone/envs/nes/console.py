@@ -34,6 +34,7 @@ class NesPyConsole:
         self._env = env = NESEnv(str(rom))
         self.ram = env.ram
         self.kept: dict[str, Any] = {}
+        self._blank = env.dump_state()
         self._state = np.zeros(PIXELS + 1, np.uint8)
         screen = self._state[:-1].reshape(SCREEN_SHAPE)
         self._held = held = ctypes.c_uint8()
@@ -49,6 +50,8 @@ class NesPyConsole:
 
     def power_on(self) -> None:
         """Start the cartridge afresh."""
+        # The reset button leaves RAM as it is.
+        self._env.load_state(self._blank)
         self._env.reset()
 
     def advance(self, buttons: int) -> None:

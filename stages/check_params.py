@@ -63,9 +63,10 @@ def main() -> None:
         check_demonstrations(params)
     except InputError as error:
         raise InputError(f"{error}{remedy()}") from error
-    check_memory(params)
+    largest = check_memory(params)
     for folder in WRITTEN:
-        check_folder(Path(folder))
+        # A checkpoint is written beside the one before.
+        check_folder(Path(folder), FREE + 2 * largest)
     if platform.machine() == "x86_64" and not IS_PINNED:
         print(NO_AVX2, file=sys.stderr)
     set_aside(params)
@@ -101,8 +102,8 @@ def check_starts(params: Params) -> None:
                 raise InputError(f"{where}: {error}") from error
 
 
-def check_folder(folder: Path) -> None:
-    """Check that stages can write into a folder, which need not be there yet.
+def check_folder(folder: Path, needed: int) -> None:
+    """Check that stages can write so many bytes into a folder, be it there or not.
 
     Raises:
         InputError: In one line.
@@ -111,15 +112,17 @@ def check_folder(folder: Path) -> None:
     if not os.access(there, os.W_OK | os.X_OK):
         raise InputError(f"{there}: cannot be written, and {folder} has to be")
     free = shutil.disk_usage(there).free
-    if free < FREE:
+    if free < needed:
         raise InputError(
             f"{there}: {free / 1e6:,.0f} MB of the disk are free, the pipeline needs "
-            f"{FREE / 1e6:,.0f} MB"
+            f"{needed / 1e6:,.0f} MB"
         )
 
 
-def check_memory(params: Params) -> None:
+def check_memory(params: Params) -> int:
     """Check that what each training keeps fits into this machine's memory.
+
+    Return the bytes of the largest replay memory, which checkpoints hold.
 
     Raises:
         InputError: In one line.
@@ -129,7 +132,9 @@ def check_memory(params: Params) -> None:
         # A container may have less.
         there_is = min(there_is, int(CONTAINER.read_text()))
     spaces_of: dict[tuple[str, ...], list[gym.spaces.Box]] = {}
-    for name, recipe in params.recipes.items():
+    largest = 0
+    for name in dict.fromkeys(("teacher", *params.run.recipes)):
+        recipe = params.recipes[name]
         keys = keys_to_show(params.env, recipe)
         if keys not in spaces_of:
             spaces_of[keys] = observed_spaces(params, keys)
@@ -137,6 +142,7 @@ def check_memory(params: Params) -> None:
         if "buffer_size" in kwargs:
             steps, copies, key = kwargs["buffer_size"], COPIES, "buffer_size"
             bytes_each = sum(map(bytes_of_transition, spaces))
+            largest = max(largest, steps * bytes_each)
         else:
             steps, copies, key = recipe.n_envs * kwargs["n_steps"], 2, "n_steps"
             sizes = (prod(space.shape) * space.dtype.itemsize for space in spaces)
@@ -149,6 +155,7 @@ def check_memory(params: Params) -> None:
                 f"{needed / 1e9:,.1f} GB of memory, this machine has "
                 f"{there_is / 1e9:,.1f} GB: lower n_envs or {key}"
             )
+    return largest
 
 
 def observed_spaces(params: Params, keys: tuple[str, ...]) -> list[gym.spaces.Box]:

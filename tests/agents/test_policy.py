@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from warpzone.agents.networks import (
     FEATURES,
     AsymmetricPolicy,
+    Linear,
     PixelNetwork,
     StateNetwork,
 )
@@ -274,6 +275,24 @@ def test_a_random_agent_does_everything_equally_often():
     assert actions.dtype == np.int64
     # Five standard deviations of a count around 200.
     assert np.bincount(actions, minlength=7) == pytest.approx([200] * 7, abs=66)
+
+
+def test_a_linear_layer_has_second_derivatives():
+    torch.manual_seed(1)
+    ours = Linear(6, 5)
+    theirs = torch.nn.Linear(6, 5)
+    theirs.load_state_dict(ours.state_dict())
+    found = []
+    for layer in (ours, theirs):
+        seen = torch.linspace(-1, 1, 24).reshape(4, 6).requires_grad_()
+        loss = layer(torch.tanh(layer(seen)[:, :1]) * seen).square().sum()
+        weights = [layer.weight, layer.bias]
+        first = torch.autograd.grad(loss, weights, create_graph=True)
+        squared = sum(one.square().sum() for one in first)
+        assert isinstance(squared, torch.Tensor)
+        found.append(torch.autograd.grad(squared, weights))
+    for mine, other in zip(*found, strict=True):
+        assert torch.allclose(mine, other, rtol=1e-4)
 
 
 def test_a_policy_on_a_gpu_mixes_no_devices(monkeypatch):

@@ -29,9 +29,8 @@ CHANGES: dict[str, Any] = {
 @pytest.fixture
 def train(small_workspace: Params, monkeypatch: pytest.MonkeyPatch) -> Callable:
     """Demonstrate CartPole, choose the start of a recipe, and train by it."""
-    document: dict[str, Any] = small_workspace.model_dump(mode="json") | {
-        "env": "cartpole"
-    }
+    document: dict[str, Any] = small_workspace.model_dump(mode="json")
+    document["env"] = "cartpole"
     document["run"] |= {"tasks": ["default"], "recipes": ["demo-dqn", "a2c"]}
     document["record_video"]["agents"] = ["random"]
     document["envs"]["cartpole"]["kwargs"]["time_limit"] = 30

@@ -9,10 +9,12 @@ import sb3_contrib
 import stable_baselines3
 import torch
 
+from warpzone.agents.networks import AsymmetricPolicy
 from warpzone.core.errors import InputError
 from warpzone.core.params import GAILParams, load_params
 from warpzone.training.algorithms import (
     ALGORITHMS,
+    Algorithm,
     check_recipe,
     keys_to_show,
     make_model,
@@ -198,6 +200,20 @@ def test_a_teacher_has_a_critic(recipe_of):
         ": dqn trains a policy of the kind q, clones take over an actor's critic: "
         "write ppo or a2c"
     )
+
+
+def test_one_more_row_is_one_more_algorithm(cartpole, recipe_of, monkeypatch):
+    """The row of CONTRIBUTING."""
+    row = Algorithm(sb3_contrib.TRPO, AsymmetricPolicy, ("sb3-contrib",))
+    monkeypatch.setitem(ALGORITHMS, "trpo", row)
+    trpo = {"cg_max_steps": 15, "cg_damping": 0.1, "line_search_max_iter": 10}
+    trpo |= {"line_search_shrinking_factor": 0.8, "n_critic_updates": 2}
+    trpo |= {"sub_sampling_factor": 1, "target_kl": 0.01}
+    rl = recipe_of("trpo", **trpo, final_ent_coef=None)
+    check_recipe("trpo", rl)
+    curve = cartpole.train(rl).curve
+    assert curve["agent_steps"].tolist() == [0, 32, 64, 96]
+    assert curve["value_loss"].iloc[-1] > 0
 
 
 @pytest.mark.parametrize("algorithm", ["dqn", "qrdqn"])

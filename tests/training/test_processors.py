@@ -56,9 +56,9 @@ LEARNED_REWARDS = {
     "state": "2a8d19ae7b1478e08302ee0954c12da76ed127195904f0c54434470a902dd1d4",
 }
 OTHERS = {
-    "a2c": "?",
-    "dqn": "?",
-    "qrdqn": "?",
+    "a2c": "549f2e7dadcd5ec16bdfe23a4d94f3ead86fc7992b56ea78df1b417e2659f99c",
+    "dqn": "3ec9faee5e61e3d6682eed0886b0f535163af4b4dc8517b35dd5337094ed438d",
+    "qrdqn": "c57f293e142d610f74158cb930269687f80281265a2ca220fa79faa86a0be193",
 }
 
 

@@ -52,6 +52,9 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         [gradient] = gradients
         x, weight = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            # Only who wants second derivatives, as TRPO does: oneDNN has none.
+            return gradient @ weight, gradient.T @ x, gradient.sum(0)
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         return (
             _multiply(gradient, weight.T) if needs_x else None,

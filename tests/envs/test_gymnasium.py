@@ -102,7 +102,6 @@ def test_the_defaults_are_those_of_params_yaml(params: Params) -> None:
         defaults = defaults_of(env_class(name))
         noise = {key: defaults.pop(key) for key in type(params.noise).model_fields}
         assert noise == params.noise.model_dump(), name
-        assert defaults.pop("sticky_unit") == "frame"
         # These are no parameters: the task names the level, the stage what is seen.
         level = defaults.pop("level")
         assert level in {one for task in section.tasks.values() for one in task}

@@ -146,7 +146,7 @@ def test_mario_replays_on_the_level_that_was_drawn(emulator: str) -> None:
     env, other = (TrainingEnv(make_env, (), 0.0, 0.5, plan) for _ in range(2))
     first, _ = env.reset(seed=3)
     levels = set()
-    for steps in (5, 14, 30):
+    for steps in (5, 14, 30, 50):
         seen = play(env, [RUN] * steps)
         log = json.loads(json.dumps(env.log()))
         levels.add(log["level"])

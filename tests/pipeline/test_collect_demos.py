@@ -22,7 +22,7 @@ DEMOS = Path("data/demos/cartpole/default.jsonl")
 METRICS = Path("metrics/collect_demos/cartpole/default.json")
 
 # A cart that mostly does what it did before: nobody balances a pole on it.
-HOPELESS = {"no_op_max": 30, "sticky_probability": 0.9}
+HOPELESS = {"no_op_max": 30, "sticky_probability": 0.9, "sticky_unit": "frame"}
 QUIET = NoiseParams(no_op_max=0, sticky_probability=0.0, sticky_unit="frame")
 
 
@@ -144,7 +144,7 @@ def test_two_of_the_demonstrators_own_have_to_do_and_one_does_not(
     cartpole: Callable[..., Params],
 ) -> None:
     # At this noise it balances one pole of nine, and another one later on.
-    noise = {"no_op_max": 30, "sticky_probability": 0.6}
+    noise = HOPELESS | {"sticky_probability": 0.6}
     cartpole(episodes=9, max_tries=9, noise=noise)
     with pytest.raises(InputError, match="in 1 of 9 tries, "):
         collect_demos.main()

@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import stable_baselines3
 import torch
 
-from warpzone.core.params import GAILParams, RecipeParams, RNDParams
+from warpzone.core.params import GAILParams, RNDParams
 from warpzone.episodes.table import Score
-from warpzone.training.algorithms import ALGORITHMS, check_recipe, make_model
+from warpzone.training.algorithms import check_recipe, make_model
 from warpzone.training.bc import Transitions
 from warpzone.training.checkpoint import Checkpoint
 from warpzone.training.learned_rewards import GAIL, RND, LearnedReward
@@ -362,12 +361,8 @@ def test_a_training_with_learned_rewards_resumes_to_the_same_bytes(
         assert whole.curve[column].iloc[1:].notna().all()
 
 
-def test_they_pay_a2c_as_well(cartpole, recipe, monkeypatch):
-    monkeypatch.setitem(ALGORITHMS, "a2c", stable_baselines3.A2C)
-    values = recipe(algorithm="a2c", gail=gail(), rnd=rnd()).model_dump()
-    for key in ("batch_size", "n_epochs", "clip_range", "target_kl"):
-        del values[key]
-    rl = RecipeParams(**values | {"rms_prop_eps": 1e-5})
+def test_they_pay_a2c_as_well(cartpole, recipe_of):
+    rl = recipe_of("a2c", gail=gail(), rnd=rnd())
     check_recipe("a2c", rl)
     curve = cartpole.train(rl, shown=[played(cartpole, balance, 60)]).curve
     for column in ("gail_reward", "rnd_reward", "policy_loss"):

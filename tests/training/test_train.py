@@ -423,7 +423,7 @@ def test_every_algorithm_resumes_to_the_same_end(
                 env.step(RIGHT)
             shown = [Recording.of_episode(env, 1)]
             cpu, dqn = torch.device("cpu"), recipe_of(name)
-            more["shown"] = remember(shown, world.kwargs, env, dqn, cpu, "demos")
+            more["remembered"] = remember(shown, world.kwargs, env, dqn, cpu, "demos")
     rl = recipe_of(name, **changes)
 
     def score(policy):

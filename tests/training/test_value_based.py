@@ -160,8 +160,8 @@ def test_a_start_of_another_kind_is_refused_with_both(cartpole, recipe_of):
     with pytest.raises(InputError) as raised:
         cartpole.train(recipe_of("dqn"), start=cartpole.policy())
     assert str(raised.value) == (
-        "params.yaml: the start is a policy of the kind actor-critic, but dqn trains "
-        "one of q: start from another one"
+        "the start is a policy of the kind actor-critic, dqn trains one of the kind q: "
+        "start from another one"
     )
 
 

@@ -79,6 +79,13 @@ def check_starts(params: Params) -> None:
     Raises:
         InputError: In one line.
     """
+    first = params.recipes["teacher"].start
+    if first not in ("scratch", "demos"):
+        said = first.model_dump() if isinstance(first, ModelStart) else first
+        raise InputError(
+            f"{PARAMS}: recipes.teacher.start = {said!r}: write demos or scratch: the "
+            "teacher comes before any other agent"
+        )
     level = next(iter(params.world.tasks.values()))[0]
     for name in params.run.recipes:
         recipe = params.recipes[name]

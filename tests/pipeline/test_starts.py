@@ -145,6 +145,20 @@ def test_an_agent_that_is_not_there_is_told_with_how_to_get_one(
     assert refusal(cartpole) == said
 
 
+@pytest.mark.parametrize("start", ["bc", START])
+def test_a_teacher_starts_from_no_other_agent(
+    cartpole: dict[str, Any], start: object
+) -> None:
+    teacher = cartpole["recipes"]["teacher"]
+    cartpole["recipes"]["bc-ppo"]["start"] = "bc"
+    teacher["start"] = start
+    del teacher["cloning"]
+    assert refusal(cartpole) == (
+        f"params.yaml: recipes.teacher.start = {start!r}: write demos or scratch: the "
+        "teacher comes before any other agent"
+    )
+
+
 def test_a_damaged_agent_is_told(cartpole: dict[str, Any]) -> None:
     save_start(cartpole)
     Path("data/starts/mine/policy.safetensors").write_bytes(b"nothing")

@@ -96,8 +96,8 @@ def test_what_decides_the_bytes_names_no_processor(noise: NoiseParams) -> None:
         "versions",
         "rom_sha256",
     }
-    noise = {"no_op_max": 30, "sticky_probability": 0.25, "sticky_unit": "frame"}
-    assert origin["params"] == noise
+    said = {"no_op_max": 30, "sticky_probability": 0.25, "sticky_unit": "frame"}
+    assert origin["params"] == said
     assert len(origin["rom_sha256"]) == 64
     assert {"torch", "numpy", "nes-py"} <= origin["versions"].keys()
     info = Path("/proc/cpuinfo")

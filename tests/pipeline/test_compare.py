@@ -231,6 +231,7 @@ def test_the_report_is_markdown_that_renders() -> None:
     assert not any(line.endswith(" ") for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_tasks")
 def test_several_tasks_stand_side_by_side() -> None:
     compare.main()
@@ -282,6 +283,7 @@ def test_equal_tables_give_equal_bytes() -> None:
     assert [path.read_bytes() for path in OUTPUTS] == first
 
 
+@pytest.mark.slow
 def test_what_is_said_of_an_agent_does_not_depend_on_the_others(
     small_workspace: Params, compared: None
 ) -> None:
@@ -421,6 +423,7 @@ def test_a_damaged_table_of_second_tries_is_named(
     assert not any(path.exists() for path in OUTPUTS)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("four_agents")
 def test_the_map_has_the_second_tries_of_its_level(
     monkeypatch: pytest.MonkeyPatch,
@@ -525,6 +528,7 @@ def compare_revisions(monkeypatch: pytest.MonkeyPatch, *revs: str) -> None:
     compare.main()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("revisions")
 def test_revisions_are_compared_by_what_they_changed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -103,6 +103,7 @@ def tries(*rows: tuple[float, int]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["progress", "second_tries"])
 
 
+@pytest.mark.slow
 def test_second_tries_are_bars_below_their_agents_strip() -> None:
     without = level_map(explored())
     drawn = level_map(explored(), (), {"bc": tries((160, 3), (176, 1))})

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -156,17 +157,33 @@ def whole(prepared: Path) -> dict[str, bytes]:
     return found
 
 
-@pytest.mark.slow
-def test_25_kills_change_no_byte(prepared: Path, whole: dict[str, bytes]) -> None:
-    rng = random.Random(5)
+def assert_kills_change_nothing(
+    begun: Callable[[str], Path],
+    command: Sequence[str],
+    whole: dict[str, bytes],
+    rng: random.Random,
+    wanted: int,
+) -> None:
+    """Kill a command at random moments, and run it again, until it ends.
+
+    Args:
+        begun: Makes a folder to run in, by a name.
+        command: What is run.
+        whole: What it leaves where nobody ends it.
+        rng: Decides when it is killed.
+        wanted: Kills; once there are as many it is left to end, once at least.
+    """
     kills = ends = 0
-    folder = copy_of(prepared, "killed0")
-    while kills < KILLS or ends == 0:
-        running = begin(folder, *REPRO, LAST)
+    folder = begun("0")
+    while kills < wanted or ends == 0:
+        running = begin(folder, *command)
         # It takes a while to import what it needs, and nothing can be lost by then.
         while running.poll() is None and not is_at_work(folder):
             time.sleep(0.02)
+        # Long enough to compile, to replay and to get to the next checkpoint.
         until = time.monotonic() + rng.uniform(0, 10)
+        if kills == wanted:
+            running.wait()
         while running.poll() is None and time.monotonic() < until:
             time.sleep(0.01)
         if running.poll() is None:
@@ -178,7 +195,16 @@ def test_25_kills_change_no_byte(prepared: Path, whole: dict[str, bytes]) -> Non
         # Nothing is left to resume from.
         assert not list(folder.glob(".checkpoints/*.checkpoint"))
         ends += 1
-        folder = copy_of(prepared, f"killed{ends}")
+        folder = begun(str(ends))
+
+
+@pytest.mark.slow
+def test_25_kills_change_no_byte(prepared: Path, whole: dict[str, bytes]) -> None:
+    def begun(name: str) -> Path:
+        return copy_of(prepared, f"killed{name}")
+
+    command = (*REPRO, LAST)
+    assert_kills_change_nothing(begun, command, whole, random.Random(5), KILLS)
 
 
 @pytest.mark.slow
@@ -186,7 +212,6 @@ def test_25_kills_change_no_byte(prepared: Path, whole: dict[str, bytes]) -> Non
 def test_kills_of_any_algorithm_change_no_byte(prepared: Path, recipe: str) -> None:
     cell = ("--task", "1-1", "--recipe", recipe)
     train = ("python", "stages/train_rl.py", *cell, "--seed", "1")
-    rng, kills, ends = random.Random(recipe), 0, 0
 
     def begun(name: str) -> Path:
         folder = copy_of(prepared, f"{recipe}-{name}")
@@ -196,27 +221,8 @@ def test_kills_of_any_algorithm_change_no_byte(prepared: Path, recipe: str) -> N
     must(folder := begun("whole"), *train)
     whole = results(folder)
     assert f"models/mario/1-1/{recipe}-1/policy.safetensors" in whole
-    folder = begun("0")
-    while kills < KILLS_OF_OTHERS or ends == 0:
-        running = begin(folder, *train)
-        while running.poll() is None and not is_at_work(folder):
-            time.sleep(0.02)
-        # Long enough to compile, to replay and to get to the next checkpoint.
-        until = time.monotonic() + rng.uniform(0, 10)
-        if kills == KILLS_OF_OTHERS:
-            running.wait()
-        while running.poll() is None and time.monotonic() < until:
-            time.sleep(0.01)
-        if running.poll() is None:
-            running.kill()
-            running.wait()
-            kills += 1
-            continue
-        assert running.returncode == 0
-        assert results(folder) == whole
-        assert not list(folder.glob(".checkpoints/*.checkpoint"))
-        ends += 1
-        folder = begun(str(ends))
+    rng = random.Random(recipe)
+    assert_kills_change_nothing(begun, train, whole, rng, KILLS_OF_OTHERS)
 
 
 @pytest.fixture(scope="module")

@@ -154,7 +154,8 @@ def test_a_wrong_value_is_named_with_its_key_and_what_to_write(
         (
             "action_set",
             "SIMPLE",
-            "action_set must be one of right_only, simple, complex, all, got 'SIMPLE'",
+            "action_set must be one of walk, right_only, simple, complex, all, got "
+            "'SIMPLE'",
         ),
         ("frame_skip", 0, "frame_skip must be a whole number, 1 to 60, got 0"),
         ("height", 35, "height must be a whole number, 36 to 240, got 35"),

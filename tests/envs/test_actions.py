@@ -55,6 +55,11 @@ def test_all_is_every_direction_with_every_button_and_begins_with_none() -> None
     assert set(masks) > set(ACTION_SETS["complex"])
 
 
+def test_walk_is_simple_without_b() -> None:
+    walk = [mask for mask in ACTION_SETS["simple"] if not mask & B]
+    assert list(ACTION_SETS["walk"]) == walk
+
+
 def test_the_sets_are_named_as_in_params() -> None:
-    assert list(ACTION_SETS) == ["right_only", "simple", "complex", "all"]
-    assert [len(masks) for masks in ACTION_SETS.values()] == [5, 7, 12, 20]
+    assert list(ACTION_SETS) == ["walk", "right_only", "simple", "complex", "all"]
+    assert [len(masks) for masks in ACTION_SETS.values()] == [5, 5, 7, 12, 20]

@@ -618,7 +618,10 @@ def test_a_tuple_of_one_type_is_a_dictionary_too(
         ({"obs_type": ()}, r"got \(\)"),
         ({"render_mode": "human"}, "render_mode must be rgb_array, got 'human'"),
         ({"level": "9-1"}, "no level '9-1': the game has 1-1 to 8-4"),
-        ({"action_set": "none"}, "must be one of right_only, simple, .*, got 'none'"),
+        (
+            {"action_set": "none"},
+            "must be one of walk, right_only, simple, .*, got 'none'",
+        ),
         ({"frame_skip": 0}, "frame_skip must be a whole number, 1 to 60, got 0"),
         ({"frame_skip": 4.0}, r"frame_skip must be a whole number, 1 to 60, got 4\.0"),
         ({"time_limit": 0}, "time_limit must be .*, 1 to 1000000, got 0"),

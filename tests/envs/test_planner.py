@@ -39,6 +39,14 @@ def test_the_planner_passes_the_first_enemies_and_pipes(
     assert env.progress > 450
 
 
+def test_without_b_the_planner_walks() -> None:
+    env = MarioEnv(action_set="walk", time_limit=120)
+    demonstration = demonstrate(Planner(env), env, seed=5)
+    assert demonstration.outcome == "unfinished"
+    # Mario walks 1.6 pixels a frame and runs 2.5; he starts at 40.
+    assert 450 < env.progress < 40 + 120 * 4 * 2
+
+
 def test_a_demonstration_replays_and_shows_what_the_player_saw(
     demonstration: Recording,
 ) -> None:

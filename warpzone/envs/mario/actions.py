@@ -13,7 +13,10 @@ _ALL = [
     for direction, buttons in product(_DIRECTIONS, ([], ["A"], ["B"], ["A", "B"]))
 ]
 
+_WALK = [buttons for buttons in SIMPLE_MOVEMENT if "B" not in buttons]
+
 ACTION_SETS: dict[str, tuple[int, ...]] = {
+    "walk": tuple(map(action_mask, _WALK)),
     "right_only": tuple(map(action_mask, RIGHT_ONLY)),
     "simple": tuple(map(action_mask, SIMPLE_MOVEMENT)),
     "complex": tuple(map(action_mask, COMPLEX_MOVEMENT)),

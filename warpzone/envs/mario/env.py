@@ -36,6 +36,7 @@ class MarioEnv(ReplayableEnv):
 
     | action_set | n | buttons |
     |---|---|---|
+    | `walk` | 5 | nothing; right, also with A; A; left |
     | `right_only` | 5 | nothing; right, also with A, with B, with both |
     | `simple` | 7 | those, A, and left |
     | `complex` | 12 | those, left with A, B, both; down; up |

@@ -1,14 +1,14 @@
 """A demonstrator that looks ahead on snapshots of the console.
 
-It runs right for as long as running is safe. Ahead of danger (death, or a wall that
-stops Mario) it tries jumps from every step before it, takes the longest hold with a
-wide range of take-offs that survive, and takes off a fixed margin before the last of
-them. In the air it holds the jump for as long as that is safe. So equal places get
-equal buttons, which is what makes the play easy to imitate. Where neither running nor a
-jump helps it looks for any way to new ground, back and round if need be. Before it
-presses A it tries the plan under noise, and takes another one if Mario dies; what the
-noise changes is planned again from where Mario really is. It knows the rules of the
-game only through the console.
+It runs right for as long as running is safe, or walks where no action has B. Ahead of
+danger (death, or a wall that stops Mario) it tries jumps from every step before it,
+takes the longest hold with a wide range of take-offs that survive, and takes off a
+fixed margin before the last of them. In the air it holds the jump for as long as that
+is safe. So equal places get equal buttons, which is what makes the play easy to
+imitate. Where neither running nor a jump helps it looks for any way to new ground, back
+and round if need be. Before it presses A it tries the plan under noise, and takes
+another one if Mario dies; what the noise changes is planned again from where Mario
+really is. It knows the rules of the game only through the console.
 """
 
 from collections import deque
@@ -30,9 +30,6 @@ from warpzone.envs.mario.state import (
 )
 from warpzone.envs.nes.buttons import LEFT, NO_BUTTONS, RIGHT, A, B
 from warpzone.envs.replayable import hold_noisily
-
-RUN = RIGHT | B
-JUMP = RIGHT | A | B
 
 # All lengths are agent steps.
 
@@ -88,8 +85,10 @@ class Planner:
         # Restoring is not exact to the last frame, see `NesPyConsole.snapshot`: the
         # environment's own console is never restored, so that its log replays.
         self._play = LevelPlay(make_console(env.emulator), env.level)
-        moves = (RUN, JUMP, LEFT, A | LEFT, NO_BUTTONS)
-        detours = (NO_BUTTONS, LEFT, RIGHT, JUMP, A | LEFT)
+        self._run = next(mask for mask in (RIGHT | B, RIGHT) if mask in env.codes)
+        self._leap = self._run | A
+        moves = (self._run, self._leap, LEFT, A | LEFT, NO_BUTTONS)
+        detours = (NO_BUTTONS, LEFT, RIGHT, self._leap, A | LEFT)
         self._moves = [mask for mask in moves if mask in env.codes]
         self._detours = [mask for mask in detours if mask in env.codes]
         # The same ones every time, so that equal states get equal plans.
@@ -120,7 +119,7 @@ class Planner:
 
     def _search(self, here: _Moment) -> tuple[list[int], list[_Moment]]:
         """Return the first plan that survives all trials, or most, and its moments."""
-        best, most = self._plan or [JUMP], -1
+        best, most = self._plan or [self._leap], -1
         for plan in islice(self._candidates(here), MAX_CANDIDATES):
             survived = self._survived(here, plan) if self._presses_a(plan) else TRIALS
             if survived > most:
@@ -153,11 +152,11 @@ class Planner:
         """Yield plans that survive without noise, the most canonical one first."""
         holds = AIR_HOLDS if here.is_rising else ()
         kept = [self._plan] if self._plan else []
-        for start in (*kept, *([JUMP] * hold for hold in holds)):
-            plan = start + [RUN] * (HORIZON - len(start))
+        for start in (*kept, *([self._leap] * hold for hold in holds)):
+            plan = start + [self._run] * (HORIZON - len(start))
             after = self._roll_out(here, plan)
             if _danger(here, after) is None:
-                yield (plan + [RUN] * len(after))[: len(after)]
+                yield (plan + [self._run] * len(after))[: len(after)]
         yield from self._ways_ahead(here, follow_ups=1)
         # Something else for a while: wait, go back, walk, jump.
         for mask in self._detours:
@@ -173,10 +172,10 @@ class Planner:
 
     def _ways_ahead(self, here: _Moment, follow_ups: int) -> Iterator[list[int]]:
         """Yield plans that run on, or jump where there is danger."""
-        running = self._roll_out(here, [RUN] * HORIZON)
+        running = self._roll_out(here, [self._run] * HORIZON)
         danger = _danger(here, running)
         if danger is None:
-            yield [RUN] * len(running)
+            yield [self._run] * len(running)
         else:
             yield from self._jumps_before(here, running[: danger + 1], follow_ups)
 
@@ -204,7 +203,7 @@ class Planner:
 
     def _is_safe(self, here: _Moment) -> bool:
         """Whether Mario stands, and lives on if he waits, runs or jumps."""
-        ways = ([mask] * HORIZON for mask in (NO_BUTTONS, RUN, JUMP))
+        ways = ([mask] * HORIZON for mask in (NO_BUTTONS, self._run, self._leap))
         lives = (not self._roll_out(here, way)[-1].is_lost for way in ways)
         return here.is_on_ground and any(lives)
 
@@ -235,7 +234,7 @@ class Planner:
                 for index in reversed(take_offs):
                     plan = self._jump(moments[index], hold, wall, follow_ups)
                     if plan is not None:
-                        spans[-1].append([RUN] * index + plan)
+                        spans[-1].append([self._run] * index + plan)
                     if plan is None or len(spans[-1]) >= WIDE:
                         spans.append([])
                 widest = max(spans, key=len)
@@ -256,7 +255,7 @@ class Planner:
         landing = start
         self._play.restore(start.snapshot)
         while len(plan) < 2 or not landing.is_on_ground:
-            plan.append(JUMP if len(plan) < hold else RUN)
+            plan.append(self._leap if len(plan) < hold else self._run)
             landing = self._advance(plan[-1])
             if landing.is_cleared:
                 return plan
@@ -264,14 +263,14 @@ class Planner:
                 return None
         if landing.progress <= wall:
             return None
-        after = self._roll(landing, [RUN] * SETTLE)
+        after = self._roll(landing, [self._run] * SETTLE)
         # Touching a ledge is not landing: the fall goes on.
         while not (after[-1].is_on_ground or after[-1].is_over):
-            after.append(self._advance(RUN))
+            after.append(self._advance(self._run))
             if len(after) > MAX_FLIGHT:
                 return None
         if not after[-1].is_lost:
-            return plan + [RUN] * len(after)
+            return plan + [self._run] * len(after)
         if follow_ups:
             further = next(self._jumps_before(landing, after, follow_ups - 1), None)
             if further:
@@ -292,7 +291,7 @@ class Planner:
         """Return the moments of a plan and of running on until Mario stands."""
         moments = self._roll(start, plan)
         while not (moments[-1].is_on_ground or moments[-1].is_over):
-            moments.append(self._advance(RUN))
+            moments.append(self._advance(self._run))
             if len(moments) > len(plan) + MAX_FLIGHT:
                 break
         return moments

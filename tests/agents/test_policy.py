@@ -22,7 +22,6 @@ from warpzone.agents.policy import (
     build_policy,
     copy_critic,
     find_device,
-    log_probs_of,
     make_deterministic,
     set_weights,
     stands_still,
@@ -305,7 +304,7 @@ def test_a_policy_on_a_gpu_mixes_no_devices(monkeypatch):
         with gpu:
             policy = build_policy("mario", spaces_of(), ACTIONS, "pixels")
         seen = torch.ones((6, 4, 36, 36), dtype=torch.uint8, device=gpu)
-        log_probs = log_probs_of(policy, "pixels", seen)
+        log_probs = policy.logits({"pixels": seen})
         assert log_probs.device.type == "cuda"
         assert log_probs.shape == (6, ACTIONS)
 

@@ -208,16 +208,8 @@ def copy_critic(policy: Policy, teacher: Policy) -> None:
         set_weights(getattr(policy, part), weights_of(getattr(teacher, part)))
 
 
-def log_probs_of(policy: Policy, key: str, seen: torch.Tensor) -> torch.Tensor:
-    """Return the log-probability of every action, shape ``(N, actions)``.
-
-    Of a value-based policy, return the Q values.
-    """
-    return policy.logits({key: seen})
-
-
 def action_logits(policy: Policy, key: str, seen: np.ndarray) -> np.ndarray:
-    """Return what `log_probs_of` does, shape ``(N, actions)``, float32.
+    """Return the log-probabilities or Q values of actions, ``(N, actions)``, float32.
 
     Each row depends on its observation only, to the bit.
     """
@@ -226,7 +218,7 @@ def action_logits(policy: Policy, key: str, seen: np.ndarray) -> np.ndarray:
     padded[:rows] = seen
     with torch.inference_mode():
         parts = [
-            log_probs_of(policy, key, part)
+            policy.logits({key: part})
             for part in torch.from_numpy(padded).to(policy.device).split(_ROWS)
         ]
     return torch.cat(parts).cpu().numpy()[:rows]

@@ -17,6 +17,7 @@ from warpzone.core.errors import InputError
 from warpzone.episodes.table import Score
 from warpzone.training.algorithms import make_model
 from warpzone.training.callbacks import (
+    Callback,
     CountSecondTries,
     EntropySchedule,
     Evaluate,
@@ -108,17 +109,15 @@ def learn(world, make, total=240, checkpoint=None, kill_at=None, score=None):
         curve = LearningCurve(40)
         update = UpdateAverage(40, average)
         evaluate = Evaluate(80, average, score or first_weight, curve)
-        callbacks: list[BaseCallback] = [Progress(count), update, curve, evaluate]
+        callbacks: list[Callback] = [Progress(count), update, curve, evaluate]
         if checkpoint is not None:
-            parts = {"average": average, "update": update}
-            parts |= {"curve": curve, "evaluate": evaluate}
-            keep = KeepCheckpoint(40, checkpoint, parts)
+            keep = KeepCheckpoint(40, checkpoint, tuple(callbacks))
             callbacks.append(keep)
             if checkpoint.state is not None:
                 keep.restore(model)
         model.learn(
             total - model.num_timesteps,
-            CallbackList(callbacks),
+            CallbackList([*callbacks]),
             log_interval=None,
             reset_num_timesteps=False,
         )
@@ -206,7 +205,7 @@ def test_a_resumed_dqn_has_its_memories_and_its_curiosity_back(cartpole, tmp_pat
         learn(cartpole, dqn, checkpoint=checkpoint, kill_at=90)
     with closing(cartpole.envs(2)) as envs:
         model: Any = dqn(envs)
-        KeepCheckpoint(40, Checkpoint(tmp_path / "kept"), {}).restore(model)
+        KeepCheckpoint(40, Checkpoint(tmp_path / "kept"), ()).restore(model)
         assert model.num_timesteps == 80
         assert model._n_calls == 40
         # From 1 to 0.05 over 168 agent steps.

@@ -4,7 +4,7 @@ SB3 has no event for the end of an update: the next rollout follows at once. So 
 to be done now and then is done before a rollout, by `num_timesteps`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from itertools import accumulate
 from operator import attrgetter
@@ -161,6 +161,13 @@ class UpdateAverage(Periodic):
     """Takes what the policy has become into its moving average."""
 
     average: MovingAverage
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"average": self.average.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict({"last": state["last"]})
+        self.average.load_state_dict(state["average"])
 
     def on_due(self) -> None:
         self.average.update_parameters(self.model.policy.player)  # pyright: ignore[reportArgumentType]
@@ -347,8 +354,8 @@ class KeepCheckpoint(Periodic):
     """Saves all that the rest of a training depends on, for any algorithm of SB3."""
 
     checkpoint: Checkpoint
-    parts: Mapping[str, Any]
-    """What has a state beside the algorithm, by any names."""
+    others: Sequence[Callback]
+    """All other callbacks of the training, at most one of a class."""
 
     def on_due(self) -> None:
         self.checkpoint.save(
@@ -356,18 +363,18 @@ class KeepCheckpoint(Periodic):
                 "agent_steps": self.last,
                 "model": _model_state(self.model),
                 "episodes": self.training_env.env_method("log"),
-                "parts": {name: part.state_dict() for name, part in self.parts.items()},
+                "others": {type(one).__name__: one.state_dict() for one in self.others},
             }
         )
 
     def restore(self, model: BaseAlgorithm) -> None:
-        """Make a model, its environments and the parts what they were."""
+        """Make a model, its environments and the other callbacks what they were."""
         state, envs = self.checkpoint.state, model.get_env()
         assert envs is not None
         self.last = state["agent_steps"]
         _load_model_state(model, state["model"])
-        for name, part in self.parts.items():
-            part.load_state_dict(state["parts"][name])
+        for one in self.others:
+            one.load_state_dict(state["others"][type(one).__name__])
         for index, log in enumerate(state["episodes"]):
             [steps] = envs.env_method("replay", log, indices=[index])
             for _ in steps:

@@ -3,6 +3,7 @@
 Each returns `FEATURES` numbers; SB3 puts one linear layer on them.
 """
 
+from operator import attrgetter
 from typing import Any
 
 import gymnasium as gym
@@ -248,8 +249,8 @@ class QuantileNetwork(qrdqn.QuantileNetwork):
         return self.features_extractor(obs)
 
 
-class QPolicy(dqn.DQNPolicy):
-    """What DQN trains: a `QNetwork`, and its target network.
+class _ValuePolicy:
+    """What a value-based algorithm trains: a network, and its target network.
 
     Args:
         args: As those of `AsymmetricPolicy`.
@@ -258,50 +259,35 @@ class QPolicy(dqn.DQNPolicy):
         kwargs: Further ones of SB3's policy.
     """
 
-    KIND = QNetwork.KIND
-
     def __init__(self, *args: Any, actor_key: str, world: str, **kwargs: Any) -> None:
         self._reads = actor_key, world
         super().__init__(*args, **{"optimizer_kwargs": ADAM} | kwargs)
 
-    @property
-    def player(self) -> QNetwork:
-        """What is averaged, saved and played."""
-        return self.q_net  # pyright: ignore[reportReturnType]
+    def _make(self, network: Any) -> Any:
+        policy: Any = self
+        return network(policy.observation_space, policy.action_space, *self._reads)
 
-    @property
-    def target(self) -> QNetwork:
-        return self.q_net_target  # pyright: ignore[reportReturnType]
+
+class QPolicy(_ValuePolicy, dqn.DQNPolicy):
+    """What DQN trains."""
+
+    KIND = QNetwork.KIND
+    player = property(attrgetter("q_net"), doc="What is averaged, saved and played.")
+    target = property(attrgetter("q_net_target"))
 
     def make_q_net(self) -> QNetwork:
-        space: Any = self.observation_space
-        return QNetwork(space, self.action_space, *self._reads)  # pyright: ignore[reportArgumentType]
+        return self._make(QNetwork)
 
 
-class QuantilePolicy(qrdqn.QRDQNPolicy):
-    """What QR-DQN trains: a `QuantileNetwork`, and its target network.
-
-    The arguments are those of `QPolicy`.
-    """
+class QuantilePolicy(_ValuePolicy, qrdqn.QRDQNPolicy):
+    """What QR-DQN trains."""
 
     KIND = QuantileNetwork.KIND
-
-    def __init__(self, *args: Any, actor_key: str, world: str, **kwargs: Any) -> None:
-        self._reads = actor_key, world
-        super().__init__(*args, **{"optimizer_kwargs": ADAM} | kwargs)
-
-    @property
-    def player(self) -> QuantileNetwork:
-        """What is averaged, saved and played."""
-        return self.quantile_net  # pyright: ignore[reportReturnType]
-
-    @property
-    def target(self) -> QuantileNetwork:
-        return self.quantile_net_target  # pyright: ignore[reportReturnType]
+    player = property(attrgetter("quantile_net"), doc=QPolicy.player.__doc__)
+    target = property(attrgetter("quantile_net_target"))
 
     def make_quantile_net(self) -> QuantileNetwork:
-        space: Any = self.observation_space
-        return QuantileNetwork(space, self.action_space, *self._reads)  # pyright: ignore[reportArgumentType]
+        return self._make(QuantileNetwork)
 
 
 POLICIES = {

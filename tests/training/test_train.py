@@ -496,10 +496,10 @@ def test_a_score_is_what_the_episodes_of_selection_give(tiny_mario, recipe, key)
         policy.get_parameter("action_net.bias")[RIGHT] = 1e6
 
     class Right:
-        keys = ("state",)
+        keys, memory_size = ("state",), 0
 
-        def act(self, observations, rngs):
-            return np.full(len(rngs), RIGHT)
+        def act(self, observations, memories, rngs):
+            return np.full(len(rngs), RIGHT), memories
 
     levels = ("1-1", "1-2")
     rl = recipe(n_eval_episodes=3, n_envs=2)

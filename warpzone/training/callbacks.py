@@ -13,10 +13,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import torch
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import LinearSchedule
 
+from warpzone.agents.networks import CRITIC
 from warpzone.agents.policy import MovingAverage, Policy, weights_of
 from warpzone.core.params import RecipeParams
 from warpzone.envs.curriculum import STRETCH
@@ -82,10 +84,10 @@ class CriticWarmup(Callback):
     agent_steps: int
 
     def _on_rollout_end(self) -> None:
-        policy: Any = self.model.policy
         is_over = self.model.num_timesteps > self.agent_steps
-        for part in (policy.pi_features_extractor, policy.action_net):
-            part.requires_grad_(is_over)
+        for name, part in self.model.policy.named_children():
+            if name not in CRITIC:
+                part.requires_grad_(is_over)
 
 
 @dataclass(eq=False)
@@ -393,6 +395,8 @@ def _model_state(model: BaseAlgorithm) -> dict[str, Any]:
         "parameters": model.get_parameters(),
         "model": _plain(model),
         "replay": {} if replay is None else replay.state_dict(),
+        # What an actor remembers of the episodes that go on.
+        "memories": getattr(model, "_last_lstm_states", None),
         "torch_rng": torch.get_rng_state(),
         "gpu_rngs": torch.cuda.get_rng_state_all() if is_on_gpu else [],
         "numpy_rng": np.random.get_state(legacy=False),  # noqa: NPY002
@@ -408,6 +412,10 @@ def _load_model_state(model: BaseAlgorithm, state: dict[str, Any]) -> None:
     vars(model).update(state["model"])
     if state["replay"]:
         model.replay_buffer.load_state_dict(state["replay"])  # pyright: ignore[reportAttributeAccessIssue]
+    if state["memories"] is not None:
+        model._last_lstm_states = RNNStates(  # pyright: ignore[reportAttributeAccessIssue]
+            *(tuple(one.to(model.device) for one in of) for of in state["memories"])
+        )
     torch.set_rng_state(state["torch_rng"])
     torch.cuda.set_rng_state_all(state["gpu_rngs"])
     np.random.set_state(state["numpy_rng"])  # noqa: NPY002

@@ -395,7 +395,8 @@ def test_a_linear_layer_has_second_derivatives():
         assert torch.allclose(mine, other, rtol=1e-4)
 
 
-def test_a_policy_on_a_gpu_mixes_no_devices(monkeypatch):
+@pytest.mark.parametrize("kind", ["actor-critic", "recurrent"])
+def test_a_policy_on_a_gpu_mixes_no_devices(monkeypatch, kind):
     # Fake tensors know their device and refuse to meet those of another one. They
     # cannot be laid out anew, and have no values to check.
     monkeypatch.setattr(AsymmetricPolicy, "to", lambda self, **_: self)
@@ -403,7 +404,7 @@ def test_a_policy_on_a_gpu_mixes_no_devices(monkeypatch):
     with FakeTensorMode():
         gpu = torch.device("cuda")
         with gpu:
-            policy = build_policy("mario", spaces_of(), ACTIONS, "pixels")
+            policy = build_policy("mario", spaces_of(), ACTIONS, "pixels", kind)
         seen = torch.ones((6, 4, 36, 36), dtype=torch.uint8, device=gpu)
         log_probs = policy.logits({"pixels": seen})
         assert log_probs.device.type == "cuda"

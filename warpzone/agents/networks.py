@@ -152,7 +152,8 @@ class LSTM(nn.Module):
 
     Hochreiter and Schmidhuber 1997, https://doi.org/10.1162/neco.1997.9.8.1735, with
     torch's order of gates and its distribution of new weights. Torch's own layer is
-    oneDNN's, which has one code for training, another for playing.
+    oneDNN's, which has one code for training and another for playing, and crashes on
+    the processors that tests/training/test_processors.py emulates.
     """
 
     # What sb3-contrib asks for.

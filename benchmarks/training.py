@@ -34,7 +34,7 @@ from benchmarks.stepping import (
     logs_of,
 )
 from warpzone.agents.networks import FEATURES, AsymmetricPolicy, PixelNetwork
-from warpzone.agents.policy import Policy, PolicyAgent, find_device, log_probs_of
+from warpzone.agents.policy import Policy, PolicyAgent, find_device
 from warpzone.core.params import Params, RecipeParams
 from warpzone.envs.mario.planner import Planner
 from warpzone.envs.vec_env import ThreadedVecEnv
@@ -306,7 +306,7 @@ def compare_cloning(params: Params, game: Game, size: Size) -> list[Row]:
     )
 
     def step() -> None:
-        loss = cross_entropy(log_probs_of(policy, "pixels", batch), targets)
+        loss = cross_entropy(policy.logits({"pixels": batch}), targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -36,13 +36,16 @@ MARIO: dict[str, Any] = {
 class Balance:
     """Pushes a cart to where its pole falls: the pole's angle and speed decide."""
 
-    keys = ("state",)
+    keys, memory_size = ("state",), 0
 
     def act(
-        self, observations: Observations, rngs: Sequence[np.random.Generator]
-    ) -> np.ndarray:
+        self,
+        observations: Observations,
+        memories: np.ndarray,
+        rngs: Sequence[np.random.Generator],
+    ) -> tuple[np.ndarray, np.ndarray]:
         _, _, angle, turn = observations["state"].T
-        return (angle + 0.5 * turn > 0).astype(np.int64)
+        return (angle + 0.5 * turn > 0).astype(np.int64), memories
 
 
 @pytest.fixture

@@ -150,6 +150,30 @@ def test_a_value_based_agent_survives_its_folder_to_the_bit(tmp_path, kind, key)
     assert np.array_equal(alone[0], loaded.action_weights(seen)[2])
 
 
+@pytest.mark.parametrize("key", ["pixels", "state"])
+def test_a_recurrent_agent_survives_its_folder_to_the_bit(env, tmp_path, key):
+    make_deterministic(3)
+    kind, actions = "recurrent", len(env.codes)
+    policy = build_policy(env.WORLD, env.observation_space, actions, key, kind)
+    agent = PolicyAgent(policy, key, 0.5)
+    save_agent(agent, tmp_path / "model", env, {})
+    loaded = load_agent(tmp_path / "model", env, key)
+    save_agent(loaded, tmp_path / "again", env, {})
+    assert content(tmp_path / "again") == content(tmp_path / "model")
+    assert spec_of(tmp_path / "model")["kind"] == kind
+    assert list(spec_of(tmp_path / "model")["architecture"]) == ["actor", "critic"]
+    # It plays as the one that was saved, whoever plays beside it.
+    levels, seeds = ["1-1"], [1, 2, 3]
+
+    def make(level):
+        return mario_env(level, obs_type=(key,), emulator="fceumm", time_limit=12)
+
+    table, recordings = play_episodes(agent, make, levels, seeds, 3)
+    again, same = play_episodes(loaded, make, levels, seeds, 1)
+    assert table.equals(again)
+    assert recordings == same
+
+
 def test_the_temperature_of_a_value_based_agent_divides_its_q_values(tmp_path):
     with closing(CartPoleEnv(obs_type=("state",))) as env:
         space: Any = env.observation_space

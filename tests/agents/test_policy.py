@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from warpzone.agents.networks import (
     FEATURES,
+    LSTM,
     AsymmetricPolicy,
     Linear,
     PixelNetwork,
@@ -22,8 +23,8 @@ from warpzone.agents.policy import (
     build_policy,
     copy_critic,
     find_device,
-    log_probs_of,
     make_deterministic,
+    respond,
     set_weights,
     stands_still,
     weights_of,
@@ -44,9 +45,9 @@ def spaces_of(height=36, width=36, frame_stack=4):
     )
 
 
-def new_policy(key="pixels", seed=3, **shape) -> Any:
+def new_policy(key="pixels", seed=3, kind="actor-critic", **shape) -> Any:
     make_deterministic(seed)
-    return build_policy("mario", spaces_of(**shape), ACTIONS, key)
+    return build_policy("mario", spaces_of(**shape), ACTIONS, key, kind)
 
 
 @pytest.fixture
@@ -65,6 +66,15 @@ def states(rows):
 
 def generators(rows):
     return [np.random.default_rng(row) for row in range(rows)]
+
+
+def actions_of(agent, seen, rngs):
+    """Return what an agent does at the first step of episodes."""
+    nothing = np.zeros((len(rngs), agent.memory_size), np.float32)
+    [key] = agent.keys
+    actions, memories = agent.act({key: seen}, nothing, rngs)
+    assert memories.shape == nothing.shape
+    return actions
 
 
 def agent_of(policy, temperature, idle_temperature=None):
@@ -93,9 +103,10 @@ def test_a_policy_reads_frames_of_any_size(height):
     assert np.isfinite(logits).all()
 
 
-def test_the_actor_reads_its_key_and_the_critic_the_state():
+@pytest.mark.parametrize("kind", ["actor-critic", "recurrent"])
+def test_the_actor_reads_its_key_and_the_critic_the_state(kind):
     for key, network in (("pixels", PixelNetwork), ("state", StateNetwork)):
-        policy = new_policy(key)
+        policy = new_policy(key, kind=kind)
         assert type(policy.pi_features_extractor.network) is network
         assert type(policy.vf_features_extractor.network) is StateNetwork
         # They share nothing.
@@ -104,7 +115,9 @@ def test_the_actor_reads_its_key_and_the_critic_the_state():
         assert not ours & theirs
 
 
-def test_what_the_actor_does_not_see_changes_nothing_for_it(policy):
+@pytest.mark.parametrize("kind", ["actor-critic", "recurrent"])
+def test_what_the_actor_does_not_see_changes_nothing_for_it(kind):
+    policy = new_policy(kind=kind)
     seen = {"pixels": torch.from_numpy(frames(3))}
     seen["state"] = torch.from_numpy(states(3))
     # A new critic hardly tells states apart.
@@ -112,7 +125,7 @@ def test_what_the_actor_does_not_see_changes_nothing_for_it(policy):
         policy.value_net.weight.mul_(100)
     for key, stay in (("pixels", (False, True)), ("state", (True, False))):
         other = seen | {key: seen[key].flip(0)}
-        logits = [policy.get_distribution(o).distribution.logits for o in (seen, other)]
+        logits = [policy.logits(one) for one in (seen, other)]
         values = [policy.predict_values(one) for one in (seen, other)]
         assert (torch.equal(*logits), torch.equal(*values)) == stay
 
@@ -147,7 +160,9 @@ def test_each_weight_is_named_once_and_can_be_set(policy):
     assert np.array_equal(ours, theirs)
 
 
-def test_a_critic_is_handed_on_and_the_actor_stays(policy):
+@pytest.mark.parametrize("kind", ["actor-critic", "recurrent"])
+def test_a_critic_is_handed_on_and_the_actor_stays(kind):
+    policy = new_policy(kind=kind)
     teacher = new_policy("state", seed=4)
     before = action_logits(policy, "pixels", frames(3))
     seen = {"state": torch.from_numpy(states(3)), "pixels": torch.from_numpy(frames(3))}
@@ -175,11 +190,96 @@ def test_logits_do_not_depend_on_what_else_is_in_the_batch(key):
     assert np.array_equal(action_logits(policy, key, seen[::-1]), together[::-1])
 
 
+def memories_of(policy, rows):
+    """Return what it remembers of some other observations."""
+    seen, memories = frames(2 * rows)[rows:], np.zeros((rows, policy.MEMORY))
+    return respond(policy, "pixels", seen, memories.astype(np.float32))[1]
+
+
+def test_what_was_seen_before_decides_what_a_recurrent_policy_does():
+    policy = new_policy(kind="recurrent")
+    once = np.repeat(frames(1), 3, axis=0)
+    first = action_logits(policy, "pixels", once)
+    assert np.array_equal(first[0], first[1])
+    with torch.no_grad():
+        torch_first = policy.logits({"pixels": torch.from_numpy(once)})
+    assert np.allclose(torch_first, first, atol=1e-6)
+    memories = memories_of(policy, 3)
+    assert memories.shape == (3, 2 * FEATURES)
+    memories[1] = memories[0]
+    logits, after = respond(policy, "pixels", once, memories)
+    assert np.array_equal(logits[0], logits[1])
+    assert not np.allclose(logits[0], first[0], atol=1e-4)
+    assert not np.allclose(logits[0], logits[2], atol=1e-4)
+    # It goes on remembering: what has just been seen adds to it.
+    assert after.dtype == np.float32
+    assert not np.allclose(after, memories, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["actor-critic", "q", "quantiles"])
+def test_all_others_remember_nothing(kind):
+    policy = new_policy(kind=kind)
+    logits, memories = respond(policy, "pixels", frames(3), np.zeros((3, 0)))
+    assert memories.shape == (3, 0)
+    assert np.array_equal(logits, action_logits(policy, "pixels", frames(3)))
+
+
+def test_an_answer_does_not_depend_on_what_else_is_remembered():
+    policy = new_policy(kind="recurrent")
+    with torch.no_grad():
+        policy.get_parameter("action_net.weight").mul_(100)
+    seen, memories = frames(20), memories_of(policy, 20)
+    logits, after = respond(policy, "pixels", seen, memories)
+    for row in range(20):
+        alone = respond(policy, "pixels", seen[[row]], memories[[row]])
+        assert np.array_equal(alone[0][0], logits[row])
+        assert np.array_equal(alone[1][0], after[row])
+    turned = respond(policy, "pixels", seen[::-1], memories[::-1])
+    assert np.array_equal(turned[0], logits[::-1])
+    assert np.array_equal(turned[1], after[::-1])
+
+
+def test_an_agent_hands_on_what_its_policy_remembers():
+    policy = new_policy(kind="recurrent")
+    memories = memories_of(policy, 3)
+    agent = agent_of(policy, temperature=0)
+    assert agent.memory_size == 2 * FEATURES
+    actions, after = agent.act({"pixels": frames(3)}, memories, generators(3))
+    logits, expected = respond(policy, "pixels", frames(3), memories)
+    assert np.array_equal(actions, logits.argmax(axis=1))
+    assert np.array_equal(after, expected)
+
+
+def test_an_lstm_is_torch_s():
+    torch.manual_seed(1)
+    theirs, ours = torch.nn.LSTM(FEATURES, FEATURES), LSTM()
+    for layer, suffix in ((ours.seen, "ih_l0"), (ours.remembered, "hh_l0")):
+        theirs.get_parameter(f"weight_{suffix}").data = layer.weight.data
+        theirs.get_parameter(f"bias_{suffix}").data = layer.bias.data
+    # Three sequences of five steps.
+    seen = torch.randn(5, 3, FEATURES)
+    hidden, cell = torch.randn(2, 1, 3, FEATURES)
+    found, (last, _) = theirs(seen, (hidden, cell))
+    hidden, cell = hidden[0], cell[0]
+    for step in range(5):
+        hidden, cell = ours(ours.seen(seen[step]), hidden, cell)
+        assert torch.allclose(hidden, found[step], atol=1e-5)
+    # It learns through time, too.
+    hidden.square().sum().backward()
+    last.square().sum().backward()
+    for layer, suffix in ((ours.seen, "ih_l0"), (ours.remembered, "hh_l0")):
+        for part in ("weight", "bias"):
+            expected = theirs.get_parameter(f"{part}_{suffix}").grad
+            assert expected is not None
+            found = getattr(layer, part).grad
+            assert torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
 def test_a_greedy_agent_takes_the_likeliest_action(policy):
     fix_probabilities(policy, [0.1, 0.1, 0.1, 0.1, 0.1, 0.4, 0.1])
     agent = agent_of(policy, temperature=0)
     assert agent.keys == ("pixels",)
-    actions = agent.act({"pixels": frames(3)}, generators(3))
+    actions = actions_of(agent, frames(3), generators(3))
     assert actions.dtype == np.int64
     assert actions.tolist() == [5, 5, 5]
 
@@ -189,7 +289,7 @@ def test_a_sampling_agent_draws_as_the_policy_says(policy):
     fix_probabilities(policy, probabilities)
     rows = 640
     seen = np.zeros((rows, 4, 36, 36), np.uint8)
-    actions = agent_of(policy, 1).act({"pixels": seen}, generators(rows))
+    actions = actions_of(agent_of(policy, 1), seen, generators(rows))
     shares = np.bincount(actions, minlength=7) / rows
     # Five standard errors of a share of one half.
     assert shares == pytest.approx(probabilities, abs=0.1)
@@ -212,11 +312,11 @@ def test_an_agent_draws_where_the_screen_stands_still(policy):
     # Every other screen scrolls.
     seen[1::2, -1] = frames(1)[0, -1]
     agent = agent_of(policy, temperature=0, idle_temperature=1)
-    actions = agent.act({"pixels": seen}, generators(rows))
+    actions = actions_of(agent, seen, generators(rows))
     assert set(actions[1::2]) == {1}
     shares = np.bincount(actions[::2], minlength=7) / (rows // 2)
     assert shares[[1, 4, 5]] == pytest.approx([0.5, 0.3, 0.2], abs=0.14)
-    unaware = agent_of(policy, temperature=0).act({"pixels": seen}, generators(rows))
+    unaware = actions_of(agent_of(policy, temperature=0), seen, generators(rows))
     assert set(unaware) == {1}
 
 
@@ -240,7 +340,7 @@ def test_of_a_single_frame_nobody_can_tell_whether_it_stands_still():
     fix_probabilities(policy, [0.4, 0.6, 0.0, 0.0, 0.0, 0.0, 0.0])
     agent = agent_of(policy, 0, idle_temperature=1)
     seen = np.zeros((40, 1, 36, 36), np.uint8)
-    assert set(agent.act({"pixels": seen}, generators(40))) == {1}
+    assert set(actions_of(agent, seen, generators(40))) == {1}
 
 
 def test_an_agent_that_sees_states_is_never_idle():
@@ -248,15 +348,15 @@ def test_an_agent_that_sees_states_is_never_idle():
     fix_probabilities(policy, [0.4, 0.6, 0.0, 0.0, 0.0, 0.0, 0.0])
     agent = PolicyAgent(policy, "state", 0, idle_temperature=1)
     seen = np.zeros((40, 2048), np.uint8)
-    assert set(agent.act({"state": seen}, generators(40))) == {1}
+    assert set(actions_of(agent, seen, generators(40))) == {1}
 
 
 def test_a_sampled_action_depends_on_its_own_generator_only(policy):
     seen = frames(4)
     agent = agent_of(policy, temperature=1)
-    actions = agent.act({"pixels": seen}, generators(4))
+    actions = actions_of(agent, seen, generators(4))
     alone = [
-        agent.act({"pixels": seen[[i]]}, generators(4)[i : i + 1])[0] for i in range(4)
+        actions_of(agent, seen[[i]], generators(4)[i : i + 1])[0] for i in range(4)
     ]
     assert actions.tolist() == alone
     assert len(set(actions.tolist())) > 1
@@ -270,8 +370,8 @@ def test_another_policy_plays_in_the_same_way(policy):
 
 
 def test_a_random_agent_does_everything_equally_often():
-    seen = {"state": np.zeros((1400, 1), np.uint8)}
-    actions = RandomAgent(7).act(seen, generators(1400))
+    seen = np.zeros((1400, 1), np.uint8)
+    actions = actions_of(RandomAgent(7), seen, generators(1400))
     assert actions.dtype == np.int64
     # Five standard deviations of a count around 200.
     assert np.bincount(actions, minlength=7) == pytest.approx([200] * 7, abs=66)
@@ -295,7 +395,8 @@ def test_a_linear_layer_has_second_derivatives():
         assert torch.allclose(mine, other, rtol=1e-4)
 
 
-def test_a_policy_on_a_gpu_mixes_no_devices(monkeypatch):
+@pytest.mark.parametrize("kind", ["actor-critic", "recurrent"])
+def test_a_policy_on_a_gpu_mixes_no_devices(monkeypatch, kind):
     # Fake tensors know their device and refuse to meet those of another one. They
     # cannot be laid out anew, and have no values to check.
     monkeypatch.setattr(AsymmetricPolicy, "to", lambda self, **_: self)
@@ -303,9 +404,9 @@ def test_a_policy_on_a_gpu_mixes_no_devices(monkeypatch):
     with FakeTensorMode():
         gpu = torch.device("cuda")
         with gpu:
-            policy = build_policy("mario", spaces_of(), ACTIONS, "pixels")
+            policy = build_policy("mario", spaces_of(), ACTIONS, "pixels", kind)
         seen = torch.ones((6, 4, 36, 36), dtype=torch.uint8, device=gpu)
-        log_probs = log_probs_of(policy, "pixels", seen)
+        log_probs = policy.logits({"pixels": seen})
         assert log_probs.device.type == "cuda"
         assert log_probs.shape == (6, ACTIONS)
 

@@ -30,18 +30,21 @@ QUIET = NoiseParams(no_op_max=0, sticky_probability=0.0, sticky_unit="frame")
 class Repeat:
     """Does the same few actions over and over."""
 
-    keys = ("state",)
+    keys, memory_size = ("state",), 0
 
     def __init__(self, *actions: int) -> None:
         self.actions = actions
         self.steps = 0
 
     def act(
-        self, observations: Observations, rngs: Sequence[np.random.Generator]
-    ) -> np.ndarray:
+        self,
+        observations: Observations,
+        memories: np.ndarray,
+        rngs: Sequence[np.random.Generator],
+    ) -> tuple[np.ndarray, np.ndarray]:
         action = self.actions[self.steps % len(self.actions)]
         self.steps += 1
-        return np.full(len(rngs), action)
+        return np.full(len(rngs), action), memories
 
 
 def mario(level: str, noise: NoiseParams = NOISE, **kwargs: Any) -> ReplayableEnv:
@@ -190,13 +193,54 @@ def test_actions_are_not_drawn_from_the_stream_of_the_noise() -> None:
 
     class Spy(RandomAgent):
         def act(
-            self, observations: Observations, rngs: Sequence[np.random.Generator]
-        ) -> np.ndarray:
+            self,
+            observations: Observations,
+            memories: np.ndarray,
+            rngs: Sequence[np.random.Generator],
+        ) -> tuple[np.ndarray, np.ndarray]:
             drawn.append(rngs[0].random())
-            return super().act(observations, rngs)
+            return super().act(observations, memories, rngs)
 
     play_episodes(Spy(2), cartpole, ["default"], [5], n_envs=1)
     assert not set(drawn) & set(np.random.default_rng(5).random(2000))
+
+
+class Counts:
+    """Remembers how many steps it has taken, and draws only every third action."""
+
+    keys, memory_size = ("state",), 1
+
+    def __init__(self) -> None:
+        self.seen: list[list[float]] = []
+
+    def act(
+        self,
+        observations: Observations,
+        memories: np.ndarray,
+        rngs: Sequence[np.random.Generator],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        steps = memories[:, 0]
+        self.seen.append(steps.tolist())
+        drawn = [
+            rng.integers(2) if n % 3 == 0 else n % 3 - 1
+            for rng, n in zip(rngs, steps, strict=True)
+        ]
+        return np.array(drawn, np.int64), memories + 1
+
+
+def test_an_agent_remembers_its_own_episode_only() -> None:
+    agent, seeds = Counts(), [4, 2, 9, 7]
+    table, recordings = play_episodes(agent, cartpole, ["default"], seeds, n_envs=2)
+    alone = Counts()
+    for index, seed in enumerate(seeds):
+        _, [one] = play_episodes(alone, cartpole, ["default"], [seed], n_envs=1)
+        assert one == recordings[index]
+    # In each episode it counts from 0.
+    steps = table["agent_steps"].tolist()
+    assert [n for [n] in alone.seen] == [n for count in steps for n in range(count)]
+    assert sorted(n for row in agent.seen for n in row) == sorted(
+        n for [n] in alone.seen
+    )
 
 
 def test_progress_is_called_once_an_episode() -> None:

@@ -52,6 +52,7 @@ ROWS = {name: TRAINING[name] for name in ("log_freq", "eval_freq", "n_eval_episo
 VALUES = {"total_timesteps": 1024, "n_envs": 2, "buffer_size": 512, "batch_size": 16}
 VALUES |= {"learning_starts": 64, "gradient_steps": 2, "target_update_interval": 64}
 OTHERS: dict[str, Any] = {
+    "recurrent-ppo": TRAINING,
     "a2c": {"total_timesteps": 2048, "n_envs": 2, "critic_warmup": 128} | ROWS,
     "dqn": VALUES | ROWS,
     "qrdqn": VALUES | ROWS,

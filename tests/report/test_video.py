@@ -392,15 +392,18 @@ def test_a_number_names_an_episode() -> None:
 class Hold:
     """Takes one action for ever."""
 
-    keys = ("state",)
+    keys, memory_size = ("state",), 0
 
     def __init__(self, action: int) -> None:
         self.action = action
 
     def act(
-        self, observations: Observations, rngs: Sequence[np.random.Generator]
-    ) -> np.ndarray:
-        return np.full(len(rngs), self.action, np.int64)
+        self,
+        observations: Observations,
+        memories: np.ndarray,
+        rngs: Sequence[np.random.Generator],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return np.full(len(rngs), self.action, np.int64), memories
 
 
 STAND, WALK, RUN = Hold(0), Hold(1), Hold(4)

@@ -11,7 +11,7 @@ import gymnasium as gym
 import pytest
 import torch
 
-from warpzone.agents.networks import AsymmetricPolicy
+from warpzone.agents.networks import POLICIES, AsymmetricPolicy
 from warpzone.agents.policy import (
     Policy,
     PolicyAgent,
@@ -60,7 +60,8 @@ class World:
 
     def policy(self, seed: int = 9, kind: str = AsymmetricPolicy.KIND) -> Policy:
         make_deterministic(seed)
-        keys = self.keys if kind == AsymmetricPolicy.KIND else (self.key,)
+        has_critic = issubclass(POLICIES[kind], AsymmetricPolicy)
+        keys = self.keys if has_critic else (self.key,)
         with closing(self.make(keys=keys)) as env:
             space, actions = env.observation_space, len(env.codes)
         assert isinstance(space, gym.spaces.Dict)

@@ -178,6 +178,25 @@ def test_the_small_recipe_of_an_algorithm_is_fine(recipe_of, algorithm):
             "start from scratch or demos",
         ),
         (
+            "recurrent_ppo",
+            {"start": "bc"},
+            ": recurrent_ppo trains a policy of the kind recurrent, bc is one of the "
+            "kind actor-critic: start from scratch or a model of its kind",
+        ),
+        (
+            "recurrent_ppo",
+            {"start": "demos", "cloning": CLONING},
+            ": start = 'demos': cloning is of single steps, and recurrent_ppo has a "
+            "memory: start from scratch or a model of its kind",
+        ),
+        ("recurrent_ppo", {"n_epochs": None}, ".n_epochs = null: write a whole number"),
+        ("recurrent_ppo", {"rollout_buffer_class": 1}, " has unknown ['rollout_buffer"),
+        (
+            "recurrent_ppo",
+            {"batch_size": 15},
+            ": batch_size 15 does not divide the rollout of n_envs x n_steps = 32",
+        ),
+        (
             "qrdqn",
             {"start": "demos", "cloning": CLONING},
             ": qrdqn learns from demos by demonstrations, not by cloning",
@@ -195,10 +214,13 @@ def test_what_does_not_fit_an_algorithm_is_refused(
     assert why(recipe_of(algorithm, **changes)).startswith(reason)
 
 
-def test_a_teacher_has_a_critic(recipe_of):
-    assert why(recipe_of("dqn"), "teacher") == (
-        ": dqn trains a policy of the kind q, clones take over an actor's critic: "
-        "write ppo or a2c"
+@pytest.mark.parametrize(
+    ("algorithm", "kind"), [("dqn", "q"), ("recurrent_ppo", "recurrent")]
+)
+def test_a_teacher_has_a_critic_and_no_memory(recipe_of, algorithm, kind):
+    assert why(recipe_of(algorithm), "teacher") == (
+        f": {algorithm} trains a policy of the kind {kind}, clones learn from one of "
+        "the kind actor-critic: write ppo or a2c"
     )
 
 
@@ -269,8 +291,12 @@ def test_an_entropy_coefficient_needs_its_end(recipe):
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_an_algorithm_is_sb3_s_own(name):
     algorithm = ALGORITHMS[name].model
-    contrib = sb3_contrib if name == "qrdqn" else stable_baselines3
-    assert issubclass(algorithm, getattr(contrib, name.upper()))
+    theirs: dict[str, type] = {
+        "qrdqn": sb3_contrib.QRDQN,
+        "recurrent_ppo": sb3_contrib.RecurrentPPO,
+    }
+    own = theirs.get(name) or getattr(stable_baselines3, name.upper())
+    assert issubclass(algorithm, own)
 
 
 def test_a_model_is_what_the_recipe_says(cartpole, recipe):

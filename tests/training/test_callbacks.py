@@ -8,15 +8,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sb3_contrib import RecurrentPPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
-from warpzone.agents.networks import AsymmetricPolicy, QPolicy, QuantilePolicy
+from warpzone.agents.networks import (
+    AsymmetricPolicy,
+    QPolicy,
+    QuantilePolicy,
+    RecurrentPolicy,
+)
 from warpzone.agents.policy import MovingAverage, weights_of
 from warpzone.core.errors import InputError
 from warpzone.episodes.table import Score
 from warpzone.training.algorithms import make_model
 from warpzone.training.callbacks import (
+    Callback,
     CountSecondTries,
     EntropySchedule,
     Evaluate,
@@ -35,10 +42,14 @@ CPU = torch.device("cpu")
 POLICY: dict[str, Any] = {"world": "cartpole", "actor_key": "state"}
 
 
-def ppo(envs):
+def ppo(envs, algorithm: Any = PPO, policy: Any = AsymmetricPolicy):
     kwargs = {"n_steps": 10, "batch_size": 20, "n_epochs": 2, "learning_rate": 1e-3}
     kwargs["policy_kwargs"] = POLICY
-    return PPO(AsymmetricPolicy, envs, **kwargs, seed=3, device="cpu")
+    return algorithm(policy, envs, **kwargs, seed=3, device="cpu")
+
+
+def recurrent_ppo(envs):
+    return ppo(envs, RecurrentPPO, RecurrentPolicy)
 
 
 def a2c(envs):
@@ -108,17 +119,15 @@ def learn(world, make, total=240, checkpoint=None, kill_at=None, score=None):
         curve = LearningCurve(40)
         update = UpdateAverage(40, average)
         evaluate = Evaluate(80, average, score or first_weight, curve)
-        callbacks: list[BaseCallback] = [Progress(count), update, curve, evaluate]
+        callbacks: list[Callback] = [Progress(count), update, curve, evaluate]
         if checkpoint is not None:
-            parts = {"average": average, "update": update}
-            parts |= {"curve": curve, "evaluate": evaluate}
-            keep = KeepCheckpoint(40, checkpoint, parts)
+            keep = KeepCheckpoint(40, checkpoint, tuple(callbacks))
             callbacks.append(keep)
             if checkpoint.state is not None:
                 keep.restore(model)
         model.learn(
             total - model.num_timesteps,
-            CallbackList(callbacks),
+            CallbackList([*callbacks]),
             log_interval=None,
             reset_num_timesteps=False,
         )
@@ -153,7 +162,7 @@ def assert_same(ours: Any, theirs: Any, where: str = "") -> None:
         assert ours == theirs or (ours != ours and theirs != theirs), where
 
 
-@pytest.mark.parametrize("make", [ppo, a2c, dqn, qrdqn])
+@pytest.mark.parametrize("make", [ppo, recurrent_ppo, a2c, dqn, qrdqn])
 @pytest.mark.parametrize(
     "row",
     [
@@ -187,7 +196,11 @@ def test_a_training_by_any_algorithm_resumes_to_the_same_bytes(
         dict(whole.average.policy.state_dict()),
     )
     # What came next would be the same, too.
-    for name in ("_last_obs", "_last_episode_starts", "num_timesteps", "_n_updates"):
+    names = ["_last_obs", "_last_episode_starts", "num_timesteps", "_n_updates"]
+    if make is recurrent_ppo:
+        names.append("_last_lstm_states")
+        assert any(state.any() for state in whole.model._last_lstm_states.pi)
+    for name in names:
         assert_same(getattr(resumed.model, name), getattr(whole.model, name), name)
 
 
@@ -206,7 +219,7 @@ def test_a_resumed_dqn_has_its_memories_and_its_curiosity_back(cartpole, tmp_pat
         learn(cartpole, dqn, checkpoint=checkpoint, kill_at=90)
     with closing(cartpole.envs(2)) as envs:
         model: Any = dqn(envs)
-        KeepCheckpoint(40, Checkpoint(tmp_path / "kept"), {}).restore(model)
+        KeepCheckpoint(40, Checkpoint(tmp_path / "kept"), ()).restore(model)
         assert model.num_timesteps == 80
         assert model._n_calls == 40
         # From 1 to 0.05 over 168 agent steps.
@@ -215,7 +228,7 @@ def test_a_resumed_dqn_has_its_memories_and_its_curiosity_back(cartpole, tmp_pat
         assert model.replay_buffer.size() == 40
 
 
-@pytest.mark.parametrize("make", [ppo, a2c, dqn, qrdqn])
+@pytest.mark.parametrize("make", [ppo, recurrent_ppo, a2c, dqn, qrdqn])
 def test_rows_and_evaluations_go_by_agent_steps_for_any_algorithm(cartpole, make):
     learned = learn(cartpole, make)
     rows = learned.curve.rows
@@ -228,12 +241,12 @@ def test_rows_and_evaluations_go_by_agent_steps_for_any_algorithm(cartpole, make
     frames = np.diff([row["emulator_frames"] for row in rows])
     assert (frames >= 40).all()
     assert sum(row["episodes"] for row in rows) > 5
-    said = "value_loss" if make in (ppo, a2c) else "loss"
+    said = "loss" if make in (dqn, qrdqn) else "value_loss"
     assert [said in row for row in rows[2:]] == [True] * 5
     assert learned.agent_steps == [2] * 120
 
 
-@pytest.mark.parametrize("make", [a2c, dqn, qrdqn])
+@pytest.mark.parametrize("make", [recurrent_ppo, a2c, dqn, qrdqn])
 def test_the_average_of_any_algorithm_s_policy_is_scored(cartpole, make):
     seen = []
 

@@ -166,16 +166,19 @@ def test_the_teacher_is_asked_to_the_end_of_an_episode_that_ends_otherwise(
 class Stops:
     """Runs to the right for ten agent steps."""
 
-    keys = ("state",)
+    keys, memory_size = ("state",), 0
 
     def __init__(self) -> None:
         self._steps = 0
 
     def act(
-        self, observations: object, rngs: Sequence[np.random.Generator]
-    ) -> np.ndarray:
+        self,
+        observations: object,
+        memories: np.ndarray,
+        rngs: Sequence[np.random.Generator],
+    ) -> tuple[np.ndarray, np.ndarray]:
         self._steps += 1
-        return np.full(len(rngs), int(self._steps <= 10))
+        return np.full(len(rngs), int(self._steps <= 10)), memories
 
 
 class Killed(Exception):

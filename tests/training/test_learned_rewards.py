@@ -361,12 +361,32 @@ def test_a_training_with_learned_rewards_resumes_to_the_same_bytes(
         assert whole.curve[column].iloc[1:].notna().all()
 
 
-def test_they_pay_a2c_as_well(cartpole, recipe_of):
-    rl = recipe_of("a2c", gail=gail(), rnd=rnd())
-    check_recipe("a2c", rl)
+@pytest.mark.parametrize("algorithm", ["a2c", "recurrent_ppo"])
+def test_they_pay_others_as_well(cartpole, recipe_of, algorithm):
+    rl = recipe_of(algorithm, gail=gail(), rnd=rnd())
+    check_recipe("mine", rl)
     curve = cartpole.train(rl, shown=[played(cartpole, balance, 60)]).curve
-    for column in ("gail_reward", "rnd_reward", "policy_loss"):
+    for column in ("gail_reward", "rnd_reward", "value_loss"):
         assert curve[column].iloc[1:].notna().all()
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "recurrent_ppo"])
+def test_who_is_paid_nothing_has_the_same_returns(cartpole, recipe_of, algorithm):
+    returns = []
+    with closing(cartpole.envs(2)) as envs:
+        rl = recipe_of(algorithm, total_timesteps=32)
+        model: Any = make_model(rl, envs, "cartpole", "state", 5, CPU, [])
+        reward: Any = RND(model, "cartpole", "state", 3, rnd())
+        pay = reward._pay
+
+        def pay_nothing(rewards):
+            returns.append(model.rollout_buffer.returns.copy())
+            pay(0 * rewards)
+            returns.append(model.rollout_buffer.returns.copy())
+
+        reward._pay = pay_nothing
+        model.learn(32, reward)
+    assert np.array_equal(*returns)
 
 
 def test_without_them_a_training_has_no_such_columns(cartpole, recipe):

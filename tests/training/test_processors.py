@@ -56,6 +56,7 @@ LEARNED_REWARDS = {
     "state": "2a8d19ae7b1478e08302ee0954c12da76ed127195904f0c54434470a902dd1d4",
 }
 OTHERS = {
+    "recurrent_ppo": "f8a21b7b054963077bbce1d0278060e19656f9b7518dd69c3be341a433312839",
     "a2c": "549f2e7dadcd5ec16bdfe23a4d94f3ead86fc7992b56ea78df1b417e2659f99c",
     "dqn": "3ec9faee5e61e3d6682eed0886b0f535163af4b4dc8517b35dd5337094ed438d",
     "qrdqn": "c57f293e142d610f74158cb930269687f80281265a2ca220fa79faa86a0be193",
@@ -129,7 +130,7 @@ def test_every_algorithm_has_the_bytes_that_it_has_everywhere(
     world = tiny_mario.but(height=52, width=64, frame_stack=4)
     values: dict[str, Any] = {"n_envs": 16, "total_timesteps": 512, "log_freq": 256}
     values |= {"eval_freq": 512}
-    if algorithm != "a2c":
+    if algorithm.endswith("dqn"):
         values |= {"batch_size": 64, "buffer_size": 512, "learning_starts": 64}
     progress = count()
     trained = world.train(
@@ -150,6 +151,7 @@ def test_other_processors_give_the_same_bytes(processor: str) -> None:
     assert QEMU is not None
     command = [QEMU, "-cpu", processor, sys.executable, "-m", "pytest", "-q", __file__]
     # What else is trained has the same layers and the same optimizer.
-    command += ["-m", "not slow", "-p", "no:cacheprovider", "-k", "clone or a_training"]
+    wanted = "clone or a_training or recurrent"
+    command += ["-m", "not slow", "-p", "no:cacheprovider", "-k", wanted]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert "4 passed" in done.stdout, done.stdout + done.stderr
+    assert "5 passed" in done.stdout, done.stdout + done.stderr

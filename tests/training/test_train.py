@@ -10,6 +10,7 @@ import pytest
 import torch
 from stable_baselines3.common.logger import KVWriter
 
+from warpzone.core.errors import InputError
 from warpzone.core.params import DemonstrationsParams
 from warpzone.core.seeds import Purpose, episode_seed
 from warpzone.episodes.play import play_episodes
@@ -124,8 +125,9 @@ def test_the_entropy_of_a_new_policy_is_nearly_that_of_an_even_choice(
     assert curve["entropy_loss"].iloc[1] == pytest.approx(-even, abs=0.01)
 
 
-def test_the_warm_up_moves_the_critic_only(world, recipe, weights):
-    start = world.policy()
+@pytest.mark.parametrize("algorithm", ["ppo", "recurrent_ppo"])
+def test_the_warm_up_moves_the_critic_only(world, recipe_of, weights, algorithm):
+    start = world.policy(kind=ALGORITHMS[algorithm].policy.KIND)
     before = weights(start)
     seen = []
 
@@ -133,7 +135,8 @@ def test_the_warm_up_moves_the_critic_only(world, recipe, weights):
         seen.append(weights(policy))
         return Score(0.0, 0.0, 1)
 
-    rl = recipe(total_timesteps=160, critic_warmup=64, ema_decay=0.0)
+    changes = {"total_timesteps": 160, "critic_warmup": 64, "ema_decay": 0.0}
+    rl = recipe_of(algorithm, **changes)
     curve = world.train(rl, start=start, score=score).curve
 
     def moved(row):
@@ -144,7 +147,7 @@ def test_the_warm_up_moves_the_critic_only(world, recipe, weights):
     assert [moved(row) for row in range(3)] == [set(), critic, critic]
     # Afterwards all of the actor moves.
     assert moved(3) == before.keys()
-    # An actor that stands still cannot diverge.
+    # An actor that stands still cannot diverge: what it remembers is the same, too.
     assert curve["approx_kl"].iloc[1:3].abs().max() == 0
     assert curve["approx_kl"].iloc[3] > 0
 
@@ -402,7 +405,10 @@ def test_a_training_that_was_killed_resumes_to_the_same_end(
     assert sum(said) == 96 - row * 24
 
 
-@pytest.mark.parametrize("algorithm", ["a2c", "dqn", "qrdqn", "demo-dqn", "demo-qrdqn"])
+@pytest.mark.parametrize(
+    "algorithm",
+    ["recurrent_ppo", "a2c", "dqn", "qrdqn", "demo-dqn", "demo-qrdqn"],
+)
 def test_every_algorithm_resumes_to_the_same_end(
     tiny_mario, recipe_of, weights, are_equal, tmp_path, algorithm
 ):
@@ -410,7 +416,7 @@ def test_every_algorithm_resumes_to_the_same_end(
     world = replace(tiny_mario.but(time_limit=9), restart_probability=0.7)
     is_shown, name = algorithm.startswith("demo-"), algorithm.removeprefix("demo-")
     changes: dict[str, Any] = {"final_learning_rate": 1e-5}
-    if name != "a2c":
+    if name.endswith("dqn"):
         changes |= {"buffer_size": 24}
     more: dict[str, Any] = {}
     if is_shown:
@@ -449,6 +455,17 @@ def test_every_algorithm_resumes_to_the_same_end(
     for percent, kept in whole.milestones.items():
         assert are_equal(resumed.milestones[percent], kept)
     assert ("margin_loss" in whole.curve) == is_shown
+
+
+def test_a_memory_is_trained_on_from_one_only(tiny_mario, recipe_of, weights):
+    """The kind of the start has to be that of the algorithm."""
+    rl = recipe_of("recurrent_ppo", total_timesteps=32)
+    with pytest.raises(InputError, match="of the kind actor-critic, recurrent_ppo tr"):
+        tiny_mario.train(rl, start=tiny_mario.policy())
+    start = tiny_mario.policy(seed=4, kind="recurrent")
+    before = weights(start)
+    kept = tiny_mario.train(rl, start=start).milestones["0"]
+    assert all(torch.equal(before[name], kept[name]) for name in kept)
 
 
 def test_a_training_that_was_killed_once_it_had_ended_ends_at_once(
@@ -496,10 +513,10 @@ def test_a_score_is_what_the_episodes_of_selection_give(tiny_mario, recipe, key)
         policy.get_parameter("action_net.bias")[RIGHT] = 1e6
 
     class Right:
-        keys = ("state",)
+        keys, memory_size = ("state",), 0
 
-        def act(self, observations, rngs):
-            return np.full(len(rngs), RIGHT)
+        def act(self, observations, memories, rngs):
+            return np.full(len(rngs), RIGHT), memories
 
     levels = ("1-1", "1-2")
     rl = recipe(n_eval_episodes=3, n_envs=2)
@@ -530,9 +547,13 @@ def test_an_evaluation_ends_once_the_goal_is_out_of_reach(
 
 
 @pytest.mark.slow
-def test_a_policy_learns_to_run_to_the_right(tiny_mario, recipe, no_noise):
+@pytest.mark.parametrize("algorithm", ["ppo", "recurrent_ppo"])
+def test_a_policy_learns_to_run_to_the_right(
+    tiny_mario, recipe_of, no_noise, algorithm
+):
     world = replace(tiny_mario, noise=no_noise).but(time_limit=16)
-    rl = recipe(total_timesteps=4096, n_envs=4, n_steps=64, batch_size=64, log_freq=256)
+    size = {"total_timesteps": 4096, "n_envs": 4, "n_steps": 64, "batch_size": 64}
+    rl = recipe_of(algorithm, **size, log_freq=256)
     curve = world.train(rl).curve
     early, late = (curve["progress"].iloc[rows].mean() for rows in (1, [-2, -1]))
     assert late > early + 30

@@ -3,11 +3,14 @@
 Each returns `FEATURES` numbers; SB3 puts one linear layer on them.
 """
 
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.qrdqn import policies as qrdqn
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -21,6 +24,9 @@ FEATURES = 256
 
 QUANTILES = 50
 """Of each action's return. Dabney et al. take 200, which a processor is slow at."""
+
+CRITIC = ("vf_features_extractor", "value_net")
+"""Parts of an `AsymmetricPolicy` that are the critic's; the others are the actor's."""
 
 ADAM = {"eps": 1e-5, "fused": True}
 """How weights are optimised: with SB3's epsilon for actors and critics.
@@ -141,6 +147,39 @@ class KeyFeatures(BaseFeaturesExtractor):
         return self.network(observations[self.key])
 
 
+class LSTM(nn.Module):
+    """One layer of long short-term memory, of `FEATURES` numbers, made of `Linear`.
+
+    Hochreiter and Schmidhuber 1997, https://doi.org/10.1162/neco.1997.9.8.1735, with
+    torch's order of gates and its distribution of new weights. Torch's own layer is
+    oneDNN's, which has one code for training and another for playing, and crashes on
+    the processors that tests/training/test_processors.py emulates.
+    """
+
+    # What sb3-contrib asks for.
+    num_layers, hidden_size = 1, FEATURES
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = Linear(FEATURES, 4 * FEATURES)
+        self.remembered = Linear(FEATURES, 4 * FEATURES)
+
+    def forward(
+        self, seen: torch.Tensor, hidden: torch.Tensor, cell: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take a step: return the hidden state, which is the output, and the cell's.
+
+        Args:
+            seen: What `seen` makes of the features, shape ``(N, 4 * FEATURES)``.
+            hidden: The state after the step before, shape ``(N, FEATURES)``.
+            cell: The same of the cell.
+        """
+        gates = (seen + self.remembered(hidden)).chunk(4, dim=1)
+        write, keep, show = (torch.sigmoid(gates[index]) for index in (0, 1, 3))
+        cell = keep * cell + write * torch.tanh(gates[2])
+        return show * torch.tanh(cell), cell
+
+
 class AsymmetricPolicy(ActorCriticPolicy):
     """An actor that sees what the agent sees, and a critic that sees the state.
 
@@ -157,6 +196,8 @@ class AsymmetricPolicy(ActorCriticPolicy):
     """
 
     KIND = "actor-critic"
+    MEMORY = 0
+    """Numbers that it remembers of an episode; all are 0 at first."""
 
     def __init__(self, *args: Any, actor_key: str, world: str, **kwargs: Any) -> None:
         self._keys = iter((actor_key, "state"))
@@ -176,6 +217,12 @@ class AsymmetricPolicy(ActorCriticPolicy):
         """Return the log-probability of every action, shape ``(N, actions)``."""
         distribution = self.get_distribution(observations).distribution
         return distribution.logits  # pyright: ignore[reportAttributeAccessIssue]
+
+    def respond(
+        self, observations: dict[str, torch.Tensor], memories: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits, and what is remembered next, shape ``(N, MEMORY)``."""
+        return self.logits(observations), memories
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
         """Return the actor's at the first call and the critic's at the second."""
@@ -197,7 +244,97 @@ class AsymmetricPolicy(ActorCriticPolicy):
         return self.value_net(self.vf_features_extractor(obs))
 
 
-class QNetwork(dqn.QNetwork):
+class RecurrentPolicy(AsymmetricPolicy, RecurrentActorCriticPolicy):
+    """An actor that remembers what it has seen, and a critic that sees the state.
+
+    The actor has an `LSTM` before its last layer. The critic is that of
+    `AsymmetricPolicy`: who sees the state has nothing to remember.
+
+    Args:
+        args: As those of `AsymmetricPolicy`.
+        kwargs: The same.
+    """
+
+    KIND = "recurrent"
+    MEMORY = 2 * FEATURES
+    """The hidden state and the cell state."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs |= {"lstm_hidden_size": FEATURES, "enable_critic_lstm": False}
+        super().__init__(*args, **kwargs)
+        # In the place of torch's LSTM, and of a layer that makes the critic's features
+        # as many as the actor's.
+        self.lstm_actor: Any = LSTM()
+        self.critic: Any = nn.Identity()
+        adam = self.optimizer
+        self.optimizer = type(adam)(self.parameters(), **adam.defaults)
+
+    def logits(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return those of an episode's first step, shape ``(N, actions)``."""
+        rows = len(next(iter(observations.values())))
+        nothing = torch.zeros(rows, self.MEMORY, device=self.device)
+        return self.respond(observations, nothing)[0]
+
+    def respond(
+        self, observations: dict[str, torch.Tensor], memories: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        states = memories[None].chunk(2, dim=2)
+        starts = torch.zeros(len(memories), device=memories.device)
+        distribution, states = self.get_distribution(observations, states, starts)
+        return distribution.distribution.logits, torch.cat(states, dim=2)[0]
+
+    # What sb3-contrib calls; a state has the shape (1, N, FEATURES).
+
+    def get_distribution(self, obs: Any, lstm_states: Any, episode_starts: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        features = self.pi_features_extractor(obs)
+        given = lstm_states, episode_starts, self.lstm_actor
+        latent, states = self._process_sequence(features, *given)
+        return self._get_action_dist_from_latent(latent), states
+
+    def predict_values(
+        self, obs: Any, lstm_states: Any = None, episode_starts: Any = None
+    ) -> torch.Tensor:
+        return super().predict_values(obs)
+
+    @staticmethod
+    def _process_sequence(
+        features: torch.Tensor, lstm_states: Any, episode_starts: Any, lstm: Any
+    ) -> Any:
+        """Take a step after another; rows are those of one sequence after another.
+
+        sb3-contrib lets a sequence end with its episode, so the first step alone may
+        begin one.
+        """
+        sequences = lstm_states[0].shape[1]
+        seen = lstm.seen(features).unflatten(0, (sequences, -1))
+        goes_on = 1 - episode_starts.reshape(sequences, -1)[:, :1]
+        hidden, cell = (state[0] * goes_on for state in lstm_states)
+        shown = []
+        for step in seen.unbind(1):
+            hidden, cell = lstm(step, hidden, cell)
+            shown.append(hidden)
+        return torch.stack(shown, dim=1).flatten(0, 1), (hidden[None], cell[None])
+
+
+class _ValueNetwork:
+    """A network of what actions are worth, from one key of the observations."""
+
+    MEMORY = 0
+    features_extractor: Any
+    logits: Callable[[dict[str, torch.Tensor]], torch.Tensor]
+
+    def respond(
+        self, observations: dict[str, torch.Tensor], memories: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits, and what is remembered next: nothing."""
+        return self.logits(observations), memories
+
+    def extract_features(self, obs: Any, features_extractor: Any = None) -> Any:
+        # As `AsymmetricPolicy` has it.
+        return self.features_extractor(obs)
+
+
+class QNetwork(_ValueNetwork, dqn.QNetwork):
     """What each action is worth, from one key of the observations.
 
     Mnih et al. 2013, https://arxiv.org/abs/1312.5602.
@@ -218,12 +355,8 @@ class QNetwork(dqn.QNetwork):
         """Return the Q value of every action, shape ``(N, actions)``."""
         return self(observations)
 
-    def extract_features(self, obs: Any, features_extractor: Any = None) -> Any:
-        # As `AsymmetricPolicy` has it.
-        return self.features_extractor(obs)
 
-
-class QuantileNetwork(qrdqn.QuantileNetwork):
+class QuantileNetwork(_ValueNetwork, qrdqn.QuantileNetwork):
     """Quantiles of what each action returns, from one key of the observations.
 
     Dabney et al. 2018, https://arxiv.org/abs/1710.10044.
@@ -244,12 +377,9 @@ class QuantileNetwork(qrdqn.QuantileNetwork):
         """Return the mean of every action's quantiles, shape ``(N, actions)``."""
         return self(observations).mean(dim=1)
 
-    def extract_features(self, obs: Any, features_extractor: Any = None) -> Any:
-        return self.features_extractor(obs)
 
-
-class QPolicy(dqn.DQNPolicy):
-    """What DQN trains: a `QNetwork`, and its target network.
+class _ValuePolicy:
+    """What a value-based algorithm trains: a network, and its target network.
 
     Args:
         args: As those of `AsymmetricPolicy`.
@@ -258,53 +388,39 @@ class QPolicy(dqn.DQNPolicy):
         kwargs: Further ones of SB3's policy.
     """
 
-    KIND = QNetwork.KIND
-
     def __init__(self, *args: Any, actor_key: str, world: str, **kwargs: Any) -> None:
         self._reads = actor_key, world
         super().__init__(*args, **{"optimizer_kwargs": ADAM} | kwargs)
 
-    @property
-    def player(self) -> QNetwork:
-        """What is averaged, saved and played."""
-        return self.q_net  # pyright: ignore[reportReturnType]
+    def _make(self, network: Any) -> Any:
+        policy: Any = self
+        return network(policy.observation_space, policy.action_space, *self._reads)
 
-    @property
-    def target(self) -> QNetwork:
-        return self.q_net_target  # pyright: ignore[reportReturnType]
+
+class QPolicy(_ValuePolicy, dqn.DQNPolicy):
+    """What DQN trains."""
+
+    KIND = QNetwork.KIND
+    player = property(attrgetter("q_net"), doc="What is averaged, saved and played.")
+    target = property(attrgetter("q_net_target"))
 
     def make_q_net(self) -> QNetwork:
-        space: Any = self.observation_space
-        return QNetwork(space, self.action_space, *self._reads)  # pyright: ignore[reportArgumentType]
+        return self._make(QNetwork)
 
 
-class QuantilePolicy(qrdqn.QRDQNPolicy):
-    """What QR-DQN trains: a `QuantileNetwork`, and its target network.
-
-    The arguments are those of `QPolicy`.
-    """
+class QuantilePolicy(_ValuePolicy, qrdqn.QRDQNPolicy):
+    """What QR-DQN trains."""
 
     KIND = QuantileNetwork.KIND
-
-    def __init__(self, *args: Any, actor_key: str, world: str, **kwargs: Any) -> None:
-        self._reads = actor_key, world
-        super().__init__(*args, **{"optimizer_kwargs": ADAM} | kwargs)
-
-    @property
-    def player(self) -> QuantileNetwork:
-        """What is averaged, saved and played."""
-        return self.quantile_net  # pyright: ignore[reportReturnType]
-
-    @property
-    def target(self) -> QuantileNetwork:
-        return self.quantile_net_target  # pyright: ignore[reportReturnType]
+    player = property(attrgetter("quantile_net"), doc=QPolicy.player.__doc__)
+    target = property(attrgetter("quantile_net_target"))
 
     def make_quantile_net(self) -> QuantileNetwork:
-        space: Any = self.observation_space
-        return QuantileNetwork(space, self.action_space, *self._reads)  # pyright: ignore[reportArgumentType]
+        return self._make(QuantileNetwork)
 
 
 POLICIES = {
-    policy.KIND: policy for policy in (AsymmetricPolicy, QPolicy, QuantilePolicy)
+    policy.KIND: policy
+    for policy in (AsymmetricPolicy, RecurrentPolicy, QPolicy, QuantilePolicy)
 }
 """What algorithms train, by the kind of its `player`."""

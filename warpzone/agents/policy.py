@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from warpzone import IS_LATE
 from warpzone.agents.networks import (
+    CRITIC,
     POLICIES,
     AsymmetricPolicy,
     QNetwork,
@@ -57,28 +58,39 @@ class PolicyAgent:
     def keys(self) -> tuple[str, ...]:
         return (self.key,)
 
+    @property
+    def memory_size(self) -> int:
+        return self.policy.MEMORY
+
     def playing(self, policy: Policy) -> "PolicyAgent":
         """Return who plays in the same way as another policy says."""
         return replace(self, policy=policy)
 
     def act(
-        self, observations: Observations, rngs: Sequence[np.random.Generator]
-    ) -> np.ndarray:
-        weights = self.action_weights(observations[self.key])
-        cumulated = weights.cumsum(axis=1)
+        self,
+        observations: Observations,
+        memories: np.ndarray,
+        rngs: Sequence[np.random.Generator],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        seen = observations[self.key]
+        logits, memories = respond(self.policy, self.key, seen, memories)
+        cumulated = self._weights(seen, logits).cumsum(axis=1)
         drawn = np.array([rng.random() for rng in rngs]) * cumulated[:, -1]
-        return (cumulated <= drawn[:, None]).sum(axis=1)
+        return (cumulated <= drawn[:, None]).sum(axis=1), memories
 
     def action_weights(self, seen: np.ndarray) -> np.ndarray:
-        """Return how likely each action is, the likeliest one being 1.
+        """Return how likely each action is at an episode's first step.
 
-        For observations of shape ``(N, ...)``; unnormalised, ``(N, actions)``, float64.
+        For observations of shape ``(N, ...)``; unnormalised, the likeliest one being 1,
+        ``(N, actions)``, float64.
         """
+        return self._weights(seen, action_logits(self.policy, self.key, seen))
+
+    def _weights(self, seen: np.ndarray, logits: np.ndarray) -> np.ndarray:
         temperature: float | np.ndarray = self.temperature
         if self.idle_temperature is not None and seen.ndim == 4:
             is_idle = stands_still(seen)
             temperature = np.where(is_idle, self.idle_temperature, temperature)
-        logits = action_logits(self.policy, self.key, seen)
         best = np.eye(logits.shape[1])[logits.argmax(axis=1)]
         below_best = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
         divisor = np.broadcast_to(temperature, len(logits))[:, None]
@@ -204,29 +216,36 @@ def set_weights(policy: torch.nn.Module, weights: Mapping[str, torch.Tensor]) ->
 
 def copy_critic(policy: Policy, teacher: Policy) -> None:
     """Give a policy the critic of another one: both read the state."""
-    for part in ("vf_features_extractor", "value_net"):
+    for part in CRITIC:
         set_weights(getattr(policy, part), weights_of(getattr(teacher, part)))
 
 
-def log_probs_of(policy: Policy, key: str, seen: torch.Tensor) -> torch.Tensor:
-    """Return the log-probability of every action, shape ``(N, actions)``.
-
-    Of a value-based policy, return the Q values.
-    """
-    return policy.logits({key: seen})
-
-
 def action_logits(policy: Policy, key: str, seen: np.ndarray) -> np.ndarray:
-    """Return what `log_probs_of` does, shape ``(N, actions)``, float32.
+    """Return the logits of `respond` at an episode's first step."""
+    nothing = np.zeros((len(seen), policy.MEMORY), np.float32)
+    return respond(policy, key, seen, nothing)[0]
 
-    Each row depends on its observation only, to the bit.
+
+def respond(
+    policy: Policy, key: str, seen: np.ndarray, memories: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the log-probabilities or Q values of actions, and what is remembered next.
+
+    Shapes ``(N, actions)`` and ``(N, MEMORY)``, float32. Each row depends on its
+    observation and its memory only, to the bit.
     """
-    rows = len(seen)
-    padded = np.zeros((-(-rows // _ROWS) * _ROWS, *seen.shape[1:]), seen.dtype)
-    padded[:rows] = seen
+    batches = zip(*(_batches(one, policy) for one in (seen, memories)), strict=True)
     with torch.inference_mode():
-        parts = [
-            log_probs_of(policy, key, part)
-            for part in torch.from_numpy(padded).to(policy.device).split(_ROWS)
-        ]
-    return torch.cat(parts).cpu().numpy()[:rows]
+        parts = [policy.respond({key: part}, memory) for part, memory in batches]
+    logits, memories = (
+        torch.cat(part).cpu().numpy()[: len(seen)] for part in zip(*parts, strict=True)
+    )
+    return logits, memories
+
+
+def _batches(rows: np.ndarray, policy: Policy) -> Sequence[torch.Tensor]:
+    """Return batches of `_ROWS`, the last one filled up with zeros."""
+    size = -(-len(rows) // _ROWS) * _ROWS
+    padded = np.zeros((size, *rows.shape[1:]), rows.dtype)
+    padded[: len(rows)] = rows
+    return torch.from_numpy(padded).to(policy.device).split(_ROWS)

@@ -19,13 +19,24 @@ class Agent(Protocol):
         """What it sees: keys of the observations."""
         ...
 
+    @property
+    def memory_size(self) -> int:
+        """Numbers that it remembers of an episode."""
+        ...
+
     def act(
-        self, observations: Observations, rngs: Sequence[np.random.Generator]
-    ) -> np.ndarray:
+        self,
+        observations: Observations,
+        memories: np.ndarray,
+        rngs: Sequence[np.random.Generator],
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return an action for each of N environments, shape ``(N,)``, int64.
 
-        The choice in one environment depends on its observation and its generator
-        only, to the bit, not on what else is asked in the same call.
+        Beside them, return what it remembers next of each, in the form of ``memories``:
+        shape ``(N, memory_size)``, float32. All are 0 where an episode begins.
+
+        The choice in one environment depends on its observation, its memory and its
+        generator only, to the bit, not on what else is asked in the same call.
         """
         ...
 
@@ -33,21 +44,25 @@ class Agent(Protocol):
 class RandomAgent:
     """Every action is as likely as any other."""
 
-    keys = ("state",)
+    keys, memory_size = ("state",), 0
 
     def __init__(self, actions: int) -> None:
         self._actions = actions
 
     def act(
-        self, observations: Observations, rngs: Sequence[np.random.Generator]
-    ) -> np.ndarray:
-        return np.array([rng.integers(self._actions) for rng in rngs], np.int64)
+        self,
+        observations: Observations,
+        memories: np.ndarray,
+        rngs: Sequence[np.random.Generator],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        drawn = [rng.integers(self._actions) for rng in rngs]
+        return np.array(drawn, np.int64), memories
 
 
 class ScriptAgent:
     """Holds what the script of a world says, see `ReplayableEnv.script`."""
 
-    keys = ("state",)
+    keys, memory_size = ("state",), 0
 
     def __init__(self, env: ReplayableEnv) -> None:
         self._script = env.script
@@ -55,9 +70,12 @@ class ScriptAgent:
         self._actions[list(env.codes)] = range(len(env.codes))
 
     def act(
-        self, observations: Observations, rngs: Sequence[np.random.Generator]
-    ) -> np.ndarray:
-        return self._actions[self._script(observations["state"])]
+        self,
+        observations: Observations,
+        memories: np.ndarray,
+        rngs: Sequence[np.random.Generator],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return self._actions[self._script(observations["state"])], memories
 
 
 def action_rng(seed: int) -> np.random.Generator:

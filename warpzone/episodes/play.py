@@ -83,6 +83,7 @@ def play_episodes(
     actions: dict[int, int] = {}
     ended: dict[int, Mapping[str, Any]] = {}
     observations: dict[str, np.ndarray] = {}
+    memories = np.zeros((count, agent.memory_size), np.float32)
 
     with ExitStack() as stack, closing(Threads()) as threads:
 
@@ -100,6 +101,7 @@ def play_episodes(
                 make(place, level)
             observation, _ = envs[place].reset(seed=seeds[index])
             rngs[place] = action_rng(seeds[index])
+            memories[place] = 0
             see(place, observation)
 
         def step(place: int) -> None:
@@ -124,7 +126,8 @@ def play_episodes(
             threads.run(begin, list(begun))
             playing = sorted(under_way)
             seen = {key: observations[key][playing] for key in agent.keys}
-            chosen = agent.act(seen, [rngs[place] for place in playing])
+            drawn_from = [rngs[place] for place in playing]
+            chosen, memories[playing] = agent.act(seen, memories[playing], drawn_from)
             actions = dict(zip(playing, map(int, chosen), strict=True))
             threads.run(step, playing)
             for place, info in sorted(ended.items()):

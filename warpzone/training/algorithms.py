@@ -3,6 +3,7 @@
 import inspect
 from typing import Annotated, Any, NamedTuple
 
+import sb3_contrib
 import stable_baselines3
 import torch
 from pydantic import Field
@@ -11,7 +12,13 @@ from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
-from warpzone.agents.networks import ADAM, AsymmetricPolicy, QPolicy, QuantilePolicy
+from warpzone.agents.networks import (
+    ADAM,
+    AsymmetricPolicy,
+    QPolicy,
+    QuantilePolicy,
+    RecurrentPolicy,
+)
 from warpzone.agents.policy import Policy
 from warpzone.core.errors import InputError
 from warpzone.core.params import RecipeParams, check_section
@@ -36,6 +43,9 @@ class Algorithm(NamedTuple):
 ALGORITHMS = {
     "ppo": Algorithm(stable_baselines3.PPO, AsymmetricPolicy),
     "a2c": Algorithm(stable_baselines3.A2C, AsymmetricPolicy),
+    "recurrent_ppo": Algorithm(
+        sb3_contrib.RecurrentPPO, RecurrentPolicy, ("sb3-contrib",)
+    ),
     "dqn": Algorithm(DoubleDQN, QPolicy),
     "qrdqn": Algorithm(QRDQN, QuantilePolicy, ("sb3-contrib",)),
 }
@@ -153,13 +163,19 @@ def _check_start(name: str, recipe: RecipeParams, algorithm: Algorithm) -> None:
     fitting, other = "cloning", "demonstrations"
     if algorithm.is_value_based:
         fitting, other = other, fitting
-    trains = f"{recipe.algorithm} trains a policy of the kind {algorithm.policy.KIND}"
+    kind, clone = algorithm.policy.KIND, AsymmetricPolicy.KIND
+    is_recurrent = kind == RecurrentPolicy.KIND
+    starts = "scratch or a model of its kind" if is_recurrent else "scratch or demos"
+    trains = f"{recipe.algorithm} trains a policy of the kind {kind}"
     wrong = ""
-    if algorithm.is_value_based and name == "teacher":
-        wrong = f"{trains}, clones take over an actor's critic: write ppo or a2c"
-    elif algorithm.is_value_based and recipe.start == "bc":
-        kind = AsymmetricPolicy.KIND
-        wrong = f"{trains}, bc is one of the kind {kind}: start from scratch or demos"
+    if kind != clone and name == "teacher":
+        wrong = f"{trains}, clones learn from one of the kind {clone}: "
+        wrong += "write ppo or a2c"
+    elif kind != clone and recipe.start == "bc":
+        wrong = f"{trains}, bc is one of the kind {clone}: start from {starts}"
+    elif is_recurrent and recipe.start == "demos":
+        wrong = "start = 'demos': cloning is of single steps, and "
+        wrong += f"{recipe.algorithm} has a memory: start from {starts}"
     elif getattr(recipe, other) is not None:
         wrong = f"{recipe.algorithm} learns from demos by {fitting}, not by {other}"
     if wrong:

@@ -9,13 +9,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from warpzone.agents.policy import (
-    MovingAverage,
-    Policy,
-    PolicyAgent,
-    action_logits,
-    log_probs_of,
-)
+from warpzone.agents.policy import MovingAverage, Policy, PolicyAgent, action_logits
 from warpzone.core.params import CloningParams
 from warpzone.envs.threads import Threads
 from warpzone.episodes.recording import Recording, watch
@@ -120,7 +114,7 @@ class Cloner:
             labels = np.stack([episode.probabilities[step] for episode, step in drawn])
             wanted = torch.from_numpy(labels).to(self._policy.device)
             tensor = torch.from_numpy(seen).to(self._policy.device)
-            logits = log_probs_of(self._policy, self._key, tensor)
+            logits = self._policy.logits({self._key: tensor})
             loss = cross_entropy(logits, wanted)
             self._optimizer.zero_grad()
             loss.backward()

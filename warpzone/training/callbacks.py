@@ -4,7 +4,7 @@ SB3 has no event for the end of an update: the next rollout follows at once. So 
 to be done now and then is done before a rollout, by `num_timesteps`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from itertools import accumulate
 from operator import attrgetter
@@ -13,10 +13,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import torch
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import LinearSchedule
 
+from warpzone.agents.networks import CRITIC
 from warpzone.agents.policy import MovingAverage, Policy, weights_of
 from warpzone.core.params import RecipeParams
 from warpzone.envs.curriculum import STRETCH
@@ -82,10 +84,10 @@ class CriticWarmup(Callback):
     agent_steps: int
 
     def _on_rollout_end(self) -> None:
-        policy: Any = self.model.policy
         is_over = self.model.num_timesteps > self.agent_steps
-        for part in (policy.pi_features_extractor, policy.action_net):
-            part.requires_grad_(is_over)
+        for name, part in self.model.policy.named_children():
+            if name not in CRITIC:
+                part.requires_grad_(is_over)
 
 
 @dataclass(eq=False)
@@ -161,6 +163,13 @@ class UpdateAverage(Periodic):
     """Takes what the policy has become into its moving average."""
 
     average: MovingAverage
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"average": self.average.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict({"last": state["last"]})
+        self.average.load_state_dict(state["average"])
 
     def on_due(self) -> None:
         self.average.update_parameters(self.model.policy.player)  # pyright: ignore[reportArgumentType]
@@ -347,8 +356,8 @@ class KeepCheckpoint(Periodic):
     """Saves all that the rest of a training depends on, for any algorithm of SB3."""
 
     checkpoint: Checkpoint
-    parts: Mapping[str, Any]
-    """What has a state beside the algorithm, by any names."""
+    others: Sequence[Callback]
+    """All other callbacks of the training, at most one of a class."""
 
     def on_due(self) -> None:
         self.checkpoint.save(
@@ -356,18 +365,18 @@ class KeepCheckpoint(Periodic):
                 "agent_steps": self.last,
                 "model": _model_state(self.model),
                 "episodes": self.training_env.env_method("log"),
-                "parts": {name: part.state_dict() for name, part in self.parts.items()},
+                "others": {type(one).__name__: one.state_dict() for one in self.others},
             }
         )
 
     def restore(self, model: BaseAlgorithm) -> None:
-        """Make a model, its environments and the parts what they were."""
+        """Make a model, its environments and the other callbacks what they were."""
         state, envs = self.checkpoint.state, model.get_env()
         assert envs is not None
         self.last = state["agent_steps"]
         _load_model_state(model, state["model"])
-        for name, part in self.parts.items():
-            part.load_state_dict(state["parts"][name])
+        for one in self.others:
+            one.load_state_dict(state["others"][type(one).__name__])
         for index, log in enumerate(state["episodes"]):
             [steps] = envs.env_method("replay", log, indices=[index])
             for _ in steps:
@@ -386,6 +395,8 @@ def _model_state(model: BaseAlgorithm) -> dict[str, Any]:
         "parameters": model.get_parameters(),
         "model": _plain(model),
         "replay": {} if replay is None else replay.state_dict(),
+        # What an actor remembers of the episodes that go on.
+        "memories": getattr(model, "_last_lstm_states", None),
         "torch_rng": torch.get_rng_state(),
         "gpu_rngs": torch.cuda.get_rng_state_all() if is_on_gpu else [],
         "numpy_rng": np.random.get_state(legacy=False),  # noqa: NPY002
@@ -401,6 +412,10 @@ def _load_model_state(model: BaseAlgorithm, state: dict[str, Any]) -> None:
     vars(model).update(state["model"])
     if state["replay"]:
         model.replay_buffer.load_state_dict(state["replay"])  # pyright: ignore[reportAttributeAccessIssue]
+    if state["memories"] is not None:
+        model._last_lstm_states = RNNStates(  # pyright: ignore[reportAttributeAccessIssue]
+            *(tuple(one.to(model.device) for one in of) for of in state["memories"])
+        )
     torch.set_rng_state(state["torch_rng"])
     torch.cuda.set_rng_state_all(state["gpu_rngs"])
     np.random.set_state(state["numpy_rng"])  # noqa: NPY002

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.utils import obs_as_tensor
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
@@ -72,8 +73,11 @@ class LearnedReward(Callback):
         """Add to the rewards of the rollout, shape ``(n_steps, n_envs)``."""
         buffer: Any = self.algorithm.rollout_buffer
         buffer.rewards += rewards
-        last = self.locals["values"], self.locals["dones"]
-        buffer.compute_returns_and_advantage(*last)
+        # Computed once more, as sb3-contrib does not hand it on.
+        last = obs_as_tensor(self.locals["new_obs"], self.algorithm.device)
+        with torch.no_grad():
+            values = self.algorithm.policy.predict_values(last)  # pyright: ignore[reportArgumentType]
+        buffer.compute_returns_and_advantage(values, self.locals["dones"])
 
     def _minimise(self, loss: torch.Tensor) -> None:
         self.optimizer.zero_grad()

@@ -143,31 +143,20 @@ def train(
     health = Health(recipe.log_freq, evaluate, recipe, warn)
     callbacks = [Progress(on_agent_steps), update_average, milestones, curve]
     callbacks += [evaluate, second_tries, stop, health]
-    parts: dict[str, Any] = {}
     of: tuple[Any, str, str, int] = (model, world, start.key, seed)
     if recipe.gail is not None:
-        parts["gail"] = GAIL(*of, recipe.gail, join(shown), len(shown))
+        callbacks.append(GAIL(*of, recipe.gail, join(shown), len(shown)))
     if recipe.rnd is not None:
-        parts["rnd"] = RND(*of, recipe.rnd)
+        callbacks.append(RND(*of, recipe.rnd))
     if curriculum is not None and curriculum.progressions:
-        parts["curriculum"] = FollowCurriculum(recipe.log_freq, curriculum, curve)
-    callbacks += parts.values()
+        callbacks.append(FollowCurriculum(recipe.log_freq, curriculum, curve))
     if recipe.critic_warmup:
         callbacks.append(CriticWarmup(recipe.critic_warmup))
     if recipe.final_ent_coef is not None:
         entropy = recipe.algorithm_kwargs["ent_coef"]
         callbacks.append(EntropySchedule(entropy, recipe.final_ent_coef))
     if checkpoint is not None:
-        parts |= {
-            "average": average,
-            "update_average": update_average,
-            "milestones": milestones,
-            "curve": curve,
-            "evaluate": evaluate,
-            "second_tries": second_tries,
-            "health": health,
-        }
-        keep = KeepCheckpoint(recipe.log_freq, checkpoint, parts)
+        keep = KeepCheckpoint(recipe.log_freq, checkpoint, tuple(callbacks))
         callbacks.append(keep)
         if checkpoint.state is not None:
             keep.restore(model)

@@ -14,14 +14,14 @@ from warpzone.envs.registry import check_env
 from warpzone.training.algorithms import check_recipe
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/recipes.md", "docs/training.md")
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 
 
 def experiments() -> dict[str, list[str]]:
     """Return what documented experiments change, by their command."""
     found = {}
     for page in PAGES:
-        blocks = re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+        blocks = re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)
         lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
         for line in lines:
             words = shlex.split(line, comments=True)
